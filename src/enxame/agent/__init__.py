@@ -1,0 +1,1 @@
+"""A node's side: one worker a task, status reports, the local task database."""

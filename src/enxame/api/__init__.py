@@ -1,0 +1,1 @@
+"""The Engine HTTP API: one module a resource; thin: parse, authorise, call, render."""

@@ -1,0 +1,1 @@
+"""The enxame command: one module a noun; talks HTTP only."""

@@ -1,0 +1,1 @@
+"""Containers on this machine: runtime, images, volumes, logs, exec, local networks."""

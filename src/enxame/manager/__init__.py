@@ -1,0 +1,1 @@
+"""A manager's side: the use cases that the API calls, the leader's loop, the dispatcher."""

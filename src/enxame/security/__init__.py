@@ -1,0 +1,1 @@
+"""The swarm's CA, certificates, join tokens and keys."""

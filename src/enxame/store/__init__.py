@@ -1,0 +1,1 @@
+"""The replicated object store: tables with indexes, transactions, versions, watches; backends behind it."""

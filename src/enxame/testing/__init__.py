@@ -1,0 +1,1 @@
+"""The shipped test kit: fake clock, fake runtime, simulated clusters."""
