@@ -1,0 +1,193 @@
+"""A node's side of the swarm: makes what is assigned true on this machine, and says what is.
+
+Works without a manager: tasks in the database go on after a restart of the daemon before any manager was heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from enxame.agent.controller import Executor
+from enxame.agent.database import TaskDatabase
+from enxame.agent.payloads import PayloadFiles
+from enxame.agent.reporter import StatusReporter, StatusSink
+from enxame.agent.worker import TaskWorker
+from enxame.errors import EnxameError
+from enxame.model.dispatch import Assignments, IngressPort
+from enxame.model.network import Network
+from enxame.model.task import Task
+
+log = logging.getLogger(__name__)
+
+
+class Session(StatusSink, Protocol):
+    """The conversation with a manager."""
+
+    async def assignments(self) -> Assignments:
+        """The next assignment set; the first one is complete. Waits for a change."""
+        ...
+
+
+class NodeNetworks(Protocol):
+    """The node's side of the swarm's networks."""
+
+    async def ensure_swarm_network(self, network: Network) -> None:
+        """Make the network present on this machine."""
+        ...
+
+    async def remove_swarm_network(self, network_id: str) -> None:
+        """Remove it from this machine."""
+        ...
+
+    async def set_ingress(self, ports: list[IngressPort]) -> None:
+        """Program the routing mesh."""
+        ...
+
+
+class Agent:
+    """One per node that is in a swarm."""
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        networks: NodeNetworks,
+        database: TaskDatabase,
+        payloads: PayloadFiles,
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._executor = executor
+        self._networks = networks
+        self._database = database
+        self._payloads = payloads
+        self._wall = wall
+        self._workers: dict[str, TaskWorker] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._reporter = StatusReporter()
+        self._known_networks: set[str] = set()
+        self._leaving_networks: set[str] = set()
+
+    async def start(self) -> None:
+        """Take up the tasks that this node had."""
+        for task in await self._database.open():
+            self._begin(task)
+
+    async def run(self, session: Session) -> None:
+        """Talk with a manager until the session ends (raises) or is cancelled."""
+        for worker in self._workers.values():
+            self._reporter.report(worker.task.id, worker.task.status)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reporter.run(session))
+            group.create_task(self._follow(session))
+
+    async def stop(self) -> None:
+        """Stop working; containers go on."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        await self._database.close()
+
+    async def remove_everything(self) -> None:
+        """This node leaves its swarm: its tasks' containers and networks go."""
+        for worker in list(self._workers.values()):
+            worker.remove()
+        running = list(self._running.values())
+        if running:
+            await asyncio.wait(running)
+        await self._networks.set_ingress([])
+        for network_id in list(self._known_networks):
+            await self._networks.remove_swarm_network(network_id)
+
+    async def _follow(self, session: Session) -> None:
+        while True:
+            await self.apply(await session.assignments())
+
+    async def apply(self, assignments: Assignments) -> None:
+        """Make an assignment set true. Traffic is turned away from tasks before they are told to stop."""
+        self._payloads.keep(assignments.secrets, assignments.configs)
+        for network in assignments.networks:
+            await self._ensure_network(network)
+        if assignments.ingress is not None:
+            await self._set_ingress(assignments.ingress)
+        for task in assignments.tasks:
+            worker = self._workers.get(task.id)
+            if worker is None:
+                self._begin(task)
+                self._database.save(task)
+            else:
+                worker.desire(task)
+        gone = set(assignments.removed_tasks)
+        if assignments.complete:
+            gone |= set(self._workers) - {task.id for task in assignments.tasks}
+            assigned = {network.id for network in assignments.networks}
+            self._leaving_networks |= self._known_networks - assigned
+        for task_id in gone:
+            if task_id in self._workers:
+                self._workers[task_id].remove()
+        self._payloads.drop(assignments.removed_secrets, assignments.removed_configs)
+        self._leaving_networks |= set(assignments.removed_networks)
+        await self._drop_networks()
+
+    def _begin(self, task: Task) -> None:
+        worker = TaskWorker(task, self._executor.controller(task), self._changed, self._wall)
+        self._workers[task.id] = worker
+        self._running[task.id] = asyncio.get_running_loop().create_task(self._work(worker), name=f"task {task.id}")
+
+    async def _work(self, worker: TaskWorker) -> None:
+        task_id = worker.task.id
+        try:
+            await worker.run()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("the worker of task %s ended unexpectedly", task_id)
+        else:
+            self._database.forget(task_id)
+            await self._drop_networks(leaving_task=task_id)
+        finally:
+            self._workers.pop(task_id, None)
+            self._running.pop(task_id, None)
+
+    def _changed(self, task: Task) -> None:
+        self._database.save(task)
+        self._reporter.report(task.id, task.status)
+
+    async def _ensure_network(self, network: Network) -> None:
+        self._leaving_networks.discard(network.id)
+        try:
+            await self._networks.ensure_swarm_network(network)
+        except (EnxameError, OSError) as error:
+            # Tasks that need it are rejected with their own message; the others go on.
+            log.error("network %s cannot be made here: %s", network.spec.name, error)
+        else:
+            self._known_networks.add(network.id)
+
+    async def _set_ingress(self, ports: list[IngressPort]) -> None:
+        try:
+            await self._networks.set_ingress(ports)
+        except (EnxameError, OSError) as error:
+            log.error("published ports could not be programmed: %s", error)
+
+    async def _drop_networks(self, leaving_task: str = "") -> None:
+        """Remove networks that the manager took away, once no task here uses them."""
+        if not self._leaving_networks:
+            return
+        used = {
+            attachment.network.id
+            for task_id, worker in self._workers.items()
+            if task_id != leaving_task
+            for attachment in worker.task.networks_attachments
+        }
+        for network_id in self._leaving_networks - used:
+            self._leaving_networks.discard(network_id)
+            self._known_networks.discard(network_id)
+            try:
+                await self._networks.remove_swarm_network(network_id)
+            except (EnxameError, OSError) as error:
+                log.error("network %s cannot be removed here: %s", network_id, error)

@@ -1,0 +1,143 @@
+"""Takes one task from assignment to its end, and cleans up behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from enxame.agent.controller import Controller, TaskError
+from enxame.model.task import PortStatus, Task, TaskState, TaskStatus
+
+log = logging.getLogger(__name__)
+
+#: Between two tries of a stop or removal that the engine refused: seconds.
+RETRY_DELAY = 1.0
+
+
+class _Interrupted(Exception):
+    """The desired state overtook what the worker was doing."""
+
+
+class TaskWorker:
+    """One per task. Reports every step through ``on_change`` with the whole task; states only ever grow."""
+
+    def __init__(
+        self,
+        task: Task,
+        controller: Controller,
+        on_change: Callable[[Task], None],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self.task = task
+        self._controller = controller
+        self._on_change = on_change
+        self._wall = wall
+        self._changed = asyncio.Event()
+        self._removing = False
+
+    def desire(self, task: Task) -> None:
+        """The manager's newest word on the task: of it, only the desired state may differ."""
+        if task.desired_state > self.task.desired_state:
+            self.task = replace(self.task, desired_state=task.desired_state, version=task.version)
+            self._changed.set()
+
+    def remove(self) -> None:
+        """End the task whatever it does and remove its container; :meth:`run` returns then."""
+        self._removing = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Carry the task out; returns when it was removed. Cancelling leaves the container running."""
+        await self._live()
+        while not self._removing:
+            self._changed.clear()
+            await self._changed.wait()
+        await self._retry(self._controller.remove, "remove")
+
+    async def _live(self) -> None:
+        if self.task.status.state.is_terminal:
+            return
+        try:
+            await self._run_to_end()
+        except _Interrupted:
+            if self._removing:
+                return
+            await self._retry(self._controller.shutdown, "stop")
+            self._advance(TaskState.SHUTDOWN, "shutdown")
+        except TaskError as error:
+            rejected = self.task.status.state < TaskState.STARTING
+            self._advance(TaskState.REJECTED if rejected else TaskState.FAILED, self.task.status.message, str(error))
+        except Exception as error:
+            # A bug of ours must not leave a task hanging: it fails, and the orchestrator decides.
+            log.exception("task %s failed unexpectedly", self.task.id)
+            self._advance(TaskState.FAILED, self.task.status.message, f"internal error: {error}")
+
+    async def _run_to_end(self) -> None:
+        resumed = self.task.status.state >= TaskState.STARTING and self._controller.was_started()
+        if not resumed:
+            if self.task.status.state >= TaskState.STARTING:
+                raise TaskError("the task's container is gone")
+            self._advance(TaskState.ACCEPTED, "accepted")
+            self._advance(TaskState.PREPARING, "preparing")
+            await self._interruptible(self._controller.prepare())
+            self._advance(TaskState.READY, "prepared")
+            await self._interruptible(self._until_wanted())
+            self._advance(TaskState.STARTING, "starting")
+        if not resumed or self._controller.is_running():
+            await self._interruptible(self._controller.start())
+            self._advance(TaskState.RUNNING, "started")
+        await self._interruptible(self._controller.wait())
+        self._advance(TaskState.COMPLETE, "finished")
+
+    async def _until_wanted(self) -> None:
+        while self.task.desired_state < TaskState.RUNNING:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _interruptible(self, step: Coroutine[None, None, None]) -> None:
+        """Run a step to its end, unless the task is to stop before."""
+        running = asyncio.ensure_future(step)
+        try:
+            while not running.done():
+                if self._removing or self.task.desired_state > TaskState.COMPLETE:
+                    raise _Interrupted
+                self._changed.clear()
+                changed = asyncio.ensure_future(self._changed.wait())
+                try:
+                    await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
+            await running
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running})
+
+    async def _retry(self, step: Callable[[], Coroutine[None, None, None]], what: str) -> None:
+        while True:
+            try:
+                await step()
+            except TaskError as error:
+                log.warning("task %s: cannot %s its container, trying again: %s", self.task.id, what, error)
+                await asyncio.sleep(RETRY_DELAY)
+            else:
+                return
+
+    def _advance(self, state: TaskState, message: str, err: str = "") -> None:
+        if state <= self.task.status.state:
+            return
+        running = state is TaskState.RUNNING
+        status = TaskStatus(
+            timestamp=self._wall(),
+            state=state,
+            message=message,
+            err=err,
+            container_status=self._controller.container_status() if state >= TaskState.READY else None,
+            port_status=PortStatus(ports=self._controller.host_ports()) if running else self.task.status.port_status,
+        )
+        self.task = replace(self.task, status=status)
+        self._on_change(self.task)

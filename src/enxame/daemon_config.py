@@ -1,0 +1,219 @@
+"""The options of ``enxamed``: flags, and the JSON file of ``--config-file`` with dockerd's keys."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from enxame import __version__
+
+DEFAULT_DATA_ROOT: Final = Path("/var/lib/enxame")
+DEFAULT_EXEC_ROOT: Final = Path("/run/enxame")
+DEFAULT_CONFIG_FILE: Final = Path("/etc/enxame/daemon.json")
+
+# Keys of the file that are named in the plural, as in dockerd's daemon.json.
+_PLURALS: Final = {
+    "hosts": "host",
+    "labels": "label",
+    "insecure-registries": "insecure_registry",
+    "registry-mirrors": "registry_mirror",
+    "default-address-pools": "default_address_pool",
+    "node-generic-resources": "node_generic_resource",
+}
+
+
+class ConfigError(Exception):
+    """The daemon's options are wrong; the text says which and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonConfig:
+    """What the daemon was told. Lists are empty and texts blank where nothing was."""
+
+    hosts: list[str]
+    data_root: Path
+    exec_root: Path
+    pidfile: Path
+    debug: bool = False
+    log_level: str = "info"
+    group: str = ""
+    labels: list[str] = field(default_factory=list)
+    insecure_registries: list[str] = field(default_factory=list)
+    registry_mirrors: list[str] = field(default_factory=list)
+    default_address_pools: list[tuple[str, int]] = field(default_factory=list)
+    bip: str = ""
+    swarm_default_advertise_addr: str = ""
+    metrics_addr: str = ""
+    node_generic_resources: list[str] = field(default_factory=list)
+    default_runtime: str = ""
+    tls: bool = False
+    tlsverify: bool = False
+    tlscacert: str = ""
+    tlscert: str = ""
+    tlskey: str = ""
+
+    @property
+    def engine_labels(self) -> dict[str, str]:
+        """``--label`` as key to value."""
+        return dict(label.partition("=")[::2] for label in self.labels)  # type: ignore[misc]
+
+    @property
+    def hostname(self) -> str:
+        """This machine's name."""
+        return socket.gethostname()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags, named as dockerd names them."""
+    parser = argparse.ArgumentParser(
+        prog="enxamed",
+        description="The daemon of Enxame: runs containers on this machine and takes part in a swarm.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-v", "--version", action="version", version=f"Enxame version {__version__}")
+    add(
+        "-H",
+        "--host",
+        action="append",
+        metavar="URL",
+        help="socket to listen on: unix://PATH or tcp://ADDRESS:PORT (repeatable)",
+    )
+    add("--data-root", metavar="DIR", help=f"persistent state (default {DEFAULT_DATA_ROOT})")
+    add("--exec-root", metavar="DIR", help=f"state that may vanish at a reboot (default {DEFAULT_EXEC_ROOT})")
+    add("-p", "--pidfile", metavar="FILE", help="where the daemon writes its process id (default EXEC-ROOT/enxame.pid)")
+    add("--config-file", metavar="FILE", help=f"options as JSON (default {DEFAULT_CONFIG_FILE})")
+    add("-D", "--debug", action="store_true", default=None, help="log everything")
+    add(
+        "-l",
+        "--log-level",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        help="least severity that is logged (default info)",
+    )
+    add("-G", "--group", metavar="GROUP", help="group that may use the unix socket")
+    add("--label", action="append", metavar="KEY=VALUE", help="label of this engine (repeatable)")
+    add("--insecure-registry", action="append", metavar="HOST", help="registry that is used without TLS (repeatable)")
+    add("--registry-mirror", action="append", metavar="URL", help="mirror of the default registry (repeatable)")
+    add(
+        "--default-address-pool",
+        action="append",
+        metavar="base=CIDR,size=N",
+        help="pool for local networks (repeatable)",
+    )
+    add("--bip", metavar="CIDR", help="address of the default bridge")
+    add(
+        "--swarm-default-advertise-addr",
+        metavar="ADDR",
+        help="address or interface that `swarm init` advertises by default",
+    )
+    add("--metrics-addr", metavar="ADDR", help="address of the metrics endpoint")
+    add(
+        "--node-generic-resource",
+        action="append",
+        metavar="KIND=VALUE",
+        help="resource that this node offers (repeatable)",
+    )
+    add("--default-runtime", choices=["crun", "runc"], help="OCI runtime (default: the faster one that works here)")
+    add(
+        "--live-restore",
+        nargs="?",
+        const=True,
+        default=None,
+        help="accepted for compatibility: containers always outlive the daemon",
+    )
+    add("--tls", action="store_true", default=None, help="use TLS on tcp sockets; implied by --tlsverify")
+    add("--tlsverify", action="store_true", default=None, help="demand a client certificate on tcp sockets")
+    add("--tlscacert", metavar="FILE", help="CA of the clients' certificates")
+    add("--tlscert", metavar="FILE", help="certificate of the daemon")
+    add("--tlskey", metavar="FILE", help="key of the daemon")
+    return parser
+
+
+def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
+    """Flags and file together.
+
+    Raises:
+        ConfigError: an unknown key, a wrong value, or an option that both give.
+    """
+    flags = parser().parse_args(arguments)
+    given = {name: value for name, value in vars(flags).items() if value is not None and name != "config_file"}
+    merged = {**_read_file(flags.config_file, given), **given}
+    data_root = Path(merged.get("data_root", DEFAULT_DATA_ROOT)).absolute()
+    exec_root = Path(merged.get("exec_root", DEFAULT_EXEC_ROOT)).absolute()
+    if any(not label.partition("=")[0] for label in merged.get("label", [])):
+        raise ConfigError("bad attribute format in --label: expected KEY=VALUE")
+    return DaemonConfig(
+        hosts=merged.get("host") or [f"unix://{exec_root}/enxame.sock"],
+        data_root=data_root,
+        exec_root=exec_root,
+        pidfile=Path(merged.get("pidfile", exec_root / "enxame.pid")),
+        debug=bool(merged.get("debug")),
+        log_level="debug" if merged.get("debug") else merged.get("log_level", "info"),
+        group=merged.get("group", ""),
+        labels=merged.get("label", []),
+        insecure_registries=merged.get("insecure_registry", []),
+        registry_mirrors=merged.get("registry_mirror", []),
+        default_address_pools=[_pool(item) for item in merged.get("default_address_pool", [])],
+        bip=merged.get("bip", ""),
+        swarm_default_advertise_addr=merged.get("swarm_default_advertise_addr", ""),
+        metrics_addr=merged.get("metrics_addr", ""),
+        node_generic_resources=merged.get("node_generic_resource", []),
+        default_runtime=merged.get("default_runtime", ""),
+        tls=bool(merged.get("tls") or merged.get("tlsverify")),
+        tlsverify=bool(merged.get("tlsverify")),
+        tlscacert=merged.get("tlscacert", ""),
+        tlscert=merged.get("tlscert", ""),
+        tlskey=merged.get("tlskey", ""),
+    )
+
+
+def _read_file(named: str | None, flags: dict[str, Any]) -> dict[str, Any]:
+    path = Path(named) if named else DEFAULT_CONFIG_FILE
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(f"unable to configure the daemon with file {path}: no such file") from None
+        return {}
+    except OSError as error:
+        raise ConfigError(f"unable to configure the daemon with file {path}: {error.strerror}") from error
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"unable to configure the daemon with file {path}: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"unable to configure the daemon with file {path}: expected a JSON object")
+    known = {action.dest for action in parser()._actions}  # noqa: SLF001  # argparse offers no public list
+    options: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = _PLURALS.get(key, key.replace("-", "_"))
+        if name not in known or name in {"help", "version", "config_file"}:
+            raise ConfigError(f"the following directives don't match any configuration option: {key}")
+        if key in _PLURALS and not isinstance(value, list):
+            raise ConfigError(f"unable to configure the daemon with file {path}: {key}: expected a list")
+        options[name] = value
+    twice = sorted(set(options) & set(flags) - {"debug"})
+    if twice:
+        both = ", ".join(
+            f"{name.replace('_', '-')}: (from flag: {flags[name]}, from file: {options[name]})" for name in twice
+        )
+        raise ConfigError(
+            f"the following directives are specified both as a flag and in the configuration file: {both}"
+        )
+    return options
+
+
+def _pool(item: Any) -> tuple[str, int]:
+    if isinstance(item, dict):
+        pairs = {str(key): str(value) for key, value in item.items()}
+    else:
+        pairs = dict(part.partition("=")[::2] for part in str(item).split(","))  # type: ignore[misc]
+    try:
+        return pairs["base"], int(pairs["size"])
+    except (KeyError, ValueError):
+        raise ConfigError(f"invalid default address pool {item!r}: expected base=CIDR,size=N") from None

@@ -1,0 +1,1 @@
+"""This node's relation to a swarm: none, founder, member."""

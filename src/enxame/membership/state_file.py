@@ -1,0 +1,58 @@
+"""What this node remembers of its membership, on disk: ``swarm/node.json``. Its presence means: part of a swarm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from enxame.errors import EnxameError
+from enxame.model.base import Model
+
+
+class NodeState(Model):
+    """Identity and addresses of this node in its swarm."""
+
+    node_id: str = ""
+    cluster_id: str = ""
+    role: str = "manager"
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+
+
+def read(path: Path) -> NodeState | None:
+    """The state, or None when this node is in no swarm.
+
+    Raises:
+        EnxameError: the file is there but cannot be read; says so rather than forgetting a swarm.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EnxameError(f"cannot read the swarm state {path}: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(data, type=NodeState)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise EnxameError(
+            f"the swarm state {path} is damaged ({error}); restore it from a backup or remove it"
+        ) from error
+
+
+def write(path: Path, state: NodeState) -> None:
+    """Write durably and atomically. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(msgspec.json.encode(state))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
