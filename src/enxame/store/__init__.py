@@ -1,1 +1,1 @@
-"""The replicated object store: tables with indexes, transactions, versions, watches; backends behind it."""
+"""The replicated object store: tables, transactions, versions, watches; behind it a backend."""
