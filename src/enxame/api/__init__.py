@@ -1,1 +1,1 @@
-"""The Engine HTTP API: one module a resource; thin: parse, authorise, call, render."""
+"""The Engine HTTP API: one module a resource, thin: parse, call, render."""

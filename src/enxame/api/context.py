@@ -1,0 +1,74 @@
+"""What the API is built on: this machine's engine, its relation to a swarm, and who it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from enxame.model.cluster import InitRequest, JoinRequest, SwarmInfo
+
+if TYPE_CHECKING:
+    from enxame.engine.engine import Engine
+    from enxame.manager.manager import Manager
+
+
+class Membership(Protocol):
+    """This node's relation to a swarm."""
+
+    def info(self) -> SwarmInfo:
+        """The ``Swarm`` block of ``GET /info``."""
+        ...
+
+    async def init(self, request: InitRequest) -> str:
+        """Make a new swarm of this node; returns the node's id."""
+        ...
+
+    async def join(self, request: JoinRequest) -> None:
+        """Join a swarm that is there."""
+        ...
+
+    async def leave(self, force: bool) -> None:
+        """Forget the swarm."""
+        ...
+
+    async def unlock(self, key: str) -> None:
+        """Give a locked manager its key."""
+        ...
+
+    @property
+    def manager(self) -> Manager:
+        """The manager's side. Raises Unavailable (503) with Swarm's text when this node is no manager."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonFacts:
+    """What ``/info`` shows of how the daemon was started."""
+
+    #: Identity of the daemon, stable over restarts.
+    id: str
+    #: Host name.
+    name: str
+    data_root: str
+    labels: list[str] = field(default_factory=list)
+    debug: bool = False
+    insecure_registries: list[str] = field(default_factory=list)
+    registry_mirrors: list[str] = field(default_factory=list)
+    #: (base in CIDR, size of the networks cut from it)
+    default_address_pools: list[tuple[str, int]] = field(default_factory=list)
+    #: Addresses such as ``0.0.0.0:2375`` where everybody may give orders.
+    insecure_listeners: list[str] = field(default_factory=list)
+    #: Runtime name → path of its program.
+    runtimes: dict[str, str] = field(default_factory=dict)
+    default_runtime: str = "crun"
+    #: Configured ``name=value`` or ``name=n`` of the node.
+    generic_resources: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiContext:
+    """Everything that handlers call."""
+
+    engine: Engine
+    membership: Membership
+    facts: DaemonFacts

@@ -1,0 +1,46 @@
+"""The query of the ``logs`` endpoints: which streams, how far back, how long."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from enxame.api.call import Call
+from enxame.errors import InvalidArgument
+from enxame.model.stream import LogOptions
+
+
+def log_options(call: Call) -> LogOptions:
+    """Read it. Raises InvalidArgument when no stream is asked for or a time is none."""
+    stdout, stderr = call.flag("stdout"), call.flag("stderr")
+    if not (stdout or stderr):
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    tail: int | None = None
+    text = call.text("tail")
+    if text and text != "all":
+        # As Docker: what is no number means all.
+        tail = int(text) if text.isascii() and text.isdigit() else None
+    return LogOptions(
+        stdout=stdout,
+        stderr=stderr,
+        follow=call.flag("follow"),
+        tail=tail,
+        since=moment(call, "since") or 0.0,
+        until=moment(call, "until") or 0.0,
+    )
+
+
+def moment(call: Call, parameter: str) -> float | None:
+    """A time as clients send it: seconds since 1970 with a fraction, or RFC 3339. None when absent or zero."""
+    text = call.text(parameter)
+    if text in ("", "0"):
+        return None
+    seconds, _, fraction = text.partition(".")
+    digits = seconds.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and (not fraction or (fraction.isascii() and fraction.isdigit())):
+        if len(seconds) > 12 or len(fraction) > 9:
+            raise InvalidArgument(f'invalid value for "{parameter}": value out of range: {text}')
+        return float(text)
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgument(f'invalid value for "{parameter}": failed to parse value as time: {text}') from error

@@ -1,0 +1,54 @@
+"""One module a resource; each declares its routes."""
+
+from __future__ import annotations
+
+from enxame.api.resources import (
+    configs,
+    container_lifecycle,
+    container_streams,
+    containers,
+    distribution,
+    events,
+    exec_sessions,
+    images,
+    networks,
+    nodes,
+    not_offered,
+    secrets,
+    service_logs,
+    services,
+    swarm,
+    system,
+    tasks,
+    volumes,
+)
+from enxame.api.routing import Routes
+
+_MODULES = (
+    configs,
+    container_lifecycle,
+    container_streams,
+    containers,
+    distribution,
+    events,
+    exec_sessions,
+    images,
+    networks,
+    nodes,
+    not_offered,
+    secrets,
+    service_logs,
+    services,
+    swarm,
+    system,
+    tasks,
+    volumes,
+)
+
+
+def all_routes() -> Routes:
+    """The whole API."""
+    routes = Routes()
+    for module in _MODULES:
+        routes.include(module.routes)
+    return routes

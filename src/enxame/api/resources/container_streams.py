@@ -1,0 +1,70 @@
+"""``/containers/{id}/logs``, ``attach`` and ``stats``: what flows out of containers, and into them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from enxame.api.call import Call
+from enxame.api.connection import cancelled_on_disconnect
+from enxame.api.hijack import converse
+from enxame.api.log_query import log_options
+from enxame.api.responses import json_response
+from enxame.api.routing import Routes
+from enxame.api.streams import closing_on_exit, frame, output_type, stream_bytes, stream_json
+from enxame.errors import NotFound
+from enxame.model.stream import AttachOptions, LogRecord
+
+routes = Routes()
+
+
+@routes.get("/containers/{name}/logs")
+async def logs(call: Call) -> web.StreamResponse:
+    """What the container has written; with ``follow`` also what it will."""
+    options = log_options(call)
+    containers = call.api.engine.containers
+    seen = containers.inspect(call.name)
+    tty = seen.config.tty
+    records = containers.logs(seen.id, options)
+    return await stream_bytes(
+        call, output_type(call, tty=tty), _rendered(records, tty=tty, stamps=call.flag("timestamps"))
+    )
+
+
+async def _rendered(records: AsyncIterator[LogRecord], *, tty: bool, stamps: bool) -> AsyncIterator[bytes]:
+    async with closing_on_exit(records) as source:
+        async for record in source:
+            line = f"{record.timestamp} ".encode() + record.data if stamps else record.data
+            yield line if tty else frame(record.stream, line)
+
+
+@routes.post("/containers/{name}/attach")
+async def attach(call: Call) -> web.StreamResponse:
+    """Connect the client's terminal or pipes with the container's."""
+    stdin = call.flag("stdin")
+    options = AttachOptions(
+        stdin=stdin,
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        logs=call.flag("logs"),
+        stream=call.flag("stream"),
+    )
+    attachment = await call.api.engine.containers.attach(call.name, options)
+    return await converse(call, attachment, stdin=stdin)
+
+
+@routes.get("/containers/{name}/stats")
+async def stats(call: Call) -> web.StreamResponse:
+    """The container's use of resources: samples as long as the client listens, or one."""
+    containers = call.api.engine.containers
+    container_id = containers.inspect(call.name).id
+    stream = call.flag("stream", default=True)
+    samples = containers.stats(container_id, stream=stream)
+    if stream:
+        return await stream_json(call, samples)
+    with cancelled_on_disconnect(call.request):
+        async with closing_on_exit(samples) as source:
+            async for sample in source:
+                return json_response(sample)
+    raise NotFound(f"No such container: {call.name}")

@@ -1,0 +1,113 @@
+"""``/images``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from enxame.api.call import Call
+from enxame.api.registry_auth import registry_auth
+from enxame.api.responses import empty_response, json_response
+from enxame.api.routing import Routes
+from enxame.api.streams import ProgressStream
+from enxame.errors import InvalidArgument
+from enxame.model.image import ProgressMessage
+
+routes = Routes()
+_FILTERS = ("before", "dangling", "label", "reference", "since", "until")
+_PRUNE_FILTERS = ("dangling", "label", "label!", "until")
+_CHUNK = 256 * 1024
+
+
+@routes.get("/images/json")
+async def list_images(call: Call) -> web.StreamResponse:
+    """All images that match."""
+    return json_response(call.api.engine.images.list(call.filters(_FILTERS)))
+
+
+@routes.post("/images/create")
+async def create_image(call: Call) -> web.StreamResponse:
+    """Pull an image from its registry, or make one of a tar."""
+    if call.text("fromSrc"):
+        return await _import(call)
+    name = call.text("fromImage")
+    if not name:
+        raise InvalidArgument("invalid reference format")
+    auth = registry_auth(call)
+    tag = call.text("tag")
+    reference = name if not tag else f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
+    progress = ProgressStream(call)
+    return await progress.run(
+        lambda: call.api.engine.images.pull(
+            reference, auth=auth, platform=call.text("platform"), progress=progress.report
+        )
+    )
+
+
+async def _import(call: Call) -> web.StreamResponse:
+    if call.text("fromSrc") != "-":
+        raise InvalidArgument("importing from a URL is not supported: fetch it and send it as the request's body")
+    progress = ProgressStream(call)
+
+    async def work() -> None:
+        image_id = await call.api.engine.images.import_(
+            _body(call),
+            repository=call.text("repo"),
+            tag=call.text("tag"),
+            message=call.text("message"),
+            changes=call.texts("changes"),
+        )
+        progress.report(ProgressMessage(status=image_id))
+
+    return await progress.run(work)
+
+
+@routes.post("/images/load")
+async def load_images(call: Call) -> web.StreamResponse:
+    """Take images from an archive as ``docker save`` makes it."""
+    progress = ProgressStream(call)
+    # With quiet, what was loaded is told, but not how far it is.
+    report = (
+        (lambda message: progress.report(message) if message.stream else None)
+        if call.flag("quiet")
+        else progress.report
+    )
+    return await progress.run(lambda: call.api.engine.images.load(_body(call), progress=report))
+
+
+async def _body(call: Call) -> AsyncIterator[bytes]:
+    async for chunk in call.request.content.iter_chunked(_CHUNK):
+        yield chunk
+
+
+@routes.get("/images/{name}/json")
+async def inspect_image(call: Call) -> web.StreamResponse:
+    """One image."""
+    return json_response(call.api.engine.images.inspect(call.name))
+
+
+@routes.get("/images/{name}/history")
+async def image_history(call: Call) -> web.StreamResponse:
+    """How it was made."""
+    return json_response(call.api.engine.images.history(call.name))
+
+
+@routes.post("/images/{name}/tag")
+async def tag_image(call: Call) -> web.StreamResponse:
+    """Give it another name."""
+    await call.api.engine.images.tag(call.name, call.text("repo"), call.text("tag"))
+    return empty_response(201)
+
+
+@routes.delete("/images/{name}")
+async def remove_image(call: Call) -> web.StreamResponse:
+    """Remove a name, and with its last name the image."""
+    images = call.api.engine.images
+    return json_response(await images.remove(call.name, force=call.flag("force"), prune=not call.flag("noprune")))
+
+
+@routes.post("/images/prune")
+async def prune_images(call: Call) -> web.StreamResponse:
+    """Remove what nobody uses."""
+    return json_response(await call.api.engine.images.prune(call.filters(_PRUNE_FILTERS)))

@@ -1,0 +1,117 @@
+"""``/networks``: those of this machine and, on a manager, those of the swarm, as one list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from enxame.api.call import Call
+from enxame.api.responses import empty_response, json_response
+from enxame.api.routing import Routes
+from enxame.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from enxame.model.filters import Filters
+from enxame.model.network import NetworkCreateRequest, NetworkResource
+
+if TYPE_CHECKING:
+    from enxame.manager.manager import Manager
+
+routes = Routes()
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_PRUNE_FILTERS = ("label", "label!", "until")
+
+
+def _manager(call: Call) -> Manager | None:
+    try:
+        return call.api.membership.manager
+    except Unavailable:
+        return None
+
+
+@routes.get("/networks")
+async def list_networks(call: Call) -> web.StreamResponse:
+    """All networks that match."""
+    return json_response([replace(network, containers={}) for network in _all(call, call.filters(_FILTERS))])
+
+
+def _all(call: Call, filters: Filters) -> list[NetworkResource]:
+    """The swarm's networks first, then this machine's; this machine's side of a swarm network is not told twice."""
+    manager = _manager(call)
+    swarm: list[NetworkResource] = manager.networks.list(filters) if manager is not None else []
+    known = {network.id for network in swarm}
+    return swarm + [network for network in call.api.engine.networks.list(filters) if network.id not in known]
+
+
+@routes.get("/networks/{name}")
+async def inspect_network(call: Call) -> web.StreamResponse:
+    """One network, with this machine's containers on it."""
+    return json_response(_find(call, call.name, scope=call.text("scope"), verbose=call.flag("verbose")))
+
+
+def _find(call: Call, ref: str, *, scope: str = "", verbose: bool = False) -> NetworkResource:
+    """By full id, then by name, then by the beginning of the id."""
+    if not ref:
+        raise InvalidArgument("network name cannot be empty")
+    networks = _all(call, Filters({"scope": frozenset({scope})}) if scope else Filters())
+    for matches, how in (
+        ([network for network in networks if network.id == ref], "ID"),
+        ([network for network in networks if network.name == ref], "name"),
+        ([network for network in networks if network.id.startswith(ref)], "ID prefix"),
+    ):
+        if len(matches) > 1:
+            raise InvalidArgument(f"network {ref} is ambiguous ({len(matches)} matches found based on {how})")
+        if matches:
+            return _with_containers(call, matches[0], verbose=verbose)
+    raise NotFound(f"network {ref} not found")
+
+
+def _with_containers(call: Call, network: NetworkResource, *, verbose: bool) -> NetworkResource:
+    """This machine's side knows the containers; the swarm's side everything else."""
+    try:
+        here = call.api.engine.networks.inspect(network.id, verbose=verbose)
+    except NotFound:
+        return network if network.containers is not None else replace(network, containers={})
+    if network.scope != "swarm":
+        return here
+    return replace(network, containers=here.containers or {}, peers=here.peers or network.peers)
+
+
+@routes.post("/networks/create")
+async def create_network(call: Call) -> web.StreamResponse:
+    """Make a network: an overlay is the swarm's, everything else this machine's."""
+    request = await call.body(NetworkCreateRequest)
+    manager = _manager(call)
+    if request.scope not in ("", "local", "swarm"):
+        raise InvalidArgument(f"invalid network scope: {request.scope}")
+    # Networks that the swarm knows are under the same roof: a name stands for one.
+    if manager is not None and any(
+        network.name == request.name for network in manager.networks.list(Filters({"name": frozenset({request.name})}))
+    ):
+        raise Conflict(f"network with name {request.name} already exists")
+    if request.scope == "swarm" or request.driver == "overlay" or request.ingress:
+        if manager is None and call.api.membership.info().local_node_state == "active":
+            raise PermissionDenied(
+                "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
+            )
+        network_id = await call.api.membership.manager.networks.create(request)
+    else:
+        network_id = await call.api.engine.networks.create(request)
+    return json_response({"Id": network_id, "Warning": ""}, status=201)
+
+
+@routes.delete("/networks/{name}")
+async def remove_network(call: Call) -> web.StreamResponse:
+    """Remove a network that nobody uses."""
+    network = _find(call, call.name)
+    if network.scope == "swarm":
+        await call.api.membership.manager.networks.remove(network.id)
+    else:
+        await call.api.engine.networks.remove(network.id)
+    return empty_response(204)
+
+
+@routes.post("/networks/prune")
+async def prune_networks(call: Call) -> web.StreamResponse:
+    """Remove this machine's networks that nobody uses."""
+    return json_response(await call.api.engine.networks.prune(call.filters(_PRUNE_FILTERS)))

@@ -1,0 +1,41 @@
+"""``/nodes``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from enxame.api.call import Call
+from enxame.api.responses import empty_response, json_response
+from enxame.api.routing import Routes
+from enxame.model.node import NodeSpec
+
+routes = Routes()
+_FILTERS = ("id", "label", "membership", "name", "node.label", "role")
+
+
+@routes.get("/nodes")
+async def list_nodes(call: Call) -> web.StreamResponse:
+    """All nodes that match."""
+    return json_response(call.api.membership.manager.nodes.list(call.filters(_FILTERS)))
+
+
+@routes.get("/nodes/{name}")
+async def inspect_node(call: Call) -> web.StreamResponse:
+    """One node."""
+    return json_response(call.api.membership.manager.nodes.get(call.name))
+
+
+@routes.delete("/nodes/{name}")
+async def remove_node(call: Call) -> web.StreamResponse:
+    """Forget a node."""
+    await call.api.membership.manager.nodes.remove(call.name, force=call.flag("force"))
+    return empty_response()
+
+
+@routes.post("/nodes/{name}/update")
+async def update_node(call: Call) -> web.StreamResponse:
+    """Replace a node's spec."""
+    version = call.object_version("node")
+    spec = await call.body(NodeSpec)
+    await call.api.membership.manager.nodes.update(call.name, version, spec)
+    return empty_response()

@@ -1,0 +1,55 @@
+"""What Docker's API has and this daemon has not yet: a clear 501 instead of a puzzling 404."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from enxame.api.call import Call
+from enxame.api.responses import json_response
+from enxame.api.routing import Routes
+
+routes = Routes()
+
+for _method, _path, _what in (
+    ("GET", "/containers/{name}/changes", "listing a container's changed files"),
+    ("GET", "/containers/{name}/export", "exporting a container"),
+    ("POST", "/containers/{name}/update", "updating a container"),
+    ("POST", "/containers/{name}/rename", "renaming a container"),
+    ("POST", "/containers/{name}/pause", "pausing a container"),
+    ("POST", "/containers/{name}/unpause", "unpausing a container"),
+    ("GET", "/containers/{name}/attach/ws", "attaching through a WebSocket"),
+    ("HEAD", "/containers/{name}/archive", "copying files out of a container"),
+    ("GET", "/containers/{name}/archive", "copying files out of a container"),
+    ("PUT", "/containers/{name}/archive", "copying files into a container"),
+    ("POST", "/containers/prune", "pruning containers"),
+    ("POST", "/build", "building an image"),
+    ("POST", "/build/prune", "pruning the build cache"),
+    ("POST", "/build/cancel", "building an image"),
+    ("POST", "/commit", "committing a container"),
+    ("POST", "/images/{name}/push", "pushing an image"),
+    ("GET", "/images/search", "searching for images"),
+    ("GET", "/images/{name}/get", "saving an image"),
+    ("GET", "/images/get", "saving images"),
+    ("GET", "/images/{name}/attestations", "listing an image's attestations"),
+    ("POST", "/networks/{name}/connect", "connecting a container to a network"),
+    ("POST", "/networks/{name}/disconnect", "disconnecting a container from a network"),
+    ("GET", "/plugins/privileges", "installing plugins"),
+    ("POST", "/plugins/pull", "installing plugins"),
+    ("POST", "/plugins/create", "installing plugins"),
+    ("GET", "/plugins/{name}/json", "inspecting plugins"),
+    ("DELETE", "/plugins/{name}", "removing plugins"),
+    ("POST", "/plugins/{name}/enable", "enabling plugins"),
+    ("POST", "/plugins/{name}/disable", "disabling plugins"),
+    ("POST", "/plugins/{name}/upgrade", "upgrading plugins"),
+    ("POST", "/plugins/{name}/push", "pushing plugins"),
+    ("POST", "/plugins/{name}/set", "configuring plugins"),
+    ("POST", "/session", "building with BuildKit"),
+    ("POST", "/grpc", "building with BuildKit"),
+):
+    routes.not_supported(_method, _path, _what)
+
+
+@routes.get("/plugins")
+async def list_plugins(_call: Call) -> web.StreamResponse:
+    """No plugins are installed."""
+    return json_response([])

@@ -1,0 +1,76 @@
+"""``/services``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from enxame.api.call import Call
+from enxame.api.registry_auth import decode_auth
+from enxame.api.responses import empty_response, json_response
+from enxame.api.routing import Routes
+from enxame.errors import InvalidArgument
+from enxame.model.service import Service, ServiceSpec
+
+routes = Routes()
+_FILTERS = ("id", "label", "mode", "name", "runtime")
+
+
+def _public(service: Service) -> Service:
+    return replace(service, internal=None)
+
+
+def _encoded_auth(call: Call) -> str:
+    """The header as it came (it is kept for the nodes that pull), once it has proved readable."""
+    text = call.request.headers.get("X-Registry-Auth", "")
+    return text if decode_auth(text) is not None else ""
+
+
+@routes.get("/services")
+async def list_services(call: Call) -> web.StreamResponse:
+    """All services that match; with ``status`` their counts of tasks."""
+    services = call.api.membership.manager.services.list(call.filters(_FILTERS), status=call.flag("status"))
+    return json_response([_public(service) for service in services])
+
+
+@routes.post("/services/create")
+async def create_service(call: Call) -> web.StreamResponse:
+    """Make a service."""
+    manager = call.api.membership.manager
+    spec = await call.body(ServiceSpec)
+    return json_response(await manager.services.create(spec, registry_auth=_encoded_auth(call)), status=201)
+
+
+@routes.get("/services/{name}")
+async def inspect_service(call: Call) -> web.StreamResponse:
+    """One service; with ``insertDefaults`` the values that its spec leaves open."""
+    services = call.api.membership.manager.services
+    return json_response(_public(services.get(call.name, insert_defaults=call.flag("insertDefaults"))))
+
+
+@routes.delete("/services/{name}")
+async def remove_service(call: Call) -> web.StreamResponse:
+    """Remove a service; its tasks follow."""
+    await call.api.membership.manager.services.remove(call.name)
+    return empty_response()
+
+
+@routes.post("/services/{name}/update")
+async def update_service(call: Call) -> web.StreamResponse:
+    """Replace a service's spec, or go back to the one before."""
+    version = call.object_version("service")
+    auth_from = call.text("registryAuthFrom")
+    if auth_from not in ("", "spec", "previous-spec"):
+        raise InvalidArgument("unsupported registryAuthFrom value")
+    rollback = call.text("rollback")
+    manager = call.api.membership.manager
+    spec = await call.body(ServiceSpec)
+    answer = await manager.services.update(
+        call.name,
+        version,
+        spec,
+        registry_auth=_encoded_auth(call),
+        registry_auth_from=auth_from or "spec",
+        rollback=rollback,
+    )
+    return json_response(answer)

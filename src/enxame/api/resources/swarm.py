@@ -1,0 +1,81 @@
+"""``/swarm``: this node's relation to a swarm, and the swarm's settings."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from enxame.api.call import Call
+from enxame.api.responses import empty_response, json_response
+from enxame.api.routing import Routes
+from enxame.errors import InvalidArgument
+from enxame.model.cluster import InitRequest, JoinRequest, SwarmSpec, UnlockRequest
+
+routes = Routes()
+
+
+@routes.get("/swarm")
+async def inspect_swarm(call: Call) -> web.StreamResponse:
+    """The swarm with its join tokens: the only place that shows them."""
+    return json_response(replace(call.api.membership.manager.swarm.inspect(), internal=None))
+
+
+@routes.post("/swarm/init")
+async def init_swarm(call: Call) -> web.StreamResponse:
+    """Make a new swarm of this node."""
+    return json_response(await call.api.membership.init(await call.body(InitRequest)))
+
+
+@routes.post("/swarm/join")
+async def join_swarm(call: Call) -> web.StreamResponse:
+    """Join a swarm that is there."""
+    await call.api.membership.join(await call.body(JoinRequest))
+    return empty_response()
+
+
+@routes.post("/swarm/leave")
+async def leave_swarm(call: Call) -> web.StreamResponse:
+    """Forget the swarm."""
+    await call.api.membership.leave(call.flag("force"))
+    return empty_response()
+
+
+@routes.post("/swarm/update")
+async def update_swarm(call: Call) -> web.StreamResponse:
+    """Replace the swarm's spec, rotate tokens."""
+    version = call.object_version("swarm")
+    rotate = {
+        name: _boolean(call, name) for name in ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
+    }
+    manager = call.api.membership.manager
+    await manager.swarm.update(
+        version,
+        await call.body(SwarmSpec),
+        rotate_worker_token=rotate["rotateWorkerToken"],
+        rotate_manager_token=rotate["rotateManagerToken"],
+        rotate_unlock_key=rotate["rotateManagerUnlockKey"],
+    )
+    return empty_response()
+
+
+@routes.get("/swarm/unlockkey")
+async def unlock_key(call: Call) -> web.StreamResponse:
+    """The key that locked managers need; empty when autolock is off."""
+    return json_response({"UnlockKey": call.api.membership.manager.swarm.unlock_key()})
+
+
+@routes.post("/swarm/unlock")
+async def unlock_swarm(call: Call) -> web.StreamResponse:
+    """Give a locked manager its key."""
+    await call.api.membership.unlock((await call.body(UnlockRequest)).unlock_key)
+    return empty_response()
+
+
+def _boolean(call: Call, name: str) -> bool:
+    """Go's strconv.ParseBool: stricter than :meth:`Call.flag`, as Docker is here."""
+    text = call.text(name)
+    if text in ("", "0", "f", "F", "false", "FALSE", "False"):
+        return False
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    raise InvalidArgument(f'invalid value for {name}: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')

@@ -1,0 +1,86 @@
+"""``/_ping``, ``/version``, ``/info``, ``/auth``, ``/system/df``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from enxame.api.call import Call
+from enxame.api.host_facts import host_facts, program_version
+from enxame.api.responses import COMMON_HEADERS, json_response
+from enxame.api.routing import Routes
+from enxame.api.system_view import info_view, version_view
+from enxame.errors import InvalidArgument
+from enxame.model.filters import Filters
+
+routes = Routes()
+
+
+def _swarm_header(call: Call) -> str:
+    info = call.api.membership.info()
+    if info.local_node_state != "active":
+        return info.local_node_state
+    return "active/manager" if info.control_available else "active/worker"
+
+
+@routes.get("/_ping")
+async def ping(call: Call) -> web.StreamResponse:
+    """Alive, and what to speak with it."""
+    return web.Response(body=b"OK", headers=_ping_headers(call))
+
+
+@routes.head("/_ping")
+async def head_ping(call: Call) -> web.StreamResponse:
+    """The same without a body."""
+    return web.Response(headers={**_ping_headers(call), "Content-Length": "0"})
+
+
+def _ping_headers(call: Call) -> dict[str, str]:
+    return {
+        **COMMON_HEADERS,
+        # 1 is the classic builder; 2 would make clients speak BuildKit's protocol.
+        "Builder-Version": "1",
+        "Swarm": _swarm_header(call),
+        "Cache-Control": "no-cache, no-store, must-revalidate",
+        "Pragma": "no-cache",
+        "Content-Type": "text/plain; charset=utf-8",
+    }
+
+
+@routes.get("/version")
+async def version(_call: Call) -> web.StreamResponse:
+    """Versions of the daemon and of what it runs containers with."""
+    return json_response(await asyncio.to_thread(lambda: version_view(host_facts())))
+
+
+@routes.get("/info")
+async def info(call: Call) -> web.StreamResponse:
+    """The daemon, its machine and its swarm at a glance."""
+    runtime = call.api.facts.default_runtime
+    host, runtime_version = await asyncio.to_thread(lambda: (host_facts(), program_version(runtime)))
+    return json_response(info_view(call.api, host, runtime_version))
+
+
+@routes.get("/system/df")
+async def disk_usage(call: Call) -> web.StreamResponse:
+    """What images, containers and volumes take on the disk."""
+    kinds = set(call.texts("type"))
+    unknown = kinds - {"container", "image", "volume", "build-cache"}
+    if unknown:
+        raise InvalidArgument(f"unknown object type: {sorted(unknown)[0]}")
+    engine = call.api.engine
+    answer: dict[str, Any] = {}
+    if not kinds or "image" in kinds:
+        images = engine.images.list(Filters())
+        answer["LayersSize"] = sum(image.size for image in images)
+        answer["Images"] = images
+    if not kinds or "container" in kinds:
+        answer["Containers"] = engine.containers.list(all=True, size=True, filters=Filters())
+    if not kinds or "volume" in kinds:
+        answer["Volumes"] = engine.volumes.list(Filters())
+    if not kinds or "build-cache" in kinds:
+        answer["BuildCache"] = []
+        answer["BuilderSize"] = 0
+    return json_response(answer)

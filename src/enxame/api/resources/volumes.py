@@ -1,0 +1,48 @@
+"""``/volumes``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from enxame.api.call import Call
+from enxame.api.responses import empty_response, json_response
+from enxame.api.routing import Routes
+from enxame.model.volume import VolumeCreateRequest, VolumeListResponse
+
+routes = Routes()
+_FILTERS = ("dangling", "driver", "label", "name")
+_PRUNE_FILTERS = ("all", "label", "label!")
+
+
+@routes.get("/volumes")
+async def list_volumes(call: Call) -> web.StreamResponse:
+    """All volumes that match."""
+    return json_response(VolumeListResponse(volumes=call.api.engine.volumes.list(call.filters(_FILTERS))))
+
+
+@routes.post("/volumes/create")
+async def create_volume(call: Call) -> web.StreamResponse:
+    """Make a volume, or find the one of that name."""
+    return json_response(await call.api.engine.volumes.create(await call.body(VolumeCreateRequest)), status=201)
+
+
+@routes.get("/volumes/{name}")
+async def inspect_volume(call: Call) -> web.StreamResponse:
+    """One volume."""
+    return json_response(call.api.engine.volumes.inspect(call.name))
+
+
+@routes.delete("/volumes/{name}")
+async def remove_volume(call: Call) -> web.StreamResponse:
+    """Remove a volume that no container uses."""
+    await call.api.engine.volumes.remove(call.name, force=call.flag("force"))
+    return empty_response(204)
+
+
+@routes.post("/volumes/prune")
+async def prune_volumes(call: Call) -> web.StreamResponse:
+    """Remove what nobody uses."""
+    return json_response(await call.api.engine.volumes.prune(call.filters(_PRUNE_FILTERS)))
+
+
+routes.not_supported("PUT", "/volumes/{name}", "updating a cluster volume")
