@@ -1,0 +1,153 @@
+"""Network namespaces of a test's own: daemons run in them, so that the host's network is left alone."""
+
+import ctypes
+import itertools
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Self
+
+CLONE_NEWNET: Final = 0x40000000
+NAMED_NAMESPACES: Final = Path("/run/netns")
+
+_counter = itertools.count(1)
+
+
+def run(*argv: str, timeout: float = 30) -> str:
+    """Run a command to its end and return its standard output; what it said of a failure goes into the exception."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(argv)}: exit code {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    return done.stdout
+
+
+def enter_network_namespace(path: str) -> None:
+    """Move the calling thread into the network namespace at *path*."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(descriptor, CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
+class NetworkNamespace:
+    """A named network namespace with loopback up. Sockets can be opened in it from here: they stay where they were made."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = str(NAMED_NAMESPACES / name)
+        run("ip", "netns", "add", name)
+        self._inside = ThreadPoolExecutor(1, f"in-{name}", initializer=enter_network_namespace, initargs=(self.path,))
+        self.ip("link", "set", "lo", "up")
+
+    def argv(self, *argv: str) -> list[str]:
+        """The command line that runs *argv* in here. Not `ip netns exec`: that hides the cgroups."""
+        return ["nsenter", f"--net={self.path}", "--", *argv]
+
+    def run(self, *argv: str, timeout: float = 30) -> str:
+        """Run a command in here to its end."""
+        return run(*self.argv(*argv), timeout=timeout)
+
+    def ip(self, *argv: str) -> str:
+        """Run an `ip` command on this namespace."""
+        return run("ip", "-n", self.name, *argv)
+
+    def open_socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        """A new socket that lives in this namespace, to be used from anywhere."""
+        return self._inside.submit(socket.socket, family, kind).result(10)
+
+    def connect(self, address: str, port: int, timeout: float = 5) -> socket.socket:
+        """A TCP connection that starts in this namespace."""
+        made = self.open_socket()
+        made.settimeout(timeout)
+        try:
+            made.connect((address, port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def close(self) -> None:
+        """Remove the namespace; it goes when the last process in it ends."""
+        self._inside.shutdown()
+        run("ip", "netns", "delete", self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class HostAndOutside:
+    """A namespace that stands for a host, and one that stands for the world outside it, with a cable between them.
+
+    The host has one address that is not loopback, so `swarm init` finds it by itself. There is no default route.
+    """
+
+    host_address: Final = "10.99.0.1"
+    outside_address: Final = "10.99.0.2"
+
+    def __init__(self, name: str) -> None:
+        unique = f"{name}-{os.getpid()}-{next(_counter)}"
+        self.host = NetworkNamespace(f"{unique}-host")
+        try:
+            self.outside = NetworkNamespace(f"{unique}-out")
+        except BaseException:
+            self.host.close()
+            raise
+        run(
+            "ip",
+            "-n",
+            self.host.name,
+            "link",
+            "add",
+            "eth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.outside.name,
+        )
+        for namespace, address in ((self.host, self.host_address), (self.outside, self.outside_address)):
+            namespace.ip("address", "add", f"{address}/24", "dev", "eth0")
+            namespace.ip("link", "set", "eth0", "up")
+
+    def close(self) -> None:
+        """Remove both, and with them the cable."""
+        self.outside.close()
+        self.host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def mounts_below(directory: str | Path) -> list[str]:
+    """The mount points below *directory*, the innermost first."""
+    prefix = f"{Path(directory).resolve()}/"
+    points = [
+        line.split()[4].encode().decode("unicode_escape")
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    ]
+    return sorted((point for point in points if point.startswith(prefix)), key=len, reverse=True)
+
+
+def unmount_below(directory: str | Path) -> Sequence[str]:
+    """Detach all mounts below *directory*; returns what was there."""
+    points = mounts_below(directory)
+    for point in points:
+        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    return points
