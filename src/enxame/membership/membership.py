@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -65,7 +65,7 @@ class Membership:
         directory: Path,
         *,
         build: Callable[[NodeState], SwarmParts],
-        interfaces: Callable[[], Sequence[Interface]],
+        interfaces: Callable[[], Awaitable[Sequence[Interface]]],
         default_advertise: str = "",
         founder: founding.Founder,
     ) -> None:
@@ -148,7 +148,7 @@ class Membership:
                 if request.force_new_cluster:
                     raise Unimplemented("--force-new-cluster is not supported by this daemon yet: it has one manager")
                 raise Unavailable(ALREADY_IN_SWARM)
-            interfaces = self._interfaces()
+            interfaces = await self._interfaces()
             listen = addresses.listen_address(request.listen_addr, interfaces)
             advertise = addresses.advertise_address(request.advertise_addr, self._default_advertise, listen, interfaces)
             data_path = addresses.data_path_address(request.data_path_addr, interfaces)
