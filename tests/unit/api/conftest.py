@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.server import ApiServer
@@ -24,6 +25,14 @@ NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
     "and try again."
 )
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Any]:
+    """Raw streams on both loops: their transports differ in how they take a swap of protocols."""
+    factories = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in ("test_hijack.py", "test_tls.py"):
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 class NoSwarm:

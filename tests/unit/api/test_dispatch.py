@@ -36,8 +36,10 @@ async def test_ping_tells_what_to_speak(served: Any) -> None:
             "GET",
             "/v1.10/_ping",
             400,
-            "client version 1.10 is too old. Minimum supported API version is 1.24, "
-            "please upgrade your client to a newer version",
+            (
+                "client version 1.10 is too old. Minimum supported API version is 1.24, "
+                "please upgrade your client to a newer version"
+            ),
         ),
         ("GET", "/v1.99/info", 400, "client version 1.99 is too new. Maximum supported API version is 1.47"),
         ("GET", "/containers/ghost/json", 404, "No such container: ghost"),
