@@ -126,7 +126,7 @@ class Daemon:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
     def processes(self) -> Iterator[tuple[int, str]]:
-        """Pid and program of every process that names this daemon's directory: the daemon, its helpers, the monitors."""
+        """Pid and program of every process that names this daemon's directory: the daemon, its helpers, monitors."""
         needle = str(self.directory).encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():

@@ -39,7 +39,7 @@ def enter_network_namespace(path: str) -> None:
 
 
 class NetworkNamespace:
-    """A named network namespace with loopback up. Sockets can be opened in it from here: they stay where they were made."""
+    """A named network namespace with loopback up. Sockets can be opened in it from here: they stay in it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -74,6 +74,16 @@ class NetworkNamespace:
             made.close()
             raise
         return made
+
+    def http_get(self, address: str, port: int, path: str = "/", timeout: float = 5) -> str:
+        """The body of the answer to one HTTP request on a connection of its own. OSError for anything but a 200."""
+        with self.connect(address, port, timeout) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b" 200 " not in head.split(b"\r\n")[0]:
+            raise OSError(f"{address}:{port}{path} answered {head[:80]!r}")
+        return body.decode()
 
     def close(self) -> None:
         """Remove the namespace; it goes when the last process in it ends."""

@@ -1,0 +1,395 @@
+"""The stock docker command, unmodified: containers, images, volumes, networks."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from enxame.testing.daemons import Daemon, wait_until
+from tests.clients.command import IMAGE, Command, columns
+from tests.conftest import remove_containers
+
+
+@pytest.fixture(autouse=True)
+def tidy(daemon: Daemon) -> Iterator[None]:
+    yield
+    remove_containers(daemon)
+
+
+def start(docker: Command, *options: str) -> str:
+    """A container of the sample image that listens; its id."""
+    container = docker("run", "-d", *options, IMAGE)
+    wait_until(lambda: "listens" in docker("logs", container), "the container listens")
+    return container
+
+
+def test_version_names_client_and_server(docker: Command) -> None:
+    text = docker("version")
+    assert "Client" in text
+    assert "Server" in text
+    assert re.fullmatch(r"1\.\d+", docker("version", "--format", "{{.Server.APIVersion}}"))
+
+
+def test_run_prints_what_the_container_prints_on_the_same_streams(docker: Command) -> None:
+    result = docker.result("run", "--rm", IMAGE, "sh", "-c", "echo out; echo err >&2")
+    assert (result.code, result.out, result.err) == (0, "out\n", "err\n")
+    assert docker("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize("code", [1, 7, 137])
+def test_run_ends_with_the_containers_exit_code(docker: Command, code: int) -> None:
+    assert docker.result("run", "--rm", IMAGE, "sh", "-c", f"exit {code}").code == code
+
+
+def test_run_of_an_unknown_program_fails_with_127_and_leaves_a_created_container(docker: Command) -> None:
+    result = docker.result("run", "--name", "nothing", IMAGE, "/no/such/program")
+    assert result.code == 127
+    assert "no such file or directory" in result.err
+    assert docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "nothing") == "created 127"
+
+
+def test_standard_input_reaches_the_container_to_its_end(docker: Command) -> None:
+    text = "".join(f"line {number}\n" for number in range(20_000))
+    assert docker("run", "-i", "--rm", IMAGE, "wc", "-l", stdin=text).strip() == "20000"
+
+
+def test_a_megabyte_comes_back_as_it_went_in(docker: Command) -> None:
+    text = "0123456789abcdef" * 65_536
+    result = docker.result("run", "-i", "--rm", IMAGE, "cat", stdin=text)
+    assert (result.code, result.out == text) == (0, True)
+
+
+def test_run_on_a_terminal_gives_the_container_a_terminal_of_the_same_size(docker: Command) -> None:
+    code, screen = docker.on_terminal(
+        "run", "-it", "--rm", IMAGE, "sh", "-c", "tty; echo -n '? '; read x; echo got $x", typed="abc\n"
+    )
+    assert code == 0
+    assert re.search(r"/dev/(pts/\d+|console)", screen)
+    assert "got abc" in screen
+
+
+def test_environment_user_directory_and_hostname_are_the_containers(docker: Command) -> None:
+    options = ("-e", "A=b c", "-w", "/tmp", "-u", "nobody", "--hostname", "box")
+    script = "echo $A; pwd; id -un; hostname"
+    assert docker("run", "--rm", *options, IMAGE, "sh", "-c", script).splitlines() == ["b c", "/tmp", "nobody", "box"]
+
+
+def test_exec_runs_beside_the_container_with_its_own_streams_and_code(docker: Command) -> None:
+    container = start(docker)
+    assert docker("exec", container, "hostname") == container[:12]
+    result = docker.result("exec", "-e", "X=1", container, "sh", "-c", "echo $X; echo bad >&2; exit 5")
+    assert (result.code, result.out, result.err) == (5, "1\n", "bad\n")
+    assert docker("exec", "-i", container, "tr", "a-z", "A-Z", stdin="shout") == "SHOUT"
+
+
+def test_exec_on_a_terminal(docker: Command) -> None:
+    container = start(docker)
+    code, screen = docker.on_terminal(
+        "exec", "-it", container, "sh", "-c", "tty; echo -n '? '; read x; exit $x", typed="9\n"
+    )
+    assert code == 9
+    assert "/dev/pts/" in screen
+
+
+def test_exec_into_a_stopped_container_is_refused(docker: Command) -> None:
+    container = docker("create", IMAGE)
+    assert f"Container {container} is not running" in docker.refused("exec", container, "true")
+
+
+def test_logs_tail_timestamps_since_and_streams(docker: Command) -> None:
+    docker("run", "--name", "talks", IMAGE, "sh", "-c", "echo one; echo two >&2; echo three")
+    both = docker.result("logs", "talks")
+    assert (both.out, both.err) == ("one\nthree\n", "two\n")
+    assert docker.result("logs", "--tail", "1", "talks").out == "three\n"
+    stamped = docker("logs", "-t", "talks").splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ", line) for line in stamped)
+    assert docker.result("logs", "--since", "2100-01-01T00:00:00Z", "talks").out == ""
+    assert docker.result("logs", "--until", "2001-01-01T00:00:00Z", "talks").out == ""
+
+
+def test_logs_follow_until_the_container_ends(docker: Command) -> None:
+    container = docker("run", "-d", IMAGE, "sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done")
+    assert docker("logs", "-f", container, timeout=20).split() == ["1", "2", "3", "4", "5"]
+
+
+def test_ps_shows_filters_and_formats(docker: Command) -> None:
+    start(docker, "--name", "web", "--label", "tier=front", "-p", "8090:80")
+    docker("run", "--name", "done", IMAGE, "true")
+    (row,) = columns(docker("ps"))
+    assert (row["NAMES"], row["IMAGE"], row["COMMAND"]) == ("web", IMAGE, '"/bin/serve"')
+    assert row["STATUS"].startswith("Up ")
+    assert "0.0.0.0:8090->80/tcp" in row["PORTS"]
+    assert docker("ps", "-a", "--format", "{{.Names}}").split() == ["done", "web"]
+    assert docker("ps", "-a", "--filter", "status=exited", "--format", "{{.Names}}") == "done"
+    assert docker("ps", "-a", "--filter", "label=tier=front", "--format", "{{.Names}}") == "web"
+    assert docker("ps", "-a", "--filter", "name=on", "--format", "{{.Names}}") == "done"
+    assert re.match(r"Exited \(0\)", docker("ps", "-a", "--filter", "name=done", "--format", "{{.Status}}"))
+
+
+def test_stop_lets_the_container_end_by_itself(docker: Command) -> None:
+    container = start(docker)
+    began = time.monotonic()
+    assert docker("stop", container) == container
+    assert time.monotonic() - began < 5
+    assert docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", container) == "exited 0"
+
+
+def test_stop_kills_what_does_not_listen_after_its_grace(docker: Command) -> None:
+    container = docker("run", "-d", IMAGE, "sleep", "1000")
+    began = time.monotonic()
+    docker("stop", "-t", "1", container)
+    assert 0.9 < time.monotonic() - began < 5
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", container) == "137"
+
+
+def test_kill_with_a_signal(docker: Command) -> None:
+    container = start(docker)
+    docker("kill", "-s", "TERM", container)
+    assert docker("wait", container) == "0"
+    assert f"Container {container} is not running" in docker.refused("kill", container)
+
+
+def test_wait_prints_the_exit_code(docker: Command) -> None:
+    container = docker("run", "-d", IMAGE, "sh", "-c", "sleep 0.3; exit 3")
+    assert docker("wait", container) == "3"
+
+
+def test_restart_gives_a_new_process_in_the_same_container(docker: Command) -> None:
+    container = start(docker)
+    docker("exec", container, "touch", "/kept")
+    before = docker("inspect", "-f", "{{.State.Pid}}", container)
+    docker("restart", container)
+    assert docker("inspect", "-f", "{{.State.Pid}}", container) not in ("0", before)
+    assert docker("exec", container, "ls", "/kept") == "/kept"
+
+
+def test_start_attached_shows_a_stopped_container_again(docker: Command) -> None:
+    docker("create", "--name", "again", IMAGE, "echo", "hello")
+    assert docker("start", "-a", "again") == "hello"
+    assert docker("start", "-a", "again") == "hello"
+
+
+def test_restart_policy_brings_a_failed_container_back(docker: Command) -> None:
+    docker("run", "-d", "--name", "stubborn", "--restart", "on-failure:2", IMAGE, "sh", "-c", "exit 1")
+    state = "{{.RestartCount}} {{.State.Status}}"
+    wait_until(
+        lambda: docker("inspect", "-f", state, "stubborn") == "2 exited", "two restarts, then it stays", timeout=20
+    )
+
+
+def test_a_running_container_is_only_removed_by_force(docker: Command) -> None:
+    container = start(docker)
+    message = docker.refused("rm", container)
+    assert (
+        f"cannot remove a running container {container}"
+        in message.replace("You cannot", "cannot").replace('container "/', 'running container "/')
+        or "cannot remove container" in message
+    )
+    assert docker("rm", "-f", container) == container
+    assert docker("ps", "-aq") == ""
+
+
+def test_names_are_unique_and_ids_may_be_shortened(docker: Command) -> None:
+    container = docker("create", "--name", "only", IMAGE)
+    assert 'Conflict. The container name "/only" is already in use by container' in docker.refused(
+        "create", "--name", "only", IMAGE
+    )
+    assert docker("inspect", "-f", "{{.Id}} {{.Name}}", container[:12]) == f"{container} /only"
+    assert docker("rm", container[:6]) == container[:6]
+
+
+def test_bind_mount_volume_and_tmpfs(docker: Command, tmp_path) -> None:
+    (tmp_path / "in").write_text("from the host\n")
+    docker("volume", "create", "--label", "a=b", "data")
+    mounts = ("-v", f"{tmp_path}:/host:ro", "-v", "data:/data", "--tmpfs", "/scratch:size=1m")
+    script = "cat /host/in; echo kept > /data/f; grep -c ' /scratch tmpfs' /proc/mounts; touch /host/no 2>&1"
+    result = docker.result("run", "--rm", *mounts, IMAGE, "sh", "-c", script)
+    assert result.out.splitlines()[:2] == ["from the host", "1"]
+    assert "Read-only file system" in result.out
+    assert docker("run", "--rm", "-v", "data:/data", IMAGE, "cat", "/data/f") == "kept"
+    assert [row["VOLUME NAME"] for row in columns(docker("volume", "ls"))] == ["data"]
+    assert docker("volume", "inspect", "-f", "{{.Labels.a}}", "data") == "b"
+    assert docker("volume", "rm", "data") == "data"
+    assert "no such volume" in docker.refused("volume", "inspect", "data").lower()
+
+
+def test_a_volume_in_use_is_not_removed(docker: Command) -> None:
+    container = docker("create", "-v", "busy:/data", IMAGE)
+    message = docker.refused("volume", "rm", "busy")
+    assert f"volume is in use - [{container}]" in message
+    docker("rm", container)
+    docker("volume", "rm", "busy")
+
+
+def test_memory_processor_and_process_limits_hold(docker: Command) -> None:
+    limits = ("--memory", "32m", "--cpus", "0.5", "--pids-limit", "20")
+    container = start(docker, *limits)
+    shown = docker(
+        "inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}", container
+    )
+    assert shown == "33554432 500000000 20"
+    fork = "for i in $(seq 40); do sleep 5 & done; echo all"
+    assert "fork" in docker.result("exec", container, "sh", "-c", fork).err
+    # tail keeps its last line in memory: /dev/zero has only one
+    assert docker.result("run", "--memory", "16m", "--name", "hungry", IMAGE, "tail", "/dev/zero").code == 137
+    assert docker("inspect", "-f", "{{.State.OOMKilled}}", "hungry") == "true"
+
+
+def test_privileges_are_few_by_default(docker: Command) -> None:
+    status = docker("run", "--rm", IMAGE, "cat", "/proc/self/status")
+    assert re.search(r"^CapEff:\s+00000000a80425fb$", status, re.M)
+    assert re.search(r"^Seccomp:\s+2$", status, re.M)
+    dropped = docker(
+        "run", "--rm", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", IMAGE, "cat", "/proc/self/status"
+    )
+    assert re.search(r"^CapEff:\s+0000000000000000$", dropped, re.M)
+    assert re.search(r"^NoNewPrivs:\s+1$", dropped, re.M)
+    assert docker.result("run", "--rm", IMAGE, "mount", "-t", "tmpfs", "x", "/tmp").code != 0
+
+
+def test_a_published_port_answers_outside_on_the_host_and_in_containers(docker: Command, daemon: Daemon) -> None:
+    container = start(docker, "-p", "8091:80")
+    network = daemon.network
+    assert network.outside.http_get(network.host_address, 8091).strip() == container[:12]
+    assert network.host.http_get("127.0.0.1", 8091).strip() == container[:12]
+    assert network.host.http_get(network.host_address, 8091).strip() == container[:12]
+    assert docker("run", "--rm", IMAGE, "wget", "-qO-", f"http://{network.host_address}:8091/") == container[:12]
+    assert docker("port", container).splitlines()[0] == "80/tcp -> 0.0.0.0:8091"
+    docker("rm", "-f", container)
+    with pytest.raises(OSError):
+        network.outside.http_get(network.host_address, 8091, timeout=2)
+
+
+def test_a_port_is_published_once(docker: Command) -> None:
+    start(docker, "-p", "8092:80")
+    result = docker.result("run", "-d", "--name", "late", "-p", "8092:80", IMAGE)
+    assert result.code == 125
+    assert "Bind for 0.0.0.0:8092 failed: port is already allocated" in result.err
+
+
+def test_a_port_that_a_program_of_the_host_holds_is_refused(docker: Command, daemon: Daemon) -> None:
+    with daemon.network.host.open_socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("0.0.0.0", 8093))
+        taken.listen()
+        result = docker.result("run", "-d", "-p", "8093:80", IMAGE)
+    assert result.code == 125
+    assert "address already in use" in result.err
+
+
+def test_all_exposed_ports_can_be_published_on_free_ones(docker: Command, daemon: Daemon) -> None:
+    container = start(docker, "-P")
+    port = int(docker("inspect", "-f", '{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}', container))
+    assert port > 1023
+    assert daemon.network.outside.http_get(daemon.network.host_address, port).strip() == container[:12]
+
+
+def test_containers_on_the_bridge_reach_each_other(docker: Command) -> None:
+    server = start(docker)
+    address = docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", server)
+    assert docker("run", "--rm", IMAGE, "wget", "-qO-", f"http://{address}/") == server[:12]
+
+
+def test_host_and_none_networks(docker: Command, daemon: Daemon) -> None:
+    assert {"bridge", "host", "none"} <= {row["NAME"] for row in columns(docker("network", "ls"))}
+    assert f"inet {daemon.network.host_address}/" in docker("run", "--rm", "--network", "host", IMAGE, "ip", "address")
+    alone = docker("run", "--rm", "--network", "none", IMAGE, "ip", "-o", "link")
+    assert re.findall(r"^\d+: (\w+)", alone, re.M) == ["lo"]
+
+
+def test_images_are_listed_tagged_and_removed(docker: Command) -> None:
+    docker("tag", IMAGE, "other/name:v1")
+    rows = {(row["REPOSITORY"], row["TAG"]): row["IMAGE ID"] for row in columns(docker("images"))}
+    assert rows["enxame/sample", "latest"] == rows["other/name", "v1"]
+    assert docker("rmi", "other/name:v1") == "Untagged: other/name:v1"
+    assert docker("images", "-q", "other/name") == ""
+    assert "/bin/serve" in docker("image", "inspect", "-f", "{{.Config.Cmd}}", IMAGE)
+    assert "No such image: no/such:latest" in docker.refused("rmi", "no/such")
+
+
+def test_an_image_in_use_is_not_removed(docker: Command) -> None:
+    container = docker("create", IMAGE)
+    assert re.search(
+        rf"unable to remove repository reference .* container {container[:12]} is using", docker.refused("rmi", IMAGE)
+    )
+
+
+def test_a_directory_can_be_imported_as_an_image(docker: Command, tmp_path) -> None:
+    import tarfile
+
+    with tarfile.open(tmp_path / "root.tar", "w") as archive:
+        archive.add("/bin/busybox", "bin/sh")
+    imported = docker("import", "-c", 'CMD ["/bin/sh", "-c", "echo imported"]', str(tmp_path / "root.tar"), "imp:1")
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", imported)
+    assert docker("run", "--rm", "imp:1") == "imported"
+    docker("rmi", "imp:1")
+
+
+def test_events_tell_what_happened(docker: Command) -> None:
+    # ended by the daemon itself: --until with a time that comes
+    began = str(int(time.time()) - 1)
+    docker("run", "--name", "seen", IMAGE, "true")
+    docker("rm", "seen")
+    events = docker(
+        "events", "--since", began, "--until", str(int(time.time()) + 1), "--filter", "container=seen", timeout=20
+    )
+    actions = re.findall(r" container (\w+) ", events)
+    assert [action for action in actions if action in ("create", "start", "die", "destroy")] == [
+        "create",
+        "start",
+        "die",
+        "destroy",
+    ]
+
+
+def test_stats_and_top_show_a_running_container(docker: Command) -> None:
+    container = start(docker, "--name", "busy")
+    (row,) = columns(docker("stats", "--no-stream", container))
+    assert row["NAME"] == "busy"
+    assert not row["MEM USAGE / LIMIT"].startswith("0B")
+    assert "httpd" in docker("top", container)
+
+
+def test_attach_joins_a_running_container(docker: Command) -> None:
+    container = docker("run", "-di", IMAGE, "cat")
+    attached = docker.popen("attach", container)
+    try:
+        out, _ = attached.communicate("hello\n", timeout=20)
+    finally:
+        attached.kill()
+        attached.wait()
+    assert out == "hello\n"
+    assert docker("wait", container) == "0"
+
+
+def test_a_container_that_is_removed_by_itself_is_gone_with_its_volume(docker: Command) -> None:
+    assert docker("run", "--rm", "-v", "/anonymous", IMAGE, "true") == ""
+    assert docker("ps", "-aq") == ""
+    assert docker("volume", "ls", "-q") == ""
+
+
+ERRORS = [
+    (("inspect", "nothing"), "Error: No such object: nothing"),
+    (("container", "inspect", "nothing"), "No such container: nothing"),
+    (("start", "nothing"), "No such container: nothing"),
+    (("logs", "nothing"), "No such container: nothing"),
+    (("rm", "nothing"), "No such container: nothing"),
+    (("network", "inspect", "nothing"), "nothing"),
+    (("create", "--name", "a b", IMAGE), "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+    (("create", "--memory", "1m", IMAGE), "Minimum memory limit allowed is"),
+    (("create", "--network", "nowhere", "--name", "lost", IMAGE), None),
+    (("service", "ls"), "This node is not a swarm manager."),
+    (("node", "ls"), "This node is not a swarm manager."),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"), ERRORS, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_errors_have_dockers_words(docker: Command, argv: tuple[str, ...], message: str | None) -> None:
+    if message is None:  # the network is looked for when the container starts
+        docker(*argv)
+        message, argv = "network nowhere not found", ("start", "lost")
+    assert message in docker.refused(*argv)
