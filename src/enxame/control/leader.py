@@ -1,0 +1,89 @@
+"""The leader's decisions: one pass over one transaction, from what changed to what is to be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from enxame.control import global_, reaper, replicated
+from enxame.control.allocator import Allocator
+from enxame.control.board import Board
+from enxame.control.nodes import NodeKeeper
+from enxame.control.now import Now
+from enxame.control.restart import RestartSupervisor
+from enxame.control.scheduler import Scheduler
+from enxame.control.updater import Updater
+from enxame.model.service import Service
+from enxame.store.interface import Event, Tx
+
+
+class Leader:
+    """Exists while this node leads. Not to be used again after a transaction of its own was refused, before
+    :meth:`start`: what it remembers would not be what is stored.
+
+    ``new_id`` makes ids of tasks, ``rng`` numbers from 0 to 1 that break ties.
+    """
+
+    def __init__(self, new_id: Callable[[], str], rng: Callable[[], float]) -> None:
+        self._new_id = new_id
+        self._rng = rng
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._board = Board()
+        self._restarts = RestartSupervisor(self._new_id)
+        self._updater = Updater(self._restarts)
+        self._allocator = Allocator()
+        self._scheduler = Scheduler(self._rng)
+        self._nodes = NodeKeeper()
+
+    def start(self, tx: Tx, now: Now) -> float | None:
+        """Look at everything and heal it. Returns the monotonic time of the next wake-up, None for no such."""
+        self._fresh()
+        self._board.load(tx, now)
+        self._allocator.start(self._board)
+        self._scheduler.start(self._board)
+        self._restarts.start(self._board)
+        self._updater.start(self._board)
+        return self._run()
+
+    def step(self, tx: Tx, events: Iterable[Event], now: Now) -> float | None:
+        """Look at what the events name and at what is due. Returns the time of the next wake-up, as :meth:`start`."""
+        self._board.begin(tx, events, now)
+        return self._run()
+
+    def _run(self) -> float | None:
+        board, restarts = self._board, self._restarts
+        self._allocator.networks_and_services(board)
+        self._nodes.review(board, restarts)
+        # Failures count before they are repaired.
+        self._updater.observe(board)
+        for service_id in list(board.dirty_services):
+            self._reconcile(board, service_id)
+        self._updater.advance(board)
+        for slot in list(board.dirty_slots):
+            service = board.service(slot[0])
+            if service is None:
+                replicated.remove_slot(board, *slot)
+            else:
+                restarts.review(board, slot, service)
+        reaper.reap(board, restarts)
+        self._allocator.tasks(board)
+        self._scheduler.schedule(board)
+        return board.finish()
+
+    def _reconcile(self, board: Board, service_id: str) -> None:
+        service = board.service(service_id)
+        if service is None:
+            for key in list(board.slots.get(service_id, {})):
+                replicated.remove_slot(board, service_id, key)
+            self._restarts.forget(service_id)
+            self._updater.forget(service_id)
+        else:
+            self._reconcile_service(board, service)
+
+    def _reconcile_service(self, board: Board, service: Service) -> None:
+        mode = service.spec.mode
+        if mode.global_ is not None:
+            global_.reconcile(board, self._restarts, service)
+        elif mode.replicated_job is None and mode.global_job is None:
+            replicated.reconcile(board, self._restarts, service)

@@ -1,0 +1,78 @@
+"""One swarm network's addresses, and which networks have none to give."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from enxame.control.addresses import AddressPool
+from enxame.model.cluster import Driver
+from enxame.model.network import IPAMConfig, Network, NetworkSpec
+
+VXLAN_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
+_PREDEFINED: Final = ("host", "bridge", "none")
+_LOCAL_DRIVERS: Final = frozenset({"host", "bridge", "null", "none", "macvlan", "ipvlan"})
+
+
+def is_node_local(network: Network) -> bool:
+    """Every node has its own of that name; the swarm gives no addresses in it."""
+    spec = network.spec
+    driver = spec.driver_configuration.name if spec.driver_configuration is not None else ""
+    return driver in _LOCAL_DRIVERS or spec.scope == "local" or spec.name in _PREDEFINED
+
+
+def predefined(target: str) -> Network | None:
+    """The node-local network of that name that every node has without anybody making it."""
+    if target not in _PREDEFINED:
+        return None
+    driver = "null" if target == "none" else target
+    spec = NetworkSpec(name=target, driver_configuration=Driver(name=driver), scope="local")
+    return Network(id=target, spec=spec)
+
+
+class NetworkState:
+    """A swarm network with its pools of addresses."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        configs = network.ipam_options.configs if network.ipam_options is not None else []
+        self.pools = [_pool(config) for config in configs]
+
+    @property
+    def is_allocated(self) -> bool:
+        """It has at least one subnet."""
+        return bool(self.pools)
+
+    def take(self) -> list[str] | None:
+        """One free address (CIDR) of each family; None when a family has none left."""
+        taken: list[str] = []
+        for version in sorted({pool.network.version for pool in self.pools}):
+            address = self._take(version)
+            if address is None:
+                for other in taken:
+                    self.release(other)
+                return None
+            taken.append(address)
+        return taken or None
+
+    def take_vip(self) -> str | None:
+        """One free address (CIDR) for a service."""
+        return self._take(self.pools[0].network.version) if self.pools else None
+
+    def claim(self, address: str) -> bool:
+        """Mark an address as used; False when that is impossible."""
+        return any(pool.claim(address) for pool in self.pools)
+
+    def release(self, address: str) -> None:
+        """Give an address back."""
+        for pool in self.pools:
+            pool.release(address)
+
+    def _take(self, version: int) -> str | None:
+        for pool in self.pools:
+            if pool.network.version == version and (address := pool.take()) is not None:
+                return address
+        return None
+
+
+def _pool(config: IPAMConfig) -> AddressPool:
+    return AddressPool(config.subnet, config.ip_range, (config.gateway, *config.auxiliary_addresses.values()))

@@ -1,0 +1,83 @@
+"""Subnets and VXLAN ids for the swarm's networks, out of the default address pools."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
+
+Subnet: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DEFAULT_POOL: Final = "10.0.0.0/8"
+DEFAULT_SUBNET_SIZE: Final = 24
+FIRST_VXLAN_ID: Final = 4096
+LAST_VXLAN_ID: Final = (1 << 24) - 1
+
+
+class SubnetPool:
+    """Which subnets and VXLAN ids are taken, by network id."""
+
+    def __init__(self) -> None:
+        self._pools: list[Subnet] = [ipaddress.ip_network(DEFAULT_POOL)]
+        self._size = DEFAULT_SUBNET_SIZE
+        self._subnets: dict[str, list[Subnet]] = {}
+        self._vxlan: dict[str, int] = {}
+        self._vxlan_used: set[int] = set()
+
+    def configure(self, pools: Iterable[str], size: int) -> None:
+        """Use these pools (none: the default) cut into subnets of this prefix length for networks to come."""
+        self._pools = [ipaddress.ip_network(pool, strict=False) for pool in pools] or [
+            ipaddress.ip_network(DEFAULT_POOL)
+        ]
+        self._size = size or DEFAULT_SUBNET_SIZE
+
+    def take(self, network_id: str) -> str | None:
+        """A free subnet for a network; None when the pools are used up."""
+        taken = [subnet for subnets in self._subnets.values() for subnet in subnets]
+        for candidate in self._candidates():
+            if not any(_overlap(candidate, other) for other in taken):
+                self._subnets.setdefault(network_id, []).append(candidate)
+                return str(candidate)
+        return None
+
+    def claim(self, network_id: str, subnet: str) -> str | None:
+        """Note a subnet that a network asks for or has. Returns the id of a network that it overlaps with, if any."""
+        wanted = ipaddress.ip_network(subnet, strict=False)
+        for other_id, subnets in self._subnets.items():
+            if other_id != network_id and any(_overlap(wanted, other) for other in subnets):
+                return other_id
+        mine = self._subnets.setdefault(network_id, [])
+        if wanted not in mine:
+            mine.append(wanted)
+        return None
+
+    def take_vxlan_id(self, network_id: str) -> int | None:
+        """A free VXLAN id for a network; None when all are used."""
+        for number in range(FIRST_VXLAN_ID, LAST_VXLAN_ID + 1):
+            if number not in self._vxlan_used:
+                self.claim_vxlan_id(network_id, number)
+                return number
+        return None
+
+    def claim_vxlan_id(self, network_id: str, number: int) -> None:
+        """Note the VXLAN id that a network has."""
+        self._vxlan[network_id] = number
+        self._vxlan_used.add(number)
+
+    def release(self, network_id: str) -> None:
+        """Give all that a network had back."""
+        self._subnets.pop(network_id, None)
+        number = self._vxlan.pop(network_id, None)
+        if number is not None:
+            self._vxlan_used.discard(number)
+
+    def _candidates(self) -> Iterator[Subnet]:
+        for pool in self._pools:
+            if pool.prefixlen >= self._size:
+                yield pool
+            else:
+                yield from pool.subnets(new_prefix=self._size)
+
+
+def _overlap(one: Subnet, other: Subnet) -> bool:
+    return one.version == other.version and one.overlaps(other)
