@@ -1,7 +1,7 @@
 """The sample image: a small HTTP server made from the host's static busybox, with no registry.
 
 Every reply is the container's hostname, so that load balancing can be seen. It listens on ``$PORT`` (80), stops at
-once on SIGTERM though it is PID 1, and ``/cgi-bin/whoami`` also tells who asked. The same busybox, hence the same image:
+once on SIGTERM though it is PID 1; ``/cgi-bin/whoami`` also tells who asked. The same busybox, hence the same image:
 building it twice gives the same id.
 
     python -m enxame.testing.sample_image OUT.tar [TAG]

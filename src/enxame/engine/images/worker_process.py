@@ -1,0 +1,119 @@
+"""Running worker processes: one a job, on nobody's event loop, killed with whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from enxame.errors import EnxameError, InvalidArgument
+
+__all__ = ["Staged", "StagedFile", "Unpacked", "stage_archive", "unpack_layer"]
+
+T = TypeVar("T")
+
+_MODULE: Final = "enxame.engine.images.worker"
+#: Seconds for one layer or archive; a worker that takes longer hangs on its disk.
+_DEADLINE: Final = 1800.0
+
+
+class Unpacked(msgspec.Struct, frozen=True):
+    """What unpacking a layer found. ``size`` is the content of its files, ``blob_size`` that of the blob, in bytes."""
+
+    diff_id: str
+    digest: str
+    blob_size: int
+    size: int
+
+
+class StagedFile(msgspec.Struct, frozen=True):
+    """A file of an image archive, written to ``path``."""
+
+    path: str
+    digest: str
+    size: int
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """The files of an image archive by their names there, and the names that only lead to others."""
+
+    files: dict[str, StagedFile]
+    links: dict[str, str]
+
+
+async def unpack_layer(blob: Path, into: Path) -> Unpacked:
+    """Unpack ``blob`` (plain, gzip, zstd, xz or bzip2) into the empty directory ``into``.
+
+    Raises:
+        InvalidArgument: the archive is damaged or hostile.
+        EnxameError: the disk is full, or the worker failed.
+    """
+    return await _run({"job": "unpack", "blob": str(blob), "into": str(into)}, None, Unpacked)
+
+
+async def stage_archive(stream: AsyncIterator[bytes], into: Path) -> Staged:
+    """Write the files of the image archive that ``stream`` brings into the empty directory ``into``.
+
+    Raises:
+        InvalidArgument: the archive is damaged.
+        EnxameError: the disk is full, or the worker failed.
+    """
+    return await _run({"job": "stage", "into": str(into)}, stream, Staged)
+
+
+async def _run(job: dict[str, str], stream: AsyncIterator[bytes] | None, as_type: type[T]) -> T:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", _MODULE, json.dumps(job)),
+        stdin=asyncio.subprocess.DEVNULL if stream is None else asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "PYTHONUTF8": "1"},
+    )
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            if stream is not None:
+                await _feed(process, stream)
+            out, err = await process.communicate()
+    except TimeoutError as error:
+        raise EnxameError(f"unpacking took longer than {_DEADLINE:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+    try:
+        answer = json.loads(out)
+    except ValueError as error:
+        detail = err.decode(errors="replace").strip().rsplit("\n", 1)[-1] or f"exit code {process.returncode}"
+        raise EnxameError(f"the unpacking worker failed: {detail}") from error
+    if "error" in answer:
+        raise _error(answer["error"], answer["errno"])
+    return msgspec.convert(answer, as_type)
+
+
+async def _feed(process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> None:
+    stdin = process.stdin
+    assert stdin is not None
+    # A worker that has found an error stops reading; what it says of it matters more than the broken pipe.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        async for chunk in stream:
+            stdin.write(chunk)
+            await stdin.drain()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stdin.close()
+        await stdin.wait_closed()
+
+
+def _error(message: str, number: int) -> EnxameError:
+    if number == 0:
+        return InvalidArgument(message)
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        return EnxameError(f"{message} (the data root's disk is full)")
+    return EnxameError(message)

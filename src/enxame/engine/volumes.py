@@ -1,0 +1,452 @@
+"""Volumes of this machine: the ``local`` driver.
+
+    <name>/_data             the content
+    <name>/volume.json       labels, options, when it was made
+    <name>/users/<id>        one empty file a container that holds the volume
+
+A volume with the options ``type``, ``o`` and ``device`` is a mount that is made when the first container takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from enxame.engine import mount_syscalls
+from enxame.engine.durable_file import replace_file
+from enxame.engine.volume_options import MountOptions, mount_options
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
+from enxame.model.filters import Filters
+from enxame.model.volume import (
+    Volume,
+    VolumeCreateRequest,
+    VolumeListResponse,
+    VolumesPruneReport,
+    VolumeUsage,
+)
+
+__all__ = ["ANONYMOUS_LABEL", "VolumeStore"]
+
+_log = logging.getLogger(__name__)
+#: The label by which clients tell volumes that nobody named.
+ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_LIST_FILTERS: Final = frozenset({"dangling", "driver", "label", "name"})
+_PRUNE_FILTERS: Final = frozenset({"all", "label", "label!"})
+_TRASH: Final = ".trash"
+#: Seconds for copying an image's files into a new volume.
+_COPY_DEADLINE: Final = 600.0
+
+T = TypeVar("T")
+
+
+class EventPublisher(Protocol):
+    """Where events go."""
+
+    def publish(self, type_: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = "local") -> None:
+        """Tell of one event."""
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    created_at: datetime
+    labels: dict[str, str]
+    options: dict[str, str]
+    anonymous: bool = False
+
+
+class VolumeStore:
+    """All volumes. Containers hold volumes from ``acquire`` to ``release``, over restarts of the daemon."""
+
+    def __init__(self, root: Path, events: EventPublisher) -> None:
+        self._root = root
+        self._events = events
+        self._volumes: dict[str, _Stored] = {}
+        self._users: dict[str, set[str]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def start(self) -> None:
+        """Read what is there; what was half made or half removed goes."""
+        await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        trash = self._root / _TRASH
+        trash.mkdir(mode=0o700, exist_ok=True)
+        for leftover in trash.iterdir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._volumes.clear()
+        self._users.clear()
+        for home in self._root.iterdir():
+            if home.name == _TRASH or not home.is_dir():
+                continue
+            try:
+                stored = msgspec.json.decode((home / "volume.json").read_bytes(), type=_Stored)
+            except (OSError, msgspec.DecodeError) as error:
+                _log.error("volume %s is left alone, its description cannot be read: %s", home.name, error)
+                continue
+            self._volumes[stored.name] = stored
+            self._users[stored.name] = {entry.name for entry in (home / "users").iterdir()}
+
+    # Looking
+
+    def inspect(self, name: str) -> Volume:
+        """One volume.
+
+        Raises:
+            NotFound: ``get X: no such volume``.
+        """
+        return self._view(self._get(name))
+
+    def list(self, filters: Filters | None = None) -> VolumeListResponse:
+        """The volumes, by name.
+
+        Raises:
+            InvalidArgument: a filter that there is not.
+        """
+        wanted = filters or Filters()
+        _check_filters(wanted, _LIST_FILTERS)
+        found = [
+            self._view(stored) for name, stored in sorted(self._volumes.items()) if self._matches(name, stored, wanted)
+        ]
+        return VolumeListResponse(volumes=found)
+
+    def _matches(self, name: str, stored: _Stored, filters: Filters) -> bool:
+        if "dangling" in filters and filters.flag("dangling") == bool(self._users[name]):
+            return False
+        if "driver" in filters and "local" not in filters.get("driver"):
+            return False
+        if "name" in filters and not any(part in name for part in filters.get("name")):
+            return False
+        return filters.labels_match(stored.labels)
+
+    async def usage(self) -> builtins.list[Volume]:
+        """The volumes with the bytes in them and the number of containers that hold them."""
+        sizes = await asyncio.to_thread(lambda: {name: _size(self._data(name)) for name in list(self._volumes)})
+        return [
+            msgspec.structs.replace(
+                self._view(self._volumes[name]),
+                usage_data=VolumeUsage(size=size, ref_count=len(self._users[name])),
+            )
+            for name, size in sorted(sizes.items())
+            if name in self._volumes
+        ]
+
+    def users(self, name: str) -> builtins.list[str]:
+        """Ids of the containers that hold the volume.
+
+        Raises:
+            NotFound: no such volume.
+        """
+        return sorted(self._users[self._get(name).name])
+
+    # Making and removing
+
+    async def create(self, request: VolumeCreateRequest) -> Volume:
+        """Make a volume; one that is there already is given back as it is.
+
+        Raises:
+            InvalidArgument: the name or an option breaks a rule.
+            NotFound: a driver that there is not.
+            EnxameError: the disk refused.
+        """
+        if request.driver not in {"", "local", "default"}:
+            name = request.driver
+            raise NotFound(f'create {request.name}: error looking up volume plugin {name}: plugin "{name}" not found')
+        name = request.name or secrets.token_hex(32)
+        async with self._lock(name):
+            return await self._create(name, request, anonymous=not request.name)
+
+    async def _create(self, name: str, request: VolumeCreateRequest, *, anonymous: bool) -> Volume:
+        known = self._volumes.get(name)
+        if known is not None:
+            return self._view(known)
+        if not _NAME.fullmatch(name):
+            raise InvalidArgument(
+                f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+                '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+            )
+        if len(name) > 255:
+            raise InvalidArgument(f"create {name}: the name is longer than 255 characters")
+        try:
+            mount_options(request.driver_opts)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"create {name}: {error.message}") from error
+        labels = dict(request.labels)
+        if anonymous:
+            labels.setdefault(ANONYMOUS_LABEL, "")
+        stored = _Stored(
+            name=name,
+            created_at=datetime.now(UTC).replace(microsecond=0),
+            labels=labels,
+            options=dict(request.driver_opts),
+            anonymous=anonymous,
+        )
+        await _blocking(f"create {name}", lambda: self._make(stored))
+        self._volumes[name] = stored
+        self._users[name] = set()
+        self._events.publish("volume", "create", name, {"driver": "local"})
+        return self._view(stored)
+
+    def _make(self, stored: _Stored) -> None:
+        home = self._root / stored.name
+        draft = self._root / _TRASH / secrets.token_hex(8)
+        draft.mkdir(mode=0o701)
+        try:
+            (draft / "_data").mkdir(mode=0o755)
+            (draft / "users").mkdir(mode=0o700)
+            replace_file(draft / "volume.json", msgspec.json.encode(stored))
+            draft.rename(home)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    async def remove(self, name: str, force: bool = False) -> None:
+        """Remove a volume and what is in it. ``force`` forgives one that is not there.
+
+        Raises:
+            NotFound: ``get X: no such volume``.
+            Conflict: ``remove X: volume is in use - [ids]``.
+            EnxameError: the disk refused.
+        """
+        async with self._lock(name):
+            if name not in self._volumes and force:
+                return
+            self._get(name)
+            if self._users[name]:
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(self._users[name]))}]")
+            await self._remove(name)
+
+    async def _remove(self, name: str) -> None:
+        await _blocking(f"remove {name}", lambda: self._delete(name))
+        del self._volumes[name], self._users[name]
+        self._events.publish("volume", "destroy", name, {"driver": "local"})
+
+    def _delete(self, name: str) -> None:
+        mount_syscalls.unmount(str(self._data(name)))
+        grave = self._root / _TRASH / secrets.token_hex(8)
+        (self._root / name).rename(grave)
+        shutil.rmtree(grave)
+
+    async def prune(self, filters: Filters | None = None) -> VolumesPruneReport:
+        """Remove volumes that no container holds: anonymous ones, all with the filter ``all``.
+
+        Raises:
+            InvalidArgument: a filter that there is not.
+        """
+        wanted = filters or Filters()
+        _check_filters(wanted, _PRUNE_FILTERS)
+        everything = wanted.flag("all")
+        gone, freed = [], 0
+        for name, stored in sorted(self._volumes.items()):
+            if not (everything or stored.anonymous) or not wanted.labels_match(stored.labels):
+                continue
+            if "label!" in wanted and wanted.labels_match(stored.labels, "label!"):
+                continue
+            async with self._lock(name):
+                if name not in self._volumes or self._users[name]:
+                    continue
+                size = await asyncio.to_thread(_size, self._data(name))
+                await self._remove(name)
+            gone.append(name)
+            freed += size
+        self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
+        return VolumesPruneReport(volumes_deleted=gone or None, space_reclaimed=freed)
+
+    # Containers
+
+    async def acquire(self, name: str, container_id: str) -> str:
+        """Let a container hold the volume, made when it is missing, mounted when it is a mount. Idempotent.
+        Returns the directory to bind into the container.
+
+        Raises:
+            InvalidArgument: the name breaks a rule.
+            EnxameError: the volume's device cannot be mounted.
+        """
+        async with self._lock(name):
+            if name not in self._volumes:
+                await self._create(name, VolumeCreateRequest(name=name), anonymous=False)
+            await _blocking(f"mount {name}", lambda: self._take(name, container_id))
+            self._users[name].add(container_id)
+            return str(self._data(name))
+
+    def _take(self, name: str, container_id: str) -> None:
+        options = mount_options(self._volumes[name].options)
+        data = str(self._data(name))
+        if options is not None and not mount_syscalls.is_mounted(data):
+            _mount(options, data)
+        (self._root / name / "users" / container_id).touch()
+
+    async def release(self, container_id: str) -> None:
+        """The container no longer holds any volume; mounts that nobody holds any more are undone. Idempotent."""
+        for name in [name for name, users in self._users.items() if container_id in users]:
+            async with self._lock(name):
+                if name not in self._users:
+                    continue
+                self._users[name].discard(container_id)
+                await _blocking(f"unmount {name}", lambda name=name: self._give_back(name, container_id))  # type: ignore[misc]
+
+    def _give_back(self, name: str, container_id: str) -> None:
+        (self._root / name / "users" / container_id).unlink(missing_ok=True)
+        if not self._users[name] and self._volumes[name].options:
+            mount_syscalls.unmount(str(self._data(name)))
+
+    async def reconcile(self, container_ids: set[str]) -> None:
+        """Forget containers that are no more; the container engine calls it once it knows all of its own."""
+        for gone in set().union(*self._users.values()) - container_ids:
+            await self.release(gone)
+
+    def is_anonymous(self, name: str) -> bool:
+        """Whether nobody named the volume: it goes with ``rm -v`` of its container."""
+        return self._get(name).anonymous
+
+    async def populate(self, name: str, source_dir: str, *, root: str | None = None) -> bool:
+        """Copy the image's files into an empty volume, with owners, times and attributes. Returns whether it did.
+        ``source_dir`` is the directory; with ``root`` it is a path as the container sees it, resolved inside ``root``,
+        so that the image's links do not lead out of it.
+
+        Raises:
+            NotFound: no such volume.
+            EnxameError: the disk refused; a volume that was empty is empty again.
+        """
+        async with self._lock(name):
+            self._get(name)
+            data = self._data(name)
+            source = await _blocking(f"populate {name}", lambda: _open_source(source_dir, root))
+            if source is None:
+                return False
+            try:
+                if await asyncio.to_thread(_has_entries, data):
+                    return False
+                await self._copy(name, source, data)
+            finally:
+                os.close(source)
+            return True
+
+    async def _copy(self, name: str, source: int, data: Path) -> None:
+        # Into a draft that takes the volume's place in one step, unless something already looks at the volume.
+        aside = not self._volumes[name].options and len(self._users[name]) <= 1
+        target = self._root / _TRASH / secrets.token_hex(8) if aside else data
+        if aside:
+            await asyncio.to_thread(target.mkdir, 0o755)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *("cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", f"{target}/"),
+                pass_fds=(source,),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            try:
+                async with asyncio.timeout(_COPY_DEADLINE):
+                    _, errors = await process.communicate()
+            except TimeoutError as error:
+                raise EnxameError(f"populate {name}: copying took longer than {_COPY_DEADLINE:.0f} s") from error
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await asyncio.shield(process.wait())
+            if process.returncode != 0:
+                raise EnxameError(f"populate {name}: {errors.decode(errors='replace').strip().splitlines()[0]}")
+            if aside:
+                await asyncio.to_thread(os.rename, target, data)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(_empty, target, remove=aside))
+            raise
+
+    # Inside
+
+    def _data(self, name: str) -> Path:
+        return self._root / name / "_data"
+
+    def _get(self, name: str) -> _Stored:
+        stored = self._volumes.get(name)
+        if stored is None:
+            raise NotFound(f"get {name}: no such volume")
+        return stored
+
+    def _view(self, stored: _Stored) -> Volume:
+        return Volume(
+            name=stored.name,
+            created_at=stored.created_at,
+            labels=stored.labels or None,
+            options=stored.options or None,
+            mountpoint=str(self._data(stored.name)),
+        )
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+def _check_filters(filters: Filters, accepted: frozenset[str]) -> None:
+    for name in filters.values:
+        if name not in accepted:
+            raise InvalidArgument(f"invalid filter '{name}'")
+
+
+async def _blocking(what: str, call: Callable[[], T]) -> T:
+    try:
+        return await asyncio.to_thread(call)
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        raise EnxameError(f"{what}:{place}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _mount(options: MountOptions, target: str) -> None:
+    mount_syscalls.mount(options.device, target, options.type, options.flags, options.data)
+    if options.remount_flags:
+        mount_syscalls.mount("", target, "", options.remount_flags, "")
+
+
+def _open_source(source_dir: str, root: str | None) -> int | None:
+    """A descriptor of the directory to copy; None where the image has no directory there."""
+    try:
+        if root is not None:
+            descriptor = mount_syscalls.open_in_root(root, source_dir)
+        else:
+            descriptor = os.open(source_dir, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _has_entries(path: Path) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is not None
+
+
+def _empty(path: Path, *, remove: bool) -> None:
+    if remove:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for entry in os.scandir(path):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)
+
+
+def _size(path: Path) -> int:
+    """Bytes of the regular files below; files that vanish meanwhile do not count."""
+    total = 0
+    for directory, _, names in os.walk(path, onerror=None):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_size
+            except OSError:
+                continue
+    return total
