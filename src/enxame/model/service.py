@@ -370,3 +370,16 @@ class Service(Meta):
     service_status: ServiceStatus | None = None
     job_status: JobStatus | None = None
     internal: ServiceInternal | None = None
+
+
+class ServiceCreateResponse(Model):
+    """Answer of ``POST /services/create``."""
+
+    id: str = always(default="")
+    warnings: list[str] | None = always(default=None)
+
+
+class ServiceUpdateResponse(Model):
+    """Answer of ``POST /services/{id}/update``."""
+
+    warnings: list[str] | None = always(default=None)

@@ -1,0 +1,56 @@
+"""A manager's side of the swarm: what the API calls."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from enxame.manager.configs import ConfigControl
+from enxame.manager.logs import LogBroker, TaskLogReader
+from enxame.manager.networks import NetworkControl
+from enxame.manager.nodes import NodeControl
+from enxame.manager.secrets import SecretControl
+from enxame.manager.services import ServiceControl
+from enxame.manager.swarm import SwarmControl
+from enxame.manager.tasks import TaskControl
+from enxame.security.ids import new_id as random_id
+from enxame.store.store import Store
+
+__all__ = ["Manager"]
+
+
+def _wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def _random_name() -> str:
+    return f"service-{secrets.token_hex(4)}"
+
+
+class Manager:
+    """The use cases over one store. Exists while this node is a manager; ``node_id`` is this node's.
+
+    ``read_log`` reads one task's log on its node; ``new_name`` names services that were given none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        node_id: str,
+        read_log: TaskLogReader,
+        wall: Callable[[], datetime] = _wall_clock,
+        new_id: Callable[[], str] = random_id,
+        new_name: Callable[[], str] = _random_name,
+    ) -> None:
+        self.store = store
+        self.node_id = node_id
+        self.swarm = SwarmControl(store)
+        self.services = ServiceControl(store, wall=wall, new_id=new_id, new_name=new_name)
+        self.tasks = TaskControl(store, node_id)
+        self.nodes = NodeControl(store, node_id)
+        self.networks = NetworkControl(store, new_id)
+        self.secrets = SecretControl(store, new_id)
+        self.configs = ConfigControl(store, new_id)
+        self.logs = LogBroker(store, read_log)

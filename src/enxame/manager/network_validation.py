@@ -1,0 +1,111 @@
+"""The rules for swarm networks."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+from enxame.errors import PermissionDenied, rpc_error
+from enxame.model.network import IPAMConfig, Network, NetworkSpec
+from enxame.store.interface import View
+
+__all__ = ["check_ingress", "check_overlaps", "check_spec"]
+
+_PREDEFINED: Final = ("bridge", "host", "none", "default")
+_INTERNAL_LABEL: Final = "com.docker.swarm.internal"
+_NAME: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]*[a-zA-Z0-9])?", re.ASCII)
+_MAX_NAME: Final = 63
+
+
+def check_spec(spec: NetworkSpec) -> None:
+    """Check what does not depend on other objects.
+
+    Raises:
+        InvalidArgument: out of rule.
+        PermissionDenied: a name or label that is the daemon's own.
+    """
+    if spec.name in _PREDEFINED:
+        raise PermissionDenied(f"{spec.name} is a pre-defined network and cannot be created")
+    check_dns_name(spec.name)
+    if _INTERNAL_LABEL in spec.labels:
+        raise rpc_error(
+            "PermissionDenied",
+            f"label {_INTERNAL_LABEL} is for predefined internal networks and cannot be applied by users",
+        )
+    driver = spec.driver_configuration.name if spec.driver_configuration is not None else ""
+    if driver not in ("", "overlay"):
+        raise rpc_error("InvalidArgument", f"plugin {driver} not supported")
+    if spec.ingress and spec.attachable:
+        raise rpc_error("InvalidArgument", "ingress network cannot be attachable")
+    if spec.ipam_options is not None:
+        if spec.ipam_options.driver.name not in ("", "default"):
+            raise rpc_error("InvalidArgument", f"plugin {spec.ipam_options.driver.name} not supported")
+        for config in spec.ipam_options.configs:
+            _check_pool(config)
+
+
+def check_dns_name(name: str) -> None:
+    """The rule for names of services and networks. Raises InvalidArgument."""
+    if not name:
+        raise rpc_error("InvalidArgument", "meta: name must be provided")
+    if not _NAME.fullmatch(name):
+        raise rpc_error("InvalidArgument", "name must be valid as a DNS name component")
+    if len(name) > _MAX_NAME:
+        raise rpc_error("InvalidArgument", "name must be 63 characters or fewer")
+
+
+def check_ingress(view: View, spec: NetworkSpec) -> None:
+    """Raises Conflict when there is an ingress network already."""
+    if spec.ingress:
+        for network in view.all(Network):
+            if network.spec.ingress:
+                raise rpc_error("AlreadyExists", f"ingress network ({network.id}) is already present")
+
+
+def check_overlaps(view: View, spec: NetworkSpec) -> None:
+    """Raises PermissionDenied (as Docker) when a wanted pool overlaps with that of another swarm network."""
+    configs = spec.ipam_options.configs if spec.ipam_options is not None else []
+    wanted = [ipaddress.ip_network(config.subnet, strict=False) for config in configs if config.subnet]
+    for index, pool in enumerate(wanted):
+        others = wanted[:index] + [taken for network in view.all(Network) for taken in _pools(network)]
+        if any(pool.version == other.version and pool.overlaps(other) for other in others):
+            raise PermissionDenied("Pool overlaps with other one on this address space")
+
+
+def _pools(network: Network) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    options = network.ipam_options or network.spec.ipam_options
+    configs = options.configs if options is not None else []
+    return [ipaddress.ip_network(config.subnet, strict=False) for config in configs if config.subnet]
+
+
+def _check_pool(config: IPAMConfig) -> None:
+    if not config.subnet:
+        if config.ip_range or config.gateway:
+            raise rpc_error("InvalidArgument", "ipam configuration: invalid subnet ")
+        return
+    try:
+        subnet = ipaddress.ip_network(config.subnet, strict=False)
+    except ValueError:
+        raise rpc_error("InvalidArgument", f"ipam configuration: invalid subnet {config.subnet}") from None
+    if config.ip_range:
+        try:
+            inner = ipaddress.ip_network(config.ip_range, strict=False)
+        except ValueError:
+            raise rpc_error("InvalidArgument", f"ipam configuration: invalid range {config.ip_range}") from None
+        if inner.network_address not in subnet:
+            raise rpc_error(
+                "InvalidArgument",
+                f"ipam configuration: subnet {config.subnet} does not contain range {config.ip_range}",
+            )
+    for word, text in (("gateway", config.gateway), *(("address", a) for a in config.auxiliary_addresses.values())):
+        if not text:
+            continue
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            raise rpc_error("InvalidArgument", f"ipam configuration: invalid {word} {text}") from None
+        if address not in subnet:
+            raise rpc_error(
+                "InvalidArgument", f"ipam configuration: subnet {config.subnet} does not contain {word} {text}"
+            )

@@ -1,0 +1,113 @@
+"""Use cases around nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from enxame.errors import InvalidArgument, rpc_error
+from enxame.manager import lookup
+from enxame.manager.matching import matches_head
+from enxame.model.base import ObjectVersion
+from enxame.model.filters import Filters
+from enxame.model.node import Node, NodeSpec
+from enxame.store.interface import Tx
+from enxame.store.store import Store
+
+__all__ = ["NodeControl"]
+
+_ROLES: Final = ("worker", "manager")
+_AVAILABILITIES: Final = ("active", "pause", "drain")
+_MEMBERSHIPS: Final = ("pending", "accepted")
+
+
+class NodeControl:
+    """``/nodes``. ``node_id`` is this node's: what ``self`` means."""
+
+    def __init__(self, store: Store, node_id: str = "") -> None:
+        self._store = store
+        self._node_id = node_id
+
+    def list(self, filters: Filters) -> Sequence[Node]:
+        """Nodes that match ``id``, ``name``, ``label`` (the engine's), ``node.label``, ``role``, ``membership``."""
+        roles = _known(filters, "role", _ROLES)
+        # Every node with a certificate is accepted.
+        if (memberships := _known(filters, "membership", _MEMBERSHIPS)) and "accepted" not in memberships:
+            return []
+        return [
+            node
+            for node in self._store.view.all(Node)
+            if matches_head(filters, node.id, node.description.hostname, node.description.engine.labels)
+            and filters.labels_match(node.spec.labels, "node.label")
+            and (not roles or node.spec.role in roles)
+        ]
+
+    def get(self, ref: str) -> Node:
+        """The node with this id, host name or beginning of an id; ``self`` is this one."""
+        return lookup.node(self._store.view, self._node_id if ref == "self" and self._node_id else ref)
+
+    async def update(self, ref: str, version: int, spec: NodeSpec) -> None:
+        """Replace a node's spec.
+
+        Raises:
+            NotFound, InvalidArgument: no such node, a bad spec, demoting the last manager.
+            EnxameError: ``update out of sequence``.
+        """
+        role, availability = spec.role.lower(), spec.availability.lower()
+        if role not in _ROLES:
+            raise InvalidArgument(f'invalid Role: "{spec.role}"')
+        if availability not in _AVAILABILITIES:
+            raise InvalidArgument(f'invalid Availability: "{spec.availability}"')
+        node_id = self.get(ref).id
+
+        def change(tx: Tx) -> None:
+            node = lookup.node(tx, node_id)
+            if node.spec.role == "manager" and role == "worker":
+                _check_demotion(tx, node)
+            wanted = replace(spec, role=role, availability=availability)
+            tx.update(replace(node, version=ObjectVersion(index=version), spec=wanted))
+
+        await self._store.update(change)
+
+    async def remove(self, ref: str, *, force: bool = False) -> None:
+        """Forget a node. Managers must be demoted first, nodes that are up only go by force."""
+        node_id = self.get(ref).id
+
+        def change(tx: Tx) -> None:
+            node = lookup.node(tx, node_id)
+            if node.spec.role == "manager" or node.manager_status is not None:
+                raise rpc_error(
+                    "FailedPrecondition",
+                    f"node {node.id} is a cluster manager and is a member of the raft cluster. It must be demoted to "
+                    "worker before removal",
+                )
+            if not force and node.status.state == "ready":
+                raise rpc_error("FailedPrecondition", f"node {node.id} is not down and can't be removed")
+            tx.delete(Node, node.id)
+
+        await self._store.update(change)
+
+
+def _check_demotion(tx: Tx, node: Node) -> None:
+    managers = [other for other in tx.all(Node) if other.spec.role == "manager"]
+    if len(managers) == 1:
+        raise rpc_error("FailedPrecondition", "attempting to demote the last manager of the swarm")
+    reachable = [
+        other
+        for other in managers
+        if other.id != node.id and other.manager_status is not None and other.manager_status.reachability == "reachable"
+    ]
+    if len(reachable) < (len(managers) - 1) // 2 + 1:
+        raise rpc_error(
+            "FailedPrecondition", "can't remove member from the raft: this would result in a loss of quorum"
+        )
+
+
+def _known(filters: Filters, name: str, words: Sequence[str]) -> frozenset[str]:
+    given = frozenset(value.lower() for value in filters.get(name))
+    for value in sorted(given):
+        if value not in words:
+            raise InvalidArgument(f"invalid filter '{name}=[{value}]'")
+    return given

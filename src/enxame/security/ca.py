@@ -1,0 +1,252 @@
+"""The swarm's certificate authority and the certificates of its nodes.
+
+Everything is PEM text. A node's certificate says who it is: common name = node id, organisational unit = role,
+organisation = cluster id. ``cryptography`` is imported only when something is made or read: it costs memory.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from enxame.errors import InvalidArgument
+from enxame.model.cluster import TLSInfo
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+__all__ = [
+    "MIN_NODE_CERT_EXPIRY",
+    "KeyPair",
+    "NodeIdentity",
+    "create_root",
+    "issue_node_certificate",
+    "new_signing_request",
+    "node_identity",
+    "sign_request",
+    "tls_info",
+]
+
+ROOT_NAME: Final = "swarm-ca"
+ROOT_LIFETIME: Final = timedelta(seconds=630_720_000)
+#: Certificates begin a little in the past: nodes' clocks differ.
+BACKDATE: Final = timedelta(hours=1)
+MIN_NODE_CERT_EXPIRY: Final = timedelta(hours=1)
+
+_UNITS: Final = {"manager": "swarm-manager", "worker": "swarm-worker"}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its private key, PEM."""
+
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """What a node's certificate says. ``role``: manager|worker."""
+
+    node_id: str
+    role: str
+    cluster_id: str
+    not_before: datetime
+    not_after: datetime
+
+
+def create_root(now: datetime) -> KeyPair:
+    """A new self-signed root: ECDSA P-256, 20 years."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ROOT_NAME)])
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + ROOT_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(_key_usage(sign_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return KeyPair(_cert_pem(cert), _key_pem(key))
+
+
+def issue_node_certificate(
+    root: KeyPair, *, node_id: str, role: str, cluster_id: str, expiry: timedelta, now: datetime
+) -> KeyPair:
+    """A new key with its certificate, for a node that is this process."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    cert = _sign(root, key.public_key(), node_id=node_id, role=role, cluster_id=cluster_id, expiry=expiry, now=now)
+    return KeyPair(cert, _key_pem(key))
+
+
+def new_signing_request() -> tuple[str, str]:
+    """A new key and the request for its certificate: (key, request). The signer decides what the certificate says."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return _key_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def sign_request(
+    root: KeyPair, request: str, *, node_id: str, role: str, cluster_id: str, expiry: timedelta, now: datetime
+) -> str:
+    """A certificate for the key of a signing request; names in the request are ignored.
+
+    Raises:
+        InvalidArgument: the request cannot be read or is not signed by its key.
+    """
+    from cryptography import x509
+
+    try:
+        parsed = x509.load_pem_x509_csr(request.encode())
+    except ValueError as error:
+        raise InvalidArgument(f"the certificate request cannot be read: {error}") from error
+    if not parsed.is_signature_valid:
+        raise InvalidArgument("the certificate request is not signed by its own key")
+    return _sign(root, parsed.public_key(), node_id=node_id, role=role, cluster_id=cluster_id, expiry=expiry, now=now)
+
+
+def node_identity(cert: str) -> NodeIdentity:
+    """Read a node's certificate. Raises InvalidArgument when it is none."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    try:
+        parsed = x509.load_pem_x509_certificate(cert.encode())
+        texts = {
+            oid: str(parsed.subject.get_attributes_for_oid(oid)[0].value)
+            for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)
+        }
+    except (ValueError, IndexError) as error:
+        raise InvalidArgument("this is not the certificate of a node") from error
+    unit = texts[NameOID.ORGANIZATIONAL_UNIT_NAME]
+    role = next((role for role, name in _UNITS.items() if name == unit), "")
+    if not role:
+        raise InvalidArgument(f"a node's certificate has no role {unit}")
+    return NodeIdentity(
+        texts[NameOID.COMMON_NAME],
+        role,
+        texts[NameOID.ORGANIZATION_NAME],
+        parsed.not_valid_before_utc,
+        parsed.not_valid_after_utc,
+    )
+
+
+def tls_info(ca_cert: str) -> TLSInfo:
+    """What nodes and the swarm show of whom they trust."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    cert = x509.load_pem_x509_certificate(ca_cert.encode())
+    public_key = cert.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return TLSInfo(
+        trust_root=ca_cert,
+        cert_issuer_subject=base64.b64encode(cert.subject.public_bytes()).decode(),
+        cert_issuer_public_key=base64.b64encode(public_key).decode(),
+    )
+
+
+def _sign(
+    root: KeyPair,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    node_id: str,
+    role: str,
+    cluster_id: str,
+    expiry: timedelta,
+    now: datetime,
+) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    issuer = x509.load_pem_x509_certificate(root.cert.encode())
+    key = serialization.load_pem_private_key(root.key.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidArgument("the root key is not an elliptic curve key")
+    unit = _UNITS[role]
+    names = [unit, node_id] + ([ROOT_NAME] if role == "manager" else [])
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(
+            x509.Name(
+                [
+                    x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                    x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+                    x509.NameAttribute(NameOID.COMMON_NAME, node_id),
+                ]
+            )
+        )
+        .issuer_name(issuer.subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + expiry)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(sign_certificates=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+                issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+            ),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    return _cert_pem(cert)
+
+
+def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _cert_pem(cert: x509.Certificate) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    return cert.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_pem(key: EllipticCurvePrivateKey) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
