@@ -118,3 +118,9 @@ class NetworkCreateRequest(Model):
     enable_ipv6: bool = False
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+
+
+class NetworksPruneReport(Model):
+    """What ``POST /networks/prune`` removed, by name."""
+
+    networks_deleted: list[str] | None = always(default=None)

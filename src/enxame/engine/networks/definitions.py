@@ -1,0 +1,224 @@
+"""Networks as they are defined: what a user may ask for, and what a bridge becomes of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from ipaddress import IPv4Network
+from typing import Final
+
+import msgspec
+
+from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from enxame.model.network import IPAM, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
+from enxame.network.bridge import Bridge
+from enxame.network.dataplane import BRIDGE_PREFIX
+from enxame.network.ipam import AddressPool, SubnetPool, free_subnet, parse_address, parse_subnet
+
+DEFAULT_BRIDGE: Final = "enxame0"
+PREDEFINED: Final = ("bridge", "host", "none")
+
+_OPTION: Final = "com.docker.network.bridge."
+_MTU: Final = "com.docker.network.driver.mtu"
+_DEFAULT_MTU: Final = 1500
+_LINK_NAME_LENGTH: Final = 15
+
+
+def requested(
+    request: NetworkCreateRequest,
+    id_: str,
+    created: datetime,
+    *,
+    pools: Sequence[SubnetPool],
+    own: Iterable[IPv4Network],
+    foreign: Iterable[IPv4Network],
+) -> NetworkResource:
+    """The bridge network that a user asked for, with its subnet and gateway settled.
+
+    ``own`` are the subnets of this machine's other networks, ``foreign`` what its routing table leads to.
+
+    Raises:
+        InvalidArgument, PermissionDenied, NotFound, Unimplemented: what Docker refuses, or we do not have.
+    """
+    _check(request)
+    own = list(own)
+    config = _single_config(request.ipam)
+    if config.subnet:
+        subnet = parse_subnet(config.subnet)
+        if any(subnet.overlaps(other) for other in own):
+            raise PermissionDenied("Pool overlaps with other one on this address space")
+    else:
+        if config.gateway or config.ip_range:
+            raise InvalidArgument("invalid network config: a gateway or ip-range needs a subnet")
+        subnet = free_subnet(pools, [*own, *foreign])
+    settled = msgspec.structs.replace(config, subnet=str(subnet))
+    resource = NetworkResource(
+        name=request.name,
+        id=id_,
+        created=created,
+        driver="bridge",
+        internal=request.internal,
+        attachable=request.attachable,
+        options=request.options,
+        labels=request.labels,
+        ipam=IPAM(options=request.ipam.options if request.ipam else None, config=[settled]),
+    )
+    pool = address_pool(resource)
+    bridge_of(resource, pool)  # refuses bad options before anything is made
+    return msgspec.structs.replace(
+        resource,
+        ipam=msgspec.structs.replace(
+            resource.ipam, config=[msgspec.structs.replace(settled, gateway=str(pool.gateway))]
+        ),
+    )
+
+
+def default_bridge(id_: str, created: datetime, subnet: IPv4Network, gateway: str = "") -> NetworkResource:
+    """The network that containers join when they ask for none."""
+    gateway = gateway or str(next(subnet.hosts()))
+    return NetworkResource(
+        name="bridge",
+        id=id_,
+        created=created,
+        driver="bridge",
+        ipam=IPAM(config=[IPAMConfig(subnet=str(subnet), gateway=gateway)]),
+        options={
+            f"{_OPTION}default_bridge": "true",
+            f"{_OPTION}enable_icc": "true",
+            f"{_OPTION}enable_ip_masquerade": "true",
+            f"{_OPTION}host_binding_ipv4": "0.0.0.0",
+            f"{_OPTION}name": DEFAULT_BRIDGE,
+            _MTU: str(_DEFAULT_MTU),
+        },
+    )
+
+
+def without_bridge(name: str, driver: str, id_: str, created: datetime) -> NetworkResource:
+    """The networks ``host`` and ``none``."""
+    return NetworkResource(name=name, id=id_, created=created, driver=driver)
+
+
+def of_swarm(network: Network) -> NetworkResource:
+    """The local side of a swarm network.
+
+    Raises:
+        InvalidArgument: the manager has given it no IPv4 subnet.
+    """
+    configs = network.ipam_options.configs if network.ipam_options else []
+    config = next((item for item in configs if item.subnet and ":" not in item.subnet), None)
+    if config is None:
+        raise InvalidArgument(f"network {network.spec.name} ({network.id}) has no subnet")
+    options = {**_driver_options(network)}
+    return NetworkResource(
+        name=network.spec.name,
+        id=network.id,
+        created=network.created_at,
+        scope="swarm",
+        driver="overlay",
+        internal=network.spec.internal,
+        attachable=network.spec.attachable,
+        ingress=network.spec.ingress,
+        ipam=IPAM(config=[config]),
+        options=options,
+        labels=network.spec.labels,
+    )
+
+
+def address_pool(resource: NetworkResource) -> AddressPool:
+    """The addresses of a bridged network, none but the gateway and the auxiliary ones in use.
+
+    Raises:
+        InvalidArgument: an address is not of the subnet, or malformed.
+    """
+    config = resource.ipam.config[0]
+    return AddressPool(
+        parse_subnet(config.subnet),
+        ip_range=parse_subnet(config.ip_range) if config.ip_range else None,
+        gateway=parse_address(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
+        reserved=[parse_address(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
+        name=f"{resource.name} ({resource.id[:12]})",
+    )
+
+
+def bridge_of(resource: NetworkResource, pool: AddressPool) -> Bridge:
+    """The bridge of a network.
+
+    Raises:
+        InvalidArgument: an option's value makes no sense.
+    """
+    options = resource.options
+    name = options.get(f"{_OPTION}name") or f"{BRIDGE_PREFIX}{resource.id[:10]}"
+    if len(name) > _LINK_NAME_LENGTH or "/" in name or any(character.isspace() for character in name):
+        raise InvalidArgument(
+            f"invalid bridge name {name!r}: at most {_LINK_NAME_LENGTH} characters without / or space"
+        )
+    return Bridge(
+        name=name,
+        gateway=pool.gateway_interface,
+        mtu=_mtu(options),
+        masquerade=_flag(options, f"{_OPTION}enable_ip_masquerade", default=True),
+        internal=resource.internal,
+        isolated=not _flag(options, f"{_OPTION}enable_icc", default=True),
+    )
+
+
+def host_binding(resource: NetworkResource) -> str:
+    """The host address that ports are published on when a container names none."""
+    return resource.options.get(f"{_OPTION}host_binding_ipv4", "")
+
+
+def _check(request: NetworkCreateRequest) -> None:
+    name, driver = request.name, request.driver or "bridge"
+    if not name.strip():
+        raise InvalidArgument("network name cannot be empty")
+    if name in PREDEFINED or name == "default":
+        raise PermissionDenied(f"operation is not permitted on predefined {name} network")
+    if driver in ("host", "null"):
+        raise PermissionDenied(f'only one instance of "{driver}" network is allowed')
+    if driver != "bridge":
+        raise NotFound(f'plugin "{driver}" not found')
+    if request.scope not in ("", "local"):
+        raise InvalidArgument(f"invalid scope {request.scope!r} for the driver bridge")
+    if request.ingress:
+        raise PermissionDenied("Ingress network can only be global scope")
+    if request.config_only or (request.config_from is not None and request.config_from.network):
+        raise Unimplemented("configuration-only networks are not supported")
+    if request.enable_ipv6:
+        raise Unimplemented("IPv6 is not supported on bridge networks")
+    if request.ipam is not None and request.ipam.driver not in ("", "default"):
+        raise NotFound(f"could not find IPAM driver {request.ipam.driver}")
+
+
+def _single_config(ipam: IPAM | None) -> IPAMConfig:
+    configs = ipam.config if ipam is not None else []
+    if len(configs) > 1:
+        raise InvalidArgument("bridge driver doesn't support multiple subnets")
+    config = configs[0] if configs else IPAMConfig()
+    if ":" in config.subnet:
+        raise Unimplemented("IPv6 is not supported on bridge networks")
+    return config
+
+
+def _driver_options(network: Network) -> Mapping[str, str]:
+    for driver in (network.driver_state, network.spec.driver_configuration):
+        if driver is not None and driver.options:
+            return driver.options
+    return {}
+
+
+def _mtu(options: Mapping[str, str]) -> int:
+    text = options.get(_MTU, "")
+    if not text:
+        return _DEFAULT_MTU
+    if not text.isdigit() or not 68 <= int(text) <= 65535:
+        raise InvalidArgument(f"invalid value for the network option {_MTU}: {text}")
+    return int(text)
+
+
+def _flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = options.get(name, "").lower()
+    if text in ("", "true", "1"):
+        return default if not text else True
+    if text in ("false", "0"):
+        return False
+    raise InvalidArgument(f"invalid value for the network option {name}: {options[name]}")

@@ -1,0 +1,313 @@
+"""The networks of this machine, as the API and the container engine see them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from enxame.engine.networks import definitions
+from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
+from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
+from enxame.engine.networks.sandboxes import Sandboxes, published_ports
+from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
+from enxame.engine.sandbox import SandboxInfo, SandboxRequest
+from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
+from enxame.model.dispatch import IngressPort
+from enxame.model.filters import Filters
+from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
+from enxame.network.dataplane import DataPlane, KernelState
+from enxame.network.held_ports import HeldPorts
+from enxame.network.ipam import DEFAULT_POOLS, SubnetPool, free_subnet
+
+__all__ = ["IngressPortsTaken", "IngressProblem", "NetworkManager"]
+
+_log = logging.getLogger(__name__)
+
+
+class Publish(Protocol):
+    """Where events go: :meth:`enxame.engine.events.EventBus.publish`."""
+
+    def __call__(self, type_: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = ...) -> None:
+        """Tell of one."""
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
+class NetworkManager:
+    """Bridges, ``host``, ``none``, the local side of swarm networks, and the containers on them.
+
+    Everything is made in the network namespace of the thread that calls :meth:`start`. ``bip`` is the default
+    bridge's address with its prefix (``172.17.0.1/16``); empty: the first subnet of ``pools`` that is free.
+    """
+
+    def __init__(
+        self,
+        data_root: Path,
+        exec_root: Path,
+        *,
+        publish: Publish,
+        bip: str = "",
+        pools: Sequence[SubnetPool] = DEFAULT_POOLS,
+        wall: Callable[[], datetime] = _wall,
+    ) -> None:
+        self._exec_root = exec_root
+        self._publish_event = publish
+        self._bip = bip
+        self._pools = pools
+        self._wall = wall
+        self._registry = NetworkRegistry(data_root / "networks")
+        self._dataplane = DataPlane(exec_root)
+        self._held_ports = HeldPorts()
+        records = exec_root / "networks"
+        self._sandboxes = Sandboxes(
+            self._registry, self._dataplane, self._held_ports, SandboxFiles(records / "sandboxes"), self._announce
+        )
+        self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Take over what runs, without disturbing it, and remove what is left of what does not.
+
+        Raises:
+            EnxameError: the kernel refuses what the daemon cannot do without.
+        """
+        await self._dataplane.open()
+        self._registry.load()
+        self._sandboxes.load()
+        await self._define_predefined()
+        services = self._swarm_ports.load()
+        await self._dataplane.start(
+            KernelState(
+                bridges=[network.bridge for network in self._registry if network.bridge is not None],
+                namespaces=namespaces_of(self._sandboxes.records),
+                links=frozenset(link for record in self._sandboxes.records for link in record.links),
+                published=published_ports(self._sandboxes.records),
+                services=services,
+            )
+        )
+
+    async def stop(self) -> None:
+        """Let go; containers and their traffic go on."""
+        await self._swarm_ports.close()
+        await self._dataplane.stop()
+        self._held_ports.close()
+
+    # Networks
+
+    def list(self, filters: Filters) -> list[NetworkResource]:
+        """This machine's networks that match, without their containers, by name. Swarm networks are among them
+        where this machine takes part in them.
+        """
+        found = [network for network in self._registry if matches(network, filters, self._wall())]
+        return sorted((network.resource for network in found), key=lambda resource: resource.name)
+
+    def inspect(self, ref: str, verbose: bool = False) -> NetworkResource:  # noqa: ARG002
+        """One network with its containers.
+
+        Raises:
+            NotFound: ``network X not found``.
+        """
+        return render(self._registry.find(ref))
+
+    async def create(self, request: NetworkCreateRequest) -> str:
+        """Make a bridge network; returns its id.
+
+        Raises:
+            Conflict: the name is taken.
+            EnxameError: a bad request, no free subnet, or the kernel refuses.
+        """
+        async with self._changing:
+            if self._registry.by_name(request.name) is not None and request.name not in definitions.PREDEFINED:
+                raise Conflict(f"network with name {request.name} already exists")
+            foreign = await self._dataplane.routes(without=self._bridge_names())
+            resource = definitions.requested(
+                request,
+                secrets.token_hex(32),
+                self._wall(),
+                pools=self._pools,
+                own=self._registry.subnets(),
+                foreign=foreign,
+            )
+            network = ActiveNetwork.of(resource)
+            if network.bridge is not None and network.bridge.name in self._bridge_names():
+                raise Conflict(
+                    f"cannot create network {resource.id} ({network.bridge.name}): conflicts with another network: "
+                    "networks have same bridge name"
+                )
+            await self._add(network)
+        self._announce("create", network, "")
+        return resource.id
+
+    async def remove(self, ref: str) -> None:
+        """Remove a network that nobody uses.
+
+        Raises:
+            NotFound: there is none.
+            PermissionDenied: it is predefined or in use.
+        """
+        async with self._changing:
+            network = self._registry.find(ref)
+            resource = network.resource
+            if resource.name in definitions.PREDEFINED:
+                raise PermissionDenied(f"{resource.name} is a pre-defined network and cannot be removed")
+            self._refuse_in_use(network)
+            await self._drop(network)
+        self._announce("destroy", network, "")
+
+    async def prune(self, filters: Filters) -> NetworksPruneReport:
+        """Remove all user-defined networks of this machine that nobody uses."""
+        removed: list[str] = []
+        for network in self._registry:
+            resource = network.resource
+            if resource.scope != "local" or resource.name in definitions.PREDEFINED or network.endpoints:
+                continue
+            if matches(network, filters, self._wall()):
+                await self.remove(resource.id)
+                removed.append(resource.name)
+        return NetworksPruneReport(networks_deleted=removed)
+
+    # Containers
+
+    async def connect(self, container_id: str, request: SandboxRequest) -> SandboxInfo:
+        """Make a container's namespace, links, addresses and published ports: all or nothing.
+
+        Raises:
+            NotFound: a network does not exist.
+            EnxameError: an address or a port is not to be had, or the kernel refuses.
+        """
+        return await self._sandboxes.connect(container_id, request)
+
+    async def release(self, container_id: str) -> None:
+        """Undo :meth:`connect`. Idempotent."""
+        await self._sandboxes.release(container_id)
+
+    async def restore(self, container_id: str, info: SandboxInfo) -> None:
+        """After a restart of the daemon, for a container that still runs: :meth:`start` has taken its network side
+        over; this only tells when that is not so.
+        """
+        if self._sandboxes.find(container_id) is None and info.endpoints:
+            _log.error(
+                "the network of container %s was lost: its record under %s is missing", container_id, self._exec_root
+            )
+
+    async def settle(self, running: Collection[str]) -> None:
+        """Release every container that is not among ``running`` (ids): it ended while the daemon was away."""
+        gone = [record.container_id for record in self._sandboxes.records if record.container_id not in running]
+        for container_id in gone:
+            await self.release(container_id)
+
+    # Swarm
+
+    async def ensure_swarm_network(self, network: Network) -> None:
+        """Make the local side of a swarm network, or bring it up to date. Idempotent.
+
+        Raises:
+            InvalidArgument: the manager gave it no subnet.
+            EnxameError: the kernel refuses.
+        """
+        resource = definitions.of_swarm(network)
+        async with self._changing:
+            known = self._registry.by_id(resource.id)
+            if known is not None:
+                if msgspec.structs.replace(known.resource, created=resource.created) == resource:
+                    return
+                if known.resource.ipam != resource.ipam and known.endpoints:
+                    raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
+            fresh = ActiveNetwork.of(resource)
+            if known is not None and known.resource.ipam == resource.ipam:
+                fresh.pool, fresh.endpoints = known.pool, known.endpoints
+            await self._add(fresh)
+
+    async def remove_swarm_network(self, network_id: str) -> None:
+        """Remove the local side of a swarm network. Idempotent.
+
+        Raises:
+            PermissionDenied: containers are still on it.
+        """
+        async with self._changing:
+            network = self._registry.by_id(network_id)
+            if network is None or network.resource.scope != "swarm":
+                return
+            self._refuse_in_use(network)
+            await self._drop(network)
+
+    async def set_ingress(self, ports: Sequence[IngressPort]) -> None:
+        """Set the service ports published on this machine and who answers them; only differences are programmed.
+
+        Raises:
+            IngressPortsTaken: some ports belong to others (``problems`` tells which); all the rest was programmed,
+                and those are taken as soon as they are free.
+            EnxameError: the kernel refuses.
+        """
+        await self._swarm_ports.set(ports)
+
+    # Inside
+
+    async def _define_predefined(self) -> None:
+        now = self._wall()
+        for name, driver in (("host", "host"), ("none", "null")):
+            if self._registry.by_name(name) is None:
+                resource = definitions.without_bridge(name, driver, secrets.token_hex(32), now)
+                await self._registry.add(ActiveNetwork(resource))
+        bridge = self._registry.by_name("bridge")
+        if bridge is not None and bridge.endpoints:
+            return  # containers hold its addresses; a new --bip waits until they are gone
+        foreign = await self._dataplane.routes(without=self._bridge_names() | {definitions.DEFAULT_BRIDGE})
+        others = [item.subnet for item in self._registry if item is not bridge and item.subnet is not None]
+        subnet, gateway = self._default_subnet(bridge, [*others, *foreign])
+        id_, created = (bridge.resource.id, bridge.resource.created) if bridge else (secrets.token_hex(32), now)
+        await self._registry.add(ActiveNetwork.of(definitions.default_bridge(id_, created, subnet, gateway)))
+
+    def _default_subnet(self, bridge: ActiveNetwork | None, taken: Sequence[IPv4Network]) -> tuple[IPv4Network, str]:
+        if self._bip:
+            try:
+                address = IPv4Interface(self._bip)
+            except ValueError as error:
+                raise InvalidArgument(f"invalid --bip {self._bip!r}: {error}") from error
+            return address.network, str(address.ip)
+        before = bridge.subnet if bridge is not None else None
+        if before is not None and not any(before.overlaps(other) for other in taken):
+            return before, ""
+        return free_subnet(self._pools, taken), ""
+
+    def _bridge_names(self) -> frozenset[str]:
+        return frozenset(network.bridge.name for network in self._registry if network.bridge is not None)
+
+    async def _add(self, network: ActiveNetwork) -> None:
+        if network.bridge is not None:
+            await self._dataplane.ensure_bridge(network.bridge)
+        try:
+            await self._registry.add(network)
+        except OSError as error:
+            if network.bridge is not None:
+                await self._dataplane.remove_bridge(network.bridge.name)
+            await self._registry.discard(network.resource.id)
+            raise EnxameError(f"store network {network.resource.name}: {error.strerror}") from error
+
+    async def _drop(self, network: ActiveNetwork) -> None:
+        if network.bridge is not None:
+            await self._dataplane.remove_bridge(network.bridge.name)
+        await self._registry.discard(network.resource.id)
+
+    def _refuse_in_use(self, network: ActiveNetwork) -> None:
+        if network.endpoints:
+            resource = network.resource
+            raise PermissionDenied(
+                f"error while removing network: network {resource.name} id {resource.id} has active endpoints"
+            )
+
+    def _announce(self, action: str, network: ActiveNetwork, container_id: str) -> None:
+        attributes = {"name": network.resource.name, "type": network.resource.driver}
+        if container_id:
+            attributes["container"] = container_id
+        self._publish_event("network", action, network.resource.id, attributes)

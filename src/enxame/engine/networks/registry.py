@@ -1,0 +1,152 @@
+"""The networks that exist on this machine and who is on them; found by id, name or prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from enxame.engine.durable_file import replace_file
+from enxame.engine.networks import definitions
+from enxame.engine.networks.moments import parse_moment
+from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.model.base import decode, encode
+from enxame.model.filters import Filters
+from enxame.model.network import EndpointResource, NetworkResource
+from enxame.network.bridge import Bridge
+from enxame.network.ipam import AddressPool
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ActiveNetwork:
+    """A network with its addresses in use and the containers on it, by container id.
+
+    ``pool`` and ``bridge`` are None for ``host`` and ``none``.
+    """
+
+    resource: NetworkResource
+    pool: AddressPool | None = None
+    bridge: Bridge | None = None
+    endpoints: dict[str, EndpointResource] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, resource: NetworkResource) -> ActiveNetwork:
+        """Raises InvalidArgument when the resource's addresses or options make no sense."""
+        if not resource.ipam.config:
+            return cls(resource)
+        pool = definitions.address_pool(resource)
+        return cls(resource, pool, definitions.bridge_of(resource, pool))
+
+    @property
+    def subnet(self) -> IPv4Network | None:
+        """The network's IPv4 subnet."""
+        return self.pool.subnet if self.pool is not None else None
+
+    def leave(self, container_id: str) -> None:
+        """Take a container off; its address is free again. Idempotent."""
+        endpoint = self.endpoints.pop(container_id, None)
+        if endpoint is not None and self.pool is not None and endpoint.ipv4_address:
+            self.pool.give_back(IPv4Address(endpoint.ipv4_address.partition("/")[0]))
+
+
+class NetworkRegistry:
+    """All networks of this machine, kept as files under ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._networks: dict[str, ActiveNetwork] = {}
+
+    def __iter__(self) -> Iterator[ActiveNetwork]:
+        return iter(list(self._networks.values()))
+
+    def load(self) -> None:
+        """Read the definitions. One that cannot be read is reported, kept aside and left out."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                network = ActiveNetwork.of(decode(path.read_bytes(), NetworkResource))
+            except (EnxameError, OSError) as error:
+                _log.error("the network definition %s cannot be used: %s", path, error)
+                path.replace(path.with_suffix(".broken"))
+                continue
+            self._networks[network.resource.id] = network
+
+    async def add(self, network: ActiveNetwork) -> None:
+        """Keep a network, durably; one with the same id is replaced."""
+        id_ = network.resource.id
+        self._networks[id_] = network
+        await asyncio.to_thread(replace_file, self._file(id_), encode(network.resource))
+
+    async def discard(self, id_: str) -> None:
+        """Forget a network. Idempotent."""
+        self._networks.pop(id_, None)
+        await asyncio.to_thread(self._file(id_).unlink, missing_ok=True)
+
+    def by_id(self, id_: str) -> ActiveNetwork | None:
+        """The network with exactly this id."""
+        return self._networks.get(id_)
+
+    def by_name(self, name: str) -> ActiveNetwork | None:
+        """The network with exactly this name."""
+        return next((item for item in self._networks.values() if item.resource.name == name), None)
+
+    def find(self, ref: str) -> ActiveNetwork:
+        """By full id, exact name or unique id prefix.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: the prefix fits several.
+        """
+        exact = self.by_id(ref) or self.by_name(ref)
+        if exact is not None:
+            return exact
+        fitting = [item for id_, item in self._networks.items() if ref and id_.startswith(ref)]
+        if len(fitting) > 1:
+            raise InvalidArgument(f"network {ref} is ambiguous ({len(fitting)} matches found based on ID prefix)")
+        if not fitting:
+            raise NotFound(f"network {ref} not found")
+        return fitting[0]
+
+    def subnets(self) -> list[IPv4Network]:
+        """Of all networks."""
+        return [network.subnet for network in self._networks.values() if network.subnet is not None]
+
+    def _file(self, id_: str) -> Path:
+        return self._directory / f"{id_}.json"
+
+
+def render(network: ActiveNetwork) -> NetworkResource:
+    """A network with its containers, as the API shows it."""
+    return msgspec.structs.replace(network.resource, containers=dict(network.endpoints))
+
+
+def matches(network: ActiveNetwork, filters: Filters, now: datetime) -> bool:
+    """Whether a network passes the filters of ``network ls``."""
+    resource = network.resource
+    predefined = resource.name in definitions.PREDEFINED
+    if "until" in filters and not any(resource.created <= parse_moment(text, now) for text in filters.get("until")):
+        return False
+    if "dangling" in filters and filters.flag("dangling") != (not network.endpoints and not predefined):
+        return False
+    wanted_types = filters.get("type")
+    for text in wanted_types:
+        if text not in ("builtin", "custom"):
+            raise InvalidArgument(f"invalid filter: 'type'='{text}'")
+    checks = (
+        not filters.get("name") or any(text in resource.name for text in filters.get("name")),
+        not filters.get("id") or any(resource.id.startswith(text) for text in filters.get("id")),
+        not filters.get("driver") or resource.driver in filters.get("driver"),
+        not filters.get("scope") or resource.scope in filters.get("scope"),
+        not wanted_types or ("builtin" if predefined else "custom") in wanted_types,
+        filters.labels_match(resource.labels),
+        "label!" not in filters or not filters.labels_match(resource.labels, "label!"),
+    )
+    return all(checks)

@@ -1,0 +1,99 @@
+"""What each connected container has, kept as files so that a restarted daemon finds everything again.
+
+The files are under the exec root: like the namespaces that they describe, they do not outlive a reboot.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from msgspec import field
+
+from enxame.engine.sandbox import SandboxInfo
+from enxame.errors import EnxameError
+from enxame.model.base import Model, decode, encode
+from enxame.network.ports import PublishedPort
+
+_log = logging.getLogger(__name__)
+
+
+class PublishedRecord(Model):
+    """A published port as stored; ``host_ip`` empty: every address of this machine."""
+
+    protocol: str = ""
+    host_ip: str = ""
+    host_port: int = 0
+    target_ip: str = ""
+    target_port: int = 0
+
+    @classmethod
+    def of(cls, port: PublishedPort) -> PublishedRecord:
+        """To store."""
+        return cls(
+            protocol=port.protocol,
+            host_ip=str(port.host_ip) if port.host_ip is not None else "",
+            host_port=port.host_port,
+            target_ip=str(port.target_ip),
+            target_port=port.target_port,
+        )
+
+    def port(self) -> PublishedPort:
+        """To program."""
+        return PublishedPort(
+            protocol=self.protocol,
+            host_ip=IPv4Address(self.host_ip) if self.host_ip else None,
+            host_port=self.host_port,
+            target_ip=IPv4Address(self.target_ip),
+            target_port=self.target_port,
+        )
+
+
+class SandboxRecord(Model):
+    """One container's connection. ``links`` are its links' names on this machine."""
+
+    container_id: str = ""
+    name: str = ""
+    info: SandboxInfo = field(default_factory=SandboxInfo)
+    links: list[str] = field(default_factory=list)
+    published: list[PublishedRecord] = field(default_factory=list)
+
+
+class SandboxFiles:
+    """The records under ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self) -> list[SandboxRecord]:
+        """All of them; one that cannot be read is reported and dropped."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        records: list[SandboxRecord] = []
+        for path in self._directory.glob("*.json"):
+            try:
+                records.append(decode(path.read_bytes(), SandboxRecord))
+            except (EnxameError, OSError) as error:
+                _log.error("the record of a container's network %s cannot be used: %s", path, error)
+                path.unlink(missing_ok=True)
+        return records
+
+    def save(self, record: SandboxRecord) -> None:
+        """Whole or not at all, but not necessarily on the disk: a crash of the machine ends the namespace too."""
+        path = self._file(record.container_id)
+        draft = path.with_suffix(".new")
+        draft.write_bytes(encode(record))
+        draft.replace(path)
+
+    def discard(self, container_id: str) -> None:
+        """Idempotent."""
+        self._file(container_id).unlink(missing_ok=True)
+
+    def _file(self, container_id: str) -> Path:
+        return self._directory / f"{container_id}.json"
+
+
+def namespaces_of(records: Iterable[SandboxRecord]) -> frozenset[str]:
+    """File names of the namespaces in use."""
+    return frozenset(Path(record.info.netns_path).name for record in records if record.info.netns_path)

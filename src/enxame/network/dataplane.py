@@ -1,0 +1,339 @@
+"""The data plane of one daemon: what should be in the kernel is put there, what should not is taken away.
+
+It knows no containers and no policy: bridges, namespaces, links between them, published ports and services come in,
+are programmed, and outlive the daemon. Everything is in the network namespace that :meth:`DataPlane.start` runs in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Final, TypeVar
+
+from enxame.errors import EnxameError
+from enxame.network import conntrack, ingress, ports, rtnetlink, ruleset
+from enxame.network.bridge import Bridge, mac_of, make_bridge
+from enxame.network.ingress import Backend, PortKey
+from enxame.network.namespaces import Namespace, NamespacePool
+from enxame.network.netlink import NetlinkSocket, Request
+from enxame.network.nftables import Nftables, NftablesError
+from enxame.network.ports import PublishedPort
+
+__all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "Attachment", "DataPlane", "KernelState"]
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Our links' names begin so (systemd's ``enx<mac>`` have no dash).
+BRIDGE_PREFIX: Final = "enx-"
+LINK_PREFIX: Final = "enxv-"
+
+_NETLINK_NETFILTER: Final = 12
+_DYING_GROUP: Final = 0x656E78
+_SOURCE_TABLE: Final = 1000
+_POOL_SIZE: Final = 16
+_EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
+_IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A link between a namespace and a bridge.
+
+    ``link`` is its end here, ``inner`` its end inside. ``gateway`` None: no way out of the network. Of the
+    attachments with one, the first with ``default`` carries the default route; answers from the addresses of the
+    others go out where their questions came in.
+    """
+
+    link: str
+    inner: str
+    bridge: Bridge
+    address: IPv4Interface
+    mac: bytes = b""
+    gateway: IPv4Address | None = None
+    default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """All that should exist at start; what is ours and not in it is removed."""
+
+    bridges: Sequence[Bridge] = ()
+    namespaces: frozenset[str] = frozenset()
+    links: frozenset[str] = frozenset()
+    published: Sequence[PublishedPort] = ()
+    services: Mapping[PortKey, tuple[Backend, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    links: list[str]
+    addresses: list[IPv4Address]
+    done: asyncio.Future[None]
+
+
+class DataPlane:
+    """See the module. ``exec_root`` is the daemon's directory for what a reboot may forget."""
+
+    def __init__(self, exec_root: Path) -> None:
+        self._exec_root = exec_root
+        self._pool = NamespacePool(exec_root / "netns", _POOL_SIZE)
+        self._nftables = Nftables()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="enxame-netlink")
+        self._bridges: dict[str, tuple[Bridge, int]] = {}
+        self._services: dict[PortKey, tuple[Backend, ...]] = {}
+        self._services_lock = asyncio.Lock()
+        self._dying: list[_Removal] = []
+        self._reaper: asyncio.Task[None] | None = None
+        self._forward_others = True
+        self._route: NetlinkSocket | None = None
+        self._filter: NetlinkSocket | None = None
+
+    async def open(self) -> None:
+        """Connect to the kernel; :meth:`routes` works from here on.
+
+        Raises:
+            EnxameError: no permission, or a library is missing.
+        """
+        await self._nftables.start()
+        self._forward_others = await self._call(self._open)
+
+    async def start(self, state: KernelState) -> None:
+        """Bring the kernel to ``state``; what already is as it should be is not disturbed.
+
+        Raises:
+            EnxameError: the kernel refuses (a name or an address is in use).
+        """
+        await self._call(lambda: self._remove_leftovers(state))
+        for bridge in state.bridges:
+            index = await self._call(partial(make_bridge, self._routes(), bridge))
+            self._bridges[bridge.name] = (bridge, index)
+        self._services = dict(state.services)
+        await self._nftables.run(
+            ruleset.table(forward_others=self._forward_others)
+            + "".join(ruleset.add_bridge(bridge) for bridge in state.bridges)
+            + ports.publish(state.published)
+            + ingress.difference({}, self._services)
+        )
+        await self._pool.start(state.namespaces)
+
+    async def stop(self) -> None:
+        """Stop working; what is in the kernel stays and goes on."""
+        await self._pool.stop()
+        if self._reaper is not None:
+            await asyncio.gather(self._reaper, return_exceptions=True)
+        await self._nftables.stop()
+        await self._call(self._close)
+        self._executor.shutdown()
+
+    async def routes(self, *, without: frozenset[str]) -> list[IPv4Network]:
+        """The networks that this machine knows a way to, without the default route and without those of the links
+        named in ``without`` and of our bridges.
+        """
+
+        def work() -> list[IPv4Network]:
+            links = [rtnetlink.parse_link(body) for body in self._routes().dump(rtnetlink.list_links())]
+            ours = {link.index for link in links if link.name in without or link.name.startswith(BRIDGE_PREFIX)}
+            found = [rtnetlink.parse_route(body) for body in self._routes().dump(rtnetlink.list_routes())]
+            return [route.destination for route in found if route.link not in ours and route.destination.prefixlen]
+
+        return await self._call(work)
+
+    async def ensure_bridge(self, bridge: Bridge) -> None:
+        """Make a bridge; nothing happens when it already is so.
+
+        Raises:
+            EnxameError: the kernel refuses.
+        """
+        known = self._bridges.get(bridge.name)
+        if known is not None and known[0] == bridge:
+            return
+        index = await self._call(lambda: make_bridge(self._routes(), bridge))
+        text = ruleset.add_bridge(bridge)
+        if known is not None:
+            text = ruleset.delete_bridge(known[0]) + text
+        try:
+            await self._nftables.run(text)
+        except NftablesError:
+            if known is None:
+                await self._call(lambda: self._routes().execute([rtnetlink.delete_link(bridge.name)]))
+            raise
+        self._bridges[bridge.name] = (bridge, index)
+
+    async def remove_bridge(self, name: str) -> None:
+        """Remove a bridge and its rules. Idempotent."""
+        known = self._bridges.pop(name, None)
+        if known is None:
+            return
+        await self._nftables.run(ruleset.delete_bridge(known[0]))
+        await self._call(lambda: self._routes().execute([rtnetlink.delete_link(name)]))
+
+    async def take_namespace(self) -> Namespace:
+        """A namespace of the pool; the caller removes it by :meth:`detach`."""
+        return await self._pool.take()
+
+    async def open_namespace(self, path: Path) -> Namespace:
+        """A namespace that is in use."""
+        return await self._pool.open(path)
+
+    async def write_settings(self, path: Path, settings: Mapping[str, str]) -> None:
+        """``net.*`` sysctls inside a namespace."""
+        await self._pool.write_settings(path, settings)
+
+    async def attach(self, namespace: Namespace, attachments: Sequence[Attachment]) -> None:
+        """Link a namespace to bridges; all or nothing.
+
+        Raises:
+            EnxameError: a bridge is missing, or the kernel refuses.
+        """
+        await self._call(lambda: self._attach(namespace, attachments))
+
+    async def detach(self, links: Iterable[str], namespaces: Iterable[Path], addresses: Iterable[IPv4Address]) -> None:
+        """Remove links and the names of namespaces, and forget tracked connections of the addresses. Idempotent."""
+        await self._pool.remove(namespaces)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dying.append(_Removal(list(links), list(addresses), done))
+        if self._reaper is None or self._reaper.done():
+            self._reaper = asyncio.create_task(self._reap(), name="link removal")
+        await done
+
+    async def publish(self, published: Sequence[PublishedPort]) -> None:
+        """Open ports. Raises NftablesError; then none is open."""
+        await self._nftables.run(ports.publish(published))
+
+    async def unpublish(self, published: Sequence[PublishedPort]) -> None:
+        """Close ports that are open."""
+        await self._nftables.run(ports.unpublish(published))
+
+    async def set_services(self, services: Mapping[PortKey, tuple[Backend, ...]]) -> None:
+        """Set who answers each published service port; only what differs is programmed, in one transaction."""
+        async with self._services_lock:
+            text = ingress.difference(self._services, services)
+            await self._nftables.run(text)
+            self._services = dict(services)
+
+    async def _reap(self) -> None:
+        """Removals that come together go together: the kernel's grace period is waited for once."""
+        while self._dying:
+            batch, self._dying = self._dying, []
+            links = [link for removal in batch for link in removal.links]
+            addresses = [address for removal in batch for address in removal.addresses]
+            error: EnxameError | None = None
+            try:
+                await self._call(partial(self._kill, links, addresses))
+            except EnxameError as refused:
+                error = refused
+            for removal in batch:
+                if removal.done.done():
+                    continue
+                if error is None:
+                    removal.done.set_result(None)
+                else:
+                    removal.done.set_exception(error)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    # What follows runs in the worker thread.
+
+    def _open(self) -> bool:
+        self._route = NetlinkSocket()
+        self._filter = NetlinkSocket(_NETLINK_NETFILTER)
+        marker = self._exec_root / "forwarding-switched-on"
+        try:
+            if _IP_FORWARD.read_text().strip() == "0":
+                self._exec_root.mkdir(parents=True, exist_ok=True)
+                marker.touch()
+                _IP_FORWARD.write_text("1")
+        except OSError as error:
+            raise EnxameError(f"switch on IPv4 forwarding ({_IP_FORWARD}): {error.strerror}") from error
+        return not marker.exists()
+
+    def _close(self) -> None:
+        for socket in (self._route, self._filter):
+            if socket is not None:
+                socket.close()
+
+    def _routes(self) -> NetlinkSocket:
+        if self._route is None:
+            raise EnxameError("the data plane is not started")
+        return self._route
+
+    def _remove_leftovers(self, state: KernelState) -> None:
+        bridges = {bridge.name for bridge in state.bridges}
+        links = [rtnetlink.parse_link(body) for body in self._routes().dump(rtnetlink.list_links())]
+        stale = [
+            link.name
+            for link in links
+            if (link.kind == "veth" and link.name.startswith(LINK_PREFIX) and link.name not in state.links)
+            or (link.kind == "bridge" and link.name.startswith(BRIDGE_PREFIX) and link.name not in bridges)
+        ]
+        if stale:
+            _log.info("removing links left over from before: %s", ", ".join(stale))
+            self._delete_links(stale)
+
+    def _delete_links(self, names: Sequence[str]) -> None:
+        if len(names) == 1:
+            self._routes().execute([rtnetlink.delete_link(names[0])])
+        elif names:
+            marks = [rtnetlink.set_group(name, _DYING_GROUP) for name in names]
+            self._routes().execute([*marks, rtnetlink.delete_group(_DYING_GROUP)])
+
+    def _kill(self, links: Sequence[str], addresses: Sequence[IPv4Address]) -> None:
+        self._delete_links(links)
+        if self._filter is not None and addresses:
+            conntrack.forget(self._filter, addresses)
+
+    def _attach(self, namespace: Namespace, attachments: Sequence[Attachment]) -> None:
+        requests: list[Request] = []
+        for attachment in attachments:
+            bridge = attachment.bridge
+            known = self._bridges.get(bridge.name)
+            if known is None:
+                raise EnxameError(f"the bridge {bridge.name} does not exist")
+            mac = attachment.mac or mac_of(attachment.address.ip)
+            requests += [
+                rtnetlink.add_veth(
+                    attachment.link,
+                    namespace_fd=namespace.fd,
+                    peer_name=attachment.inner,
+                    peer_mac=mac,
+                    mtu=bridge.mtu,
+                    bridge_index=known[1],
+                ),
+                rtnetlink.configure_bridge_port(attachment.link, isolated=bridge.isolated),
+                rtnetlink.set_up(attachment.link),
+            ]
+        try:
+            self._routes().execute(requests)
+            default = next((item for item in attachments if item.gateway is not None and item.default), None)
+            for number, attachment in enumerate(attachments):
+                _configure(namespace, attachment, default=attachment is default, table=_SOURCE_TABLE + number)
+        except EnxameError:
+            with contextlib.suppress(EnxameError):
+                self._delete_links([attachment.link for attachment in attachments])
+            raise
+
+
+def _configure(namespace: Namespace, attachment: Attachment, *, default: bool, table: int) -> None:
+    body = namespace.socket.get(rtnetlink.get_link(attachment.inner))
+    if body is None:
+        raise EnxameError(f"the link {attachment.inner} vanished from its namespace")
+    index = rtnetlink.parse_link(body).index
+    requests = [rtnetlink.add_address(index, attachment.address), rtnetlink.set_up(attachment.inner)]
+    if attachment.gateway is not None and default:
+        requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index))
+    elif attachment.gateway is not None:
+        requests += [
+            rtnetlink.add_route(attachment.address.network, None, index, table),
+            rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table),
+            rtnetlink.add_source_rule(attachment.address.ip, table, table),
+        ]
+    namespace.socket.execute(requests)

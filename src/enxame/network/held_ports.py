@@ -1,0 +1,125 @@
+"""Ports of this machine that are ours: found free by really binding them, and kept from others by staying bound.
+
+The sockets are bound, not listening: the packet filter takes connections before any socket sees them, and should a
+rule be missing, clients are refused at once instead of hanging in a queue nobody serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final
+
+from enxame.errors import EnxameError
+
+_log = logging.getLogger(__name__)
+
+_ANY: Final = IPv4Address(0)
+_KINDS: Final = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
+
+
+class PortTaken(EnxameError):
+    """The port is in use; the message is Docker's, without the endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPort:
+    """A port that is ours until it is given back. ``host_ip`` None: on every address."""
+
+    protocol: str
+    host_ip: IPv4Address | None
+    port: int
+    number: int
+
+
+class HeldPorts:
+    """All ports that this daemon holds. Use from one thread."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[HeldPort, socket.socket | None] = {}
+        self._by_port: dict[tuple[str, int], set[HeldPort]] = {}
+        self._next = 0
+
+    def hold(self, protocol: str, host_ip: IPv4Address | None, port: int, *, insist: bool = False) -> HeldPort:
+        """Take a port; 0 is any free one of the kernel's ephemeral range.
+
+        ``insist``: the port was ours before this daemon was restarted and its rules still are in the kernel; when
+        somebody else bound it meanwhile, say so in the log and go on.
+
+        Raises:
+            PortTaken: another container, service or program has it, or the address is not this machine's.
+        """
+        self._check_ours(protocol, host_ip, port)
+        bound: socket.socket | None = None
+        try:
+            bound = _bind(protocol, host_ip, port)
+        except PortTaken as error:
+            if not insist:
+                raise
+            _log.warning("a published port was taken by another program while the daemon was away: %s", error)
+        if port == 0:
+            if bound is None:
+                raise PortTaken(f"protocol {protocol} is not supported by the kernel: give the host port")
+            port = bound.getsockname()[1]
+        self._next += 1
+        held = HeldPort(protocol, host_ip, port, self._next)
+        self._sockets[held] = bound
+        self._by_port.setdefault((protocol, port), set()).add(held)
+        return held
+
+    def give_back(self, held: HeldPort) -> None:
+        """Idempotent."""
+        if held not in self._sockets:
+            return
+        bound = self._sockets.pop(held)
+        if bound is not None:
+            bound.close()
+        peers = self._by_port[held.protocol, held.port]
+        peers.discard(held)
+        if not peers:
+            del self._by_port[held.protocol, held.port]
+
+    def close(self) -> None:
+        """Give everything back."""
+        for held in list(self._sockets):
+            self.give_back(held)
+
+    def _check_ours(self, protocol: str, host_ip: IPv4Address | None, port: int) -> None:
+        for other in self._by_port.get((protocol, port), ()) if port else ():
+            if host_ip is None or other.host_ip is None or host_ip == other.host_ip:
+                raise PortTaken(f"Bind for {host_ip or _ANY}:{port} failed: port is already allocated")
+
+
+def _bind(protocol: str, host_ip: IPv4Address | None, port: int) -> socket.socket | None:
+    kind, number = _KINDS[protocol]
+    try:
+        bound = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
+    except OSError as error:
+        if error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
+            return None  # no program of this machine can take such a port either
+        raise PortTaken(f"listen {protocol}4 {host_ip or _ANY}:{port}: {error.strerror}") from error
+    try:
+        if protocol != "udp":
+            # To pass connections in TIME_WAIT of a server that ended ...
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            # What slips past the rules is dropped, not kept.
+            with contextlib.suppress(OSError):
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        bound.bind((str(host_ip or _ANY), port))
+        # ... but nobody with the same option may bind beside us.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except OSError as error:
+        bound.close()
+        reason = os.strerror(error.errno or 0).lower()
+        raise PortTaken(f"listen {protocol}4 {host_ip or _ANY}:{port}: bind: {reason}") from error
+    return bound

@@ -1,0 +1,71 @@
+"""Load balancing of published service ports: from what is to what should be, as one transaction's text. Pure.
+
+Each port has a chain of its own that picks a backend for a new connection; a map of verdicts leads to it. A port
+without backends is in the set ``unserved``, where connections are refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from enxame.network import ruleset
+
+#: protocol and published port
+PortKey = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Backend:
+    """Where connections may go."""
+
+    ip: IPv4Address
+    port: int
+
+
+Services = Mapping[PortKey, tuple[Backend, ...]]
+
+
+def difference(before: Services, after: Services) -> str:
+    """The text that leads from ``before`` to ``after``; only ports that differ are touched, empty when none does."""
+    parts = [_remove(key, served=bool(before[key])) for key in before.keys() - after.keys()]
+    for key, backends in after.items():
+        old = before.get(key)
+        if old != backends:
+            parts.append(_set(key, old, backends))
+    return "".join(parts)
+
+
+def _chain(key: PortKey) -> str:
+    return f"{ruleset.TABLE} service-{key[0]}-{key[1]}"
+
+
+def _place(key: PortKey) -> str:
+    return f"{key[0]} . {key[1]}"
+
+
+def _remove(key: PortKey, *, served: bool) -> str:
+    if not served:
+        return ruleset.change("delete", "unserved", [_place(key)])
+    return ruleset.change("delete", "services", [_place(key)]) + f"delete chain {_chain(key)}\n"
+
+
+def _set(key: PortKey, old: tuple[Backend, ...] | None, new: tuple[Backend, ...]) -> str:
+    if not new:
+        text = _remove(key, served=True) if old else ""
+        return text + ruleset.change("add", "unserved", [_place(key)])
+    rule = f"add rule {_chain(key)} {_rule(key[0], new)}\n"
+    if old:
+        return f"flush chain {_chain(key)}\n" + rule
+    text = "" if old is None else _remove(key, served=False)
+    verdict = ruleset.change("add", "services", [f"{_place(key)} : goto service-{key[0]}-{key[1]}"])
+    return f"{text}add chain {_chain(key)}\n{rule}{verdict}"
+
+
+def _rule(protocol: str, backends: tuple[Backend, ...]) -> str:
+    start = f"meta nfproto ipv4 meta l4proto {protocol} dnat ip to"
+    if len(backends) == 1:
+        return f"{start} {backends[0].ip}:{backends[0].port}"
+    choices = ", ".join(f"{index} : {backend.ip} . {backend.port}" for index, backend in enumerate(backends))
+    return f"{start} numgen inc mod {len(backends)} map {{ {choices} }}"

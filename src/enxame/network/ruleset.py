@@ -1,0 +1,129 @@
+"""The text of our nftables table, as pure functions.
+
+One table, ``inet enxame``, holds everything and is replaced as a whole only when the daemon starts; later only
+elements and the chains of published services change. The chain that users may fill is in a table of its own,
+``inet enxame-user``, which we make when it is missing and never touch again. A ``drop`` there is final::
+
+    nft add rule inet enxame-user forward ct original proto-dst 8080 ip saddr != 192.0.2.0/24 drop
+
+A packet's way: ``prerouting``/``output`` send what goes to a published port of this machine to a container
+(services first, then container ports of one address, then of any address). ``forward`` admits what was sent so,
+answers, and what containers begin; it keeps networks apart. ``postrouting`` hides the client's address only where
+answers could not find their way back otherwise: connections to 127.0.0.1, a container reaching its own network's
+published port, and containers talking to other machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from enxame.network.bridge import Bridge
+
+TABLE: Final = "inet enxame"
+
+_USER_TABLE: Final = """\
+add table inet enxame-user
+add chain inet enxame-user forward { type filter hook forward priority filter - 1; policy accept; }
+"""
+
+_TABLE: Final = """\
+add table inet enxame
+delete table inet enxame
+table inet enxame {
+  comment "enxame: replaced when the daemon starts; your own rules go to inet enxame-user"
+  set bridges { type ifname; }
+  set internal { type ifname; }
+  set within { type ifname . ifname; }
+  set local_sources { type ifname . ipv4_addr; flags interval; }
+  set masqueraded { type ipv4_addr; flags interval; }
+  map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map services { type inet_proto . inet_service : verdict; }
+  set unserved { type inet_proto . inet_service; }
+
+  chain spoofed {
+    type filter hook prerouting priority raw; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+  }
+  chain publish {
+    meta l4proto . th dport vmap @services
+    dnat ip to ip daddr . meta l4proto . th dport map @published_at
+    meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published
+  }
+  chain prerouting {
+    type nat hook prerouting priority dstnat; policy accept;
+    fib daddr type local jump publish
+  }
+  chain output {
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump publish
+  }
+  chain refuse {
+    meta l4proto tcp reject with tcp reset
+    reject
+  }
+  chain input {
+    type filter hook input priority filter; policy accept;
+    meta l4proto . th dport @unserved jump refuse
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    ct state established,related accept
+    iifname . oifname @within accept
+    oifname @bridges ct status dnat accept
+    oifname @bridges drop
+    iifname @internal drop
+    iifname @bridges accept
+%(router)s  }
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname . ip saddr @local_sources ct status dnat masquerade
+    oifname @bridges ip saddr 127.0.0.0/8 masquerade
+    oifname @bridges return
+    ip saddr @masqueraded masquerade
+  }
+}
+"""
+
+
+def table(*, forward_others: bool) -> str:
+    """The whole table, empty of networks and ports, replacing the one before in the same transaction.
+
+    ``forward_others``: packets that have nothing to do with containers pass. False where this daemon was the one
+    who switched forwarding on: the machine was no router before and does not become one.
+    """
+    router = "" if forward_others else "    drop\n"
+    return _USER_TABLE + _TABLE % {"router": router}
+
+
+def add_bridge(bridge: Bridge) -> str:
+    """The elements of a network."""
+    return _bridge_elements("add", bridge)
+
+
+def delete_bridge(bridge: Bridge) -> str:
+    """Undo :func:`add_bridge`."""
+    return _bridge_elements("delete", bridge)
+
+
+def _bridge_elements(verb: str, bridge: Bridge) -> str:
+    name = f'"{bridge.name}"'
+    network = bridge.gateway.network
+    lines = [
+        change(verb, "bridges", [name]),
+        change(verb, "local_sources", [f"{name} . {network}"]),
+    ]
+    if not bridge.isolated:
+        lines.append(change(verb, "within", [f"{name} . {name}"]))
+    if bridge.internal:
+        lines.append(change(verb, "internal", [name]))
+    elif bridge.masquerade:
+        lines.append(change(verb, "masqueraded", [str(network)]))
+    return "".join(lines)
+
+
+def change(verb: str, set_name: str, elements: Iterable[str]) -> str:
+    """``verb`` (add, delete) elements of a set or map; empty when there are none."""
+    body = ", ".join(elements)
+    return f"{verb} element {TABLE} {set_name} {{ {body} }}\n" if body else ""
