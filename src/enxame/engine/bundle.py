@@ -1,0 +1,297 @@
+"""Makes the bundle of a container: its files, its mounts on this machine, the runtime's ``config.json``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from enxame.engine import capabilities, security_options
+from enxame.engine.cgroups import CgroupLayout
+from enxame.engine.container_record import Definition
+from enxame.engine.mount_requests import MountRequest
+from enxame.engine.oci_spec import INIT_PATH, BoundMount, Device, SpecInput, build_spec
+from enxame.engine.sandbox import SandboxInfo
+from enxame.engine.users import inside, resolve_user
+from enxame.errors import EnxameError, InvalidArgument
+from enxame.model.container import HostConfig
+from enxame.model.container_view import MountPoint
+
+_INIT_PROGRAMS = (
+    "/usr/bin/docker-init",
+    "/usr/bin/tini-static",
+    "/usr/bin/catatonit",
+    "/usr/libexec/podman/catatonit",
+    "/usr/bin/tini",
+)
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is the same for all containers of this machine."""
+
+    layout: CgroupLayout
+    capabilities: frozenset[str]
+    swap_limit: bool
+
+
+def hostname_of(definition: Definition) -> str:
+    """The container's host name."""
+    if definition.config.hostname:
+        return definition.config.hostname
+    if definition.host.network_mode == "host" or definition.host.uts_mode == "host":
+        return os.uname().nodename
+    return definition.id[:12]
+
+
+def cgroup_path(definition: Definition) -> str:
+    """The container's control group."""
+    parent = definition.host.cgroup_parent.strip("/") or "enxame"
+    return f"/{parent}/{definition.id}"
+
+
+def write_bundle(
+    definition: Definition,
+    directory: Path,
+    bundle: Path,
+    rootfs: str,
+    sandbox: SandboxInfo,
+    volumes: dict[str, str],
+    machine: Machine,
+    pid_of: Callable[[str], int],
+) -> list[MountPoint]:
+    """Write everything the runtime needs into ``bundle``. Blocking: call it in a thread.
+
+    ``directory`` keeps the container's own files, ``volumes`` are the directories of its volumes by name,
+    ``pid_of`` finds the process of another container whose namespaces are shared.
+
+    Returns the mounts as they became. Raises EnxameError for what cannot be done.
+    """
+    host = definition.host
+    hostname = hostname_of(definition)
+    bound = _own_files(definition, directory, hostname, sandbox)
+    points: list[MountPoint] = []
+    for request in definition.mounts:
+        mount, point = _bind(request, rootfs, volumes)
+        bound = [own for own in bound if own.destination != mount.destination]
+        bound.append(mount)
+        if point is not None:
+            points.append(point)
+    if host.init:
+        bound.append(BoundMount(INIT_PATH, _init_program(), options=("bind", "ro")))
+    _make_workdir(rootfs, definition.config.working_dir)
+    granted = capabilities.effective(
+        host.cap_add or [], host.cap_drop or [], privileged=host.privileged, available=machine.capabilities
+    )
+    namespaces, shm = _namespaces(definition, sandbox, machine.layout, pid_of)
+    spec = build_spec(
+        SpecInput(
+            hostname=hostname,
+            rootfs=rootfs,
+            config=definition.config,
+            host=host,
+            user=resolve_user(definition.config.user, host.group_add or [], rootfs),
+            cgroups_path=cgroup_path(definition),
+            cgroup_version=machine.layout.version,
+            namespaces=namespaces,
+            mounts=bound,
+            capabilities=granted,
+            seccomp=security_options.seccomp_profile(host, granted),
+            devices=_devices(host),
+            shm_source=shm,
+            swap_limit=machine.swap_limit,
+        )
+    )
+    bundle.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (bundle / "config.json").write_bytes(_encode(spec))
+    return points
+
+
+def _own_files(definition: Definition, directory: Path, hostname: str, sandbox: SandboxInfo) -> list[BoundMount]:
+    files = {"hostname": f"{hostname}\n"}
+    if sandbox.hosts or not definition.host.network_mode.startswith("container:"):
+        files["hosts"] = sandbox.hosts or f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"
+    if sandbox.resolv_conf:
+        files["resolv.conf"] = sandbox.resolv_conf
+    mounts = []
+    for name, text in files.items():
+        path = directory / name
+        # In place: a running container holds on to the file itself.
+        path.write_text(text)
+        path.chmod(0o644)
+        mounts.append(BoundMount(f"/etc/{name}", str(path), options=("rbind", "rprivate", "rw")))
+    if "resolv.conf" not in files and os.path.exists("/etc/resolv.conf"):
+        source = os.path.realpath("/etc/resolv.conf")
+        mounts.append(BoundMount("/etc/resolv.conf", source, options=("rbind", "rprivate", "ro")))
+    return mounts
+
+
+def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[BoundMount, MountPoint | None]:
+    mode = "ro" if request.read_only else "rw"
+    match request.type:
+        case "tmpfs":
+            options = ["noexec", "nosuid", "nodev", mode]
+            for word in request.options:  # a client's word replaces the default it contradicts
+                options = [old for old in options if old not in {f"no{word}", word.removeprefix("no")}]
+                options.append(word)
+            point = MountPoint(
+                type="tmpfs", destination=request.destination, mode=request.mode, rw=not request.read_only
+            )
+            return BoundMount(request.destination, "tmpfs", "tmpfs", tuple(options)), point
+        case "volume":
+            source = volumes[request.name]
+            if request.subpath:
+                source = str(inside(source, request.subpath))
+                if not os.path.exists(source):
+                    raise InvalidArgument(f"cannot access path {source}: lstat {source}: no such file or directory")
+            if request.copy:
+                _copy_up(rootfs, request.destination, source)
+        case _:
+            source = request.source
+            if not os.path.lexists(source):
+                if not request.create_source:
+                    raise InvalidArgument(
+                        f'invalid mount config for type "bind": bind source path does not exist: {source}'
+                    )
+                try:
+                    os.makedirs(source)
+                except OSError as error:
+                    raise EnxameError(
+                        f"error while creating mount source path '{source}': mkdir {source}: {error.strerror}"
+                    ) from error
+    options = ["rbind" if request.recursive else "bind", request.propagation or "rprivate", mode]
+    point = MountPoint(
+        type=request.type,
+        name=request.name,
+        source=source,
+        destination=request.destination,
+        driver="local" if request.type == "volume" else "",
+        mode=request.mode,
+        rw=not request.read_only,
+        propagation=request.propagation if request.type == "bind" else "",
+    )
+    return BoundMount(request.destination, source, options=tuple(options)), point
+
+
+def _copy_up(rootfs: str, destination: str, volume: str) -> None:
+    """Fill an empty volume with what the image has at its mount point, owners and modes included."""
+    origin = inside(rootfs, destination)
+    if not origin.is_dir() or any(os.scandir(volume)):
+        return
+    for entry in os.scandir(origin):
+        target = os.path.join(volume, entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            shutil.copytree(entry.path, target, symlinks=True, copy_function=_copy_owned)
+            _own_tree(entry.path, target)
+        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+            _copy_owned(entry.path, target)
+    _own(str(origin), volume)
+
+
+def _copy_owned(source: str, target: str, *, follow_symlinks: bool = False) -> str:
+    shutil.copy2(source, target, follow_symlinks=follow_symlinks)
+    info = os.lstat(source)
+    os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
+    return target
+
+
+def _own_tree(source: str, target: str) -> None:
+    for current, _, _ in os.walk(source):
+        _own(current, os.path.join(target, os.path.relpath(current, source)))
+
+
+def _own(source: str, target: str) -> None:
+    info = os.stat(source)
+    os.chown(target, info.st_uid, info.st_gid)
+    os.chmod(target, stat.S_IMODE(info.st_mode))
+
+
+def _make_workdir(rootfs: str, path: str) -> None:
+    if path and path != "/":
+        target = inside(rootfs, path)
+        if target.exists() and not target.is_dir():
+            raise InvalidArgument(f"Cannot mkdir: {path} is not a directory")
+        target.mkdir(parents=True, exist_ok=True, mode=0o755)
+
+
+def _init_program() -> str:
+    for program in _INIT_PROGRAMS:
+        if os.access(program, os.X_OK):
+            return program
+    raise EnxameError("no init program found for --init: install Debian's tini or catatonit")
+
+
+def _namespaces(
+    definition: Definition, sandbox: SandboxInfo, layout: CgroupLayout, pid_of: Callable[[str], int]
+) -> tuple[dict[str, str], str]:
+    """Namespaces for the spec, and where a shared /dev/shm comes from."""
+    host = definition.host
+    namespaces = {"mount": ""}
+    shm = ""
+    if sandbox.netns_path or host.network_mode != "host":
+        namespaces["network"] = sandbox.netns_path
+    for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
+        if mode == "host":
+            shm = "/dev/shm" if kind == "ipc" else shm
+        elif mode.startswith("container:"):
+            other = f"/proc/{pid_of(mode.partition(':')[2])}"
+            namespaces[kind] = f"{other}/ns/{kind}"
+            shm = f"{other}/root/dev/shm" if kind == "ipc" else shm
+        elif mode in {"", "private", "shareable", "none"}:
+            namespaces[kind] = ""
+        else:
+            raise InvalidArgument(f"invalid {kind.upper()} mode: {mode}")
+    wants_private = host.cgroupns_mode == "private" or (not host.cgroupns_mode and layout.version == 2)
+    if wants_private and not (host.privileged and not host.cgroupns_mode):
+        namespaces["cgroup"] = ""
+    return namespaces, shm
+
+
+def _devices(host: HostConfig) -> list[Device]:
+    devices = []
+    if host.privileged:
+        for current, directories, files in os.walk("/dev"):
+            directories[:] = [name for name in directories if name not in {"pts", "shm", "fd", "mqueue", ".lxc"}]
+            for name in files:
+                path = os.path.join(current, name)
+                if path not in {"/dev/console", "/dev/ptmx", "/dev/tty"} and not os.path.islink(path):
+                    device = _device(path, path, "rwm")
+                    if device is not None:
+                        devices.append(device)
+        return devices
+    for wanted in host.devices or []:
+        target = wanted.path_in_container or wanted.path_on_host
+        source = os.path.realpath(wanted.path_on_host)
+        if os.path.isdir(source):
+            for current, _, files in os.walk(source):
+                for name in files:
+                    path = os.path.join(current, name)
+                    device = _device(path, target + path[len(source) :], wanted.cgroup_permissions or "rwm")
+                    if device is not None:
+                        devices.append(device)
+            continue
+        device = _device(source, target, wanted.cgroup_permissions or "rwm") if os.path.exists(source) else None
+        if device is None:
+            raise EnxameError(
+                f'error gathering device information while adding custom device "{wanted.path_on_host}": '
+                + ("not a device node" if os.path.exists(source) else "no such file or directory")
+            )
+        devices.append(device)
+    return devices
+
+
+def _device(source: str, target: str, access: str) -> Device | None:
+    info = os.stat(source)
+    kind = "c" if stat.S_ISCHR(info.st_mode) else "b" if stat.S_ISBLK(info.st_mode) else ""
+    if not kind:
+        return None
+    number = info.st_rdev
+    return Device(
+        target, kind, os.major(number), os.minor(number), access, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
+    )

@@ -1,0 +1,182 @@
+"""Checks and completes what a client asks of a new container. Pure but for the question whether bind sources exist."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from enxame.engine import capabilities, restart_policy, security_options
+from enxame.engine.container_record import Definition
+from enxame.engine.image_defaults import as_list, merge
+from enxame.engine.mount_requests import MountRequest, parse_mounts
+from enxame.engine.naming import new_id
+from enxame.engine.ports import ImageView
+from enxame.engine.signals import parse_signal
+from enxame.errors import InvalidArgument
+from enxame.model.container import (
+    ContainerConfig,
+    ContainerCreateRequest,
+    HealthConfig,
+    HostConfig,
+    NetworkingConfig,
+)
+
+_LEAST_MEMORY = 6 << 20
+_LEAST_CPU_PERIOD, _GREATEST_CPU_PERIOD, _LEAST_CPU_QUOTA = 1_000, 1_000_000, 1_000
+_LEAST_PROBE_TIME = 1_000_000
+_LOG_DRIVERS = {"", "json-file", "local", "none"}
+_CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
+
+
+def define(
+    name: str,
+    request: ContainerCreateRequest,
+    image: ImageView,
+    created: datetime,
+    inherited_mounts: list[MountRequest],
+    *,
+    swap_limit: bool,
+) -> tuple[Definition, list[str]]:
+    """The definition of a new container, and warnings for the user.
+
+    Raises:
+        InvalidArgument: the request breaks a rule, in Docker's words.
+    """
+    given = ContainerConfig(**{field: getattr(request, field) for field in _CONFIG_FIELDS})
+    config = merge(given, image.config)
+    host = request.host_config or HostConfig()
+    _check_config(config)
+    warnings: list[str] = []
+    host = _checked_host(host, warnings, swap_limit=swap_limit)
+    identity = new_id()
+    mounts = parse_mounts(config, host, new_volume_name=new_id, inherited=inherited_mounts)
+    if not config.hostname and host.network_mode != "host" and host.uts_mode != "host":
+        config = replace(config, hostname=identity[:12])
+    elif not config.hostname:
+        config = replace(config, hostname=os.uname().nodename)
+    networking = request.networking_config or NetworkingConfig()
+    definition = Definition(
+        id=identity,
+        name=name,
+        created=created,
+        config=config,
+        host=host,
+        image_id=image.id,
+        image=request.image,
+        networks=networking.endpoints_config,
+        mounts=mounts,
+        log_driver=host.log_config.type or "json-file",
+    )
+    return definition, warnings
+
+
+def _check_config(config: ContainerConfig) -> None:
+    if not as_list(config.entrypoint) and not as_list(config.cmd):
+        raise InvalidArgument("No command specified")
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    if len(config.hostname) > 63 or (config.hostname and not re.fullmatch(r"[A-Za-z0-9_.-]+", config.hostname)):
+        raise InvalidArgument(f"invalid hostname format: {config.hostname}")
+    for text in config.env or []:
+        if text.startswith("=") or not text:
+            raise InvalidArgument(f"invalid environment variable: {text}")
+    for text in (*as_list(config.entrypoint), *as_list(config.cmd), *(config.env or [])):
+        if "\0" in text:
+            raise InvalidArgument("invalid argument: arguments and variables cannot contain a NUL byte")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    for port in config.exposed_ports:
+        check_port(port)
+    if config.healthcheck is not None:
+        check_health(config.healthcheck)
+
+
+def check_port(text: str) -> None:
+    """Raise InvalidArgument unless it is ``80``, ``80/tcp`` or ``80-90/udp``."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", text)
+    if match is None or not 0 < int(match[1]) <= int(match[2] or match[1]) < 65536:
+        raise InvalidArgument(f"Invalid port specification: {text!r}".replace("'", '"'))
+
+
+def check_health(health: HealthConfig) -> None:
+    """Raise InvalidArgument for a probe that makes no sense, in Docker's words."""
+    for name, value in (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ):
+        if value and value < _LEAST_PROBE_TIME:
+            raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
+    if health.test and health.test[0] not in {"NONE", "CMD", "CMD-SHELL", ""}:
+        raise InvalidArgument(f"unknown type for Healthcheck test: {health.test[0]}")
+
+
+def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) -> HostConfig:
+    restart_policy.check(host.restart_policy)
+    if host.auto_remove and host.restart_policy.name not in {"", "no"}:
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+    security_options.check(host)
+    everything = frozenset(capabilities.ALL)
+    capabilities.effective(host.cap_add or [], host.cap_drop or [], privileged=False, available=everything)
+    _check_memory(host)
+    _check_cpu(host)
+    for port, bindings in host.port_bindings.items():
+        check_port(port)
+        for binding in bindings:
+            if binding.host_port and not re.fullmatch(r"\d{1,5}(-\d{1,5})?", binding.host_port):
+                raise InvalidArgument(f'Invalid port specification: "{binding.host_port}"')
+    if host.log_config.type not in _LOG_DRIVERS:
+        raise InvalidArgument(f"logger: no log driver named '{host.log_config.type}' is registered")
+    for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
+        allowed = {"", "host"} | ({"private", "shareable", "none"} if kind == "ipc" else set())
+        if mode not in allowed and not (mode.startswith("container:") and kind != "uts"):
+            raise InvalidArgument(f"invalid {kind.upper()} mode: {mode}")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if host.isolation not in {"", "default"}:
+        raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    if host.memory and not swap_limit:
+        warnings.append(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
+            "Memory limited without swap."
+        )
+    return replace(host, shm_size=host.shm_size or 64 << 20, network_mode=host.network_mode or "default")
+
+
+def _check_memory(host: HostConfig) -> None:
+    if host.memory < 0 or 0 < host.memory < _LEAST_MEMORY:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if host.memory_swap > 0 and not host.memory:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if 0 < host.memory_swap < host.memory:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory and host.memory_reservation > host.memory:
+        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if 0 < host.memory_reservation < _LEAST_MEMORY:
+        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
+    swappiness = host.memory_swappiness
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise InvalidArgument(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+
+
+def _check_cpu(host: HostConfig) -> None:
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    cores = os.cpu_count() or 1
+    if host.nano_cpus < 0 or host.nano_cpus > cores * 1_000_000_000:
+        raise InvalidArgument(f"range of CPUs is from 0.01 to {cores}.00, as there are only {cores} CPUs available")
+    if host.cpu_period and not _LEAST_CPU_PERIOD <= host.cpu_period <= _GREATEST_CPU_PERIOD:
+        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host.cpu_quota < _LEAST_CPU_QUOTA:
+        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    for name, text in (("cpuset cpus", host.cpuset_cpus), ("cpuset mems", host.cpuset_mems)):
+        if text and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+            raise InvalidArgument(f"Invalid value {text} for {name}")

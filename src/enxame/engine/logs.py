@@ -1,0 +1,150 @@
+"""A container's log: conmon's ``k8s-file`` lines, ``TIME STREAM P|F TEXT``, back to the bytes that were written.
+
+conmon splits at its buffer's size (``P``: more of the line follows); the parts are joined again here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from enxame.engine.log_file import GrowthWatch, LogFile
+from enxame.model.stream import STDERR, STDOUT, LogOptions, LogRecord
+
+#: A line longer than this is handed on in parts: a program that never ends its line must not fill our memory.
+_LONGEST = 1 << 20
+
+
+class LineJoiner:
+    """Joins the parts of lines, per stream. Pure."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._parts: dict[int, tuple[str, bytearray]] = {}
+
+    def feed(self, data: bytes) -> list[LogRecord]:
+        """Bytes of the file in; finished lines out."""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        records = []
+        for line in lines:
+            record = self._line(line)
+            if record is not None:
+                records.append(record)
+        return records
+
+    def _line(self, line: bytes) -> LogRecord | None:
+        fields = line.split(b" ", 3)
+        if len(fields) < 4 or fields[1] not in {b"stdout", b"stderr"}:
+            return None  # torn by a crash of the monitor
+        stream = STDOUT if fields[1] == b"stdout" else STDERR
+        started, text = self._parts.pop(stream, ("", bytearray()))
+        started = started or fields[0].decode(errors="replace")
+        text += fields[3]
+        if fields[2] == b"F":
+            return LogRecord(stream, started, bytes(text) + b"\n")
+        if len(text) >= _LONGEST:
+            return LogRecord(stream, started, bytes(text))
+        self._parts[stream] = (started, text)
+        return None
+
+    def finish(self) -> list[LogRecord]:
+        """What the program wrote last without ending the line."""
+        records = [LogRecord(stream, when, bytes(text)) for stream, (when, text) in self._parts.items() if text]
+        self._parts.clear()
+        return records
+
+
+def utc_timestamp(text: str) -> str:
+    """Conmon's local time with offset as RFC 3339 in UTC, with all its digits."""
+    base, dot, fraction = text.partition(".")
+    zone = "+00:00"
+    for sign in "+-":
+        if sign in fraction:
+            fraction, _, offset = fraction.partition(sign)
+            zone = sign + offset
+    if zone in {"+00:00", "-00:00"}:
+        return f"{base}{dot}{fraction}Z"
+    moment = datetime.fromisoformat(base + zone).astimezone(UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{dot}{fraction}Z"
+
+
+def to_seconds(timestamp: str) -> float:
+    """RFC 3339 in UTC as seconds since 1970."""
+    base, _, fraction = timestamp.rstrip("Z").partition(".")
+    whole = datetime.fromisoformat(base).replace(tzinfo=UTC).timestamp()
+    return whole + float(f"0.{fraction or 0}")
+
+
+async def read_log(
+    path: Path, options: LogOptions, *, running: Callable[[], bool], ended: Callable[[], asyncio.Future[None]]
+) -> AsyncIterator[LogRecord]:
+    """The records of a log file that ``options`` ask for; with ``follow`` until the container has ended.
+
+    ``running`` tells whether more may come; ``ended()`` gives a future that resolves when it no longer may.
+    """
+    wanted = {stream for stream, on in ((STDOUT, options.stdout), (STDERR, options.stderr)) if on}
+
+    def passing(records: list[LogRecord]) -> Iterator[LogRecord]:
+        for record in records:
+            if record.stream in wanted:
+                stamp = utc_timestamp(record.timestamp)
+                if _in_time(stamp, options):
+                    yield LogRecord(record.stream, stamp, record.data)
+
+    joiner = LineJoiner()
+    follow = options.follow and not (options.until and options.until <= time.time())
+    with contextlib.ExitStack() as stack:
+        # Watch before the first read: nothing is missed between the two.
+        growth = GrowthWatch(path) if follow else None
+        if growth is not None:
+            stack.callback(growth.close)
+        rotated = Path(f"{path}.1")
+        if options.tail is None:
+            if rotated.exists():
+                with LogFile(rotated) as older:
+                    while data := await asyncio.to_thread(older.read_only_this):
+                        for record in passing(joiner.feed(data)):
+                            yield record
+            file = stack.enter_context(LogFile(path))
+        else:
+            file = stack.enter_context(LogFile(path))
+            found = file.seek_to_tail(options.tail)
+            if found < options.tail and rotated.exists():
+                with LogFile(rotated) as older:
+                    older.seek_to_tail(options.tail - found)
+                    while data := await asyncio.to_thread(older.read_only_this):
+                        for record in passing(joiner.feed(data)):
+                            yield record
+        while True:
+            more_may_come = running()
+            while data := file.read():
+                for record in passing(joiner.feed(data)):
+                    yield record
+                await asyncio.sleep(0)
+            if growth is None or not more_may_come:
+                break
+            if not await _wait_for_more(growth, ended(), options.until):
+                break
+        for record in passing(joiner.finish()):
+            yield record
+
+
+def _in_time(stamp: str, options: LogOptions) -> bool:
+    if not options.since and not options.until:
+        return True
+    moment = to_seconds(stamp)
+    return moment >= options.since and (not options.until or moment <= options.until)
+
+
+async def _wait_for_more(growth: GrowthWatch, ended: asyncio.Future[None], until: float) -> bool:
+    try:
+        async with asyncio.timeout(max(until - time.time(), 0.0) if until else None):
+            await growth.wait(ended)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,191 @@
+"""Child processes, started cheaply from a big process: ``posix_spawn`` (vfork underneath), awaited by pidfd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+#: Python ignores these; children must not inherit that.
+_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+_DEFAULT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+#: More than any of our tools says; what is beyond is dropped.
+_CAPTURE_LIMIT = 1 << 20
+
+
+def watch_end(pid: int, ended: asyncio.Future[None]) -> int:
+    """Resolve ``ended`` when process ``pid`` ends. Returns the pidfd, which the caller closes with :func:`unwatch`.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    pidfd = os.pidfd_open(pid)
+
+    def readable() -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        if not ended.done():
+            ended.set_result(None)
+
+    asyncio.get_running_loop().add_reader(pidfd, readable)
+    return pidfd
+
+
+def unwatch(pidfd: int) -> None:
+    """Give back a pidfd of :func:`watch_end`."""
+    asyncio.get_running_loop().remove_reader(pidfd)
+    os.close(pidfd)
+
+
+class Process:
+    """A child of ours. ``wait`` returns its exit code, 128 + n when signal n ended it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pidfd = watch_end(pid, self._ended)
+        self._code: int | None = None
+
+    async def wait(self) -> int:
+        """The exit code; may be awaited by several."""
+        await asyncio.shield(self._ended)
+        if self._code is None:
+            _, status = os.waitpid(self.pid, 0)
+            unwatch(self._pidfd)
+            code = os.waitstatus_to_exitcode(status)
+            self._code = code if code >= 0 else 128 - code
+        return self._code
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens when it has ended."""
+        if self._code is None:
+            try:
+                signal.pidfd_send_signal(self._pidfd, number)
+            except ProcessLookupError:
+                return
+
+    async def end(self) -> int:
+        """Kill it and reap it."""
+        self.signal(signal.SIGKILL)
+        return await self.wait()
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    inherit: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+    new_session: bool = False,
+) -> Process:
+    """Start ``argv[0]`` (an absolute path). Streams that are None are ``/dev/null``.
+
+    ``inherit`` are further descriptors that the child gets under the same numbers.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
+    for target, source in ((0, stdin), (1, stdout), (2, stderr)):
+        if source is None:
+            actions.append((os.POSIX_SPAWN_OPEN, target, "/dev/null", os.O_RDWR, 0))
+        else:
+            actions.append((os.POSIX_SPAWN_DUP2, source, target))
+    actions.extend((os.POSIX_SPAWN_DUP2, number, number) for number in inherit)
+    pid = os.posix_spawn(
+        argv[0],
+        list(argv),
+        dict(env) if env is not None else _DEFAULT_ENV,
+        file_actions=actions,
+        setsigdef=_RESTORED,
+        setsid=new_session,
+    )
+    return Process(pid)
+
+
+class PipeReader:
+    """The read end of a pipe as chunks; closes it at the end or with :meth:`close`."""
+
+    def __init__(self, descriptor: int, limit: int = 65536) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._limit = limit
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end."""
+        while self._descriptor >= 0:
+            try:
+                data = os.read(self._descriptor, self._limit)
+            except BlockingIOError:
+                await wait_readable(self._descriptor)
+                continue
+            except OSError:  # EIO: the other side of a terminal has gone
+                data = b""
+            if not data:
+                self.close()
+            return data
+        return b""
+
+    async def read_all(self, limit: int = _CAPTURE_LIMIT) -> bytes:
+        """Everything until the end; of more than ``limit`` bytes only the first are kept."""
+        kept = bytearray()
+        while data := await self.read():
+            kept += data[: limit - len(kept)]
+        return bytes(kept)
+
+    def close(self) -> None:
+        """Stop reading. Idempotent."""
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+async def wait_readable(descriptor: int) -> None:
+    """Return when a read would not block."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def wait_writable(descriptor: int) -> None:
+    """Return when a write would not block."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+async def run(argv: Sequence[str], *, timeout: float) -> tuple[int, str]:
+    """Run a tool to its end; returns its exit code and what it said (both streams).
+
+    Raises:
+        TimeoutError: it took longer than ``timeout`` seconds and was killed.
+        OSError: it could not be started.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    reader = PipeReader(read_end)
+    try:
+        try:
+            process = spawn(argv, stdout=write_end, stderr=write_end)
+        finally:
+            os.close(write_end)
+        try:
+            async with asyncio.timeout(timeout):
+                output = await reader.read_all()
+                code = await process.wait()
+        except BaseException:
+            await asyncio.shield(process.end())
+            raise
+        return code, output.decode(errors="replace")
+    finally:
+        reader.close()

@@ -1,0 +1,220 @@
+"""Drives an OCI runtime (crun, runc) under conmon, the monitor that outlives the daemon.
+
+Every call is one short-lived process. Errors of the runtime become :class:`RuntimeFailure` with the runtime's words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from enxame.engine.processes import PipeReader, Process, run, spawn
+from enxame.engine.runtime_namespace import RuntimeNamespace
+
+_CREATE_DEADLINE = 60.0
+_CALL_DEADLINE = 30.0
+_SYNC_DEADLINE = 5.0
+
+
+class RuntimeFailure(Exception):
+    """The runtime refused. ``message`` in its own words."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class _SyncMessage(msgspec.Struct):
+    """What conmon writes to its sync pipe: a pid, or -1 and why."""
+
+    data: int
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorOptions:
+    """What conmon is told of one container. ``log`` is ``k8s-file:PATH`` or ``none``."""
+
+    container_id: str
+    name: str
+    bundle: Path
+    exit_directory: Path
+    log: str
+    terminal: bool
+    stdin: bool
+    stdin_once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """Process ids of the container (stopped before its first instruction) and of its monitor."""
+
+    pid: int
+    monitor_pid: int
+
+
+class Runtime:
+    """A runtime program with its state directory ``root``."""
+
+    def __init__(self, program: str, root: Path, conmon: str, namespace: RuntimeNamespace | None = None) -> None:
+        self.program = program
+        self.name = Path(program).name
+        self._root = root
+        self._conmon = conmon
+        self._namespace = namespace
+        self._enter = namespace.enter if namespace is not None else list[str]
+
+    @property
+    def namespace(self) -> RuntimeNamespace | None:
+        """The mount namespace it runs in, if not the daemon's."""
+        return self._namespace
+
+    def state_directory(self, container_id: str) -> Path:
+        """Where the runtime keeps what it knows of a container."""
+        return self._root / container_id
+
+    def _global_arguments(self) -> list[str]:
+        arguments = [f"--root={self._root}"]
+        if self.name == "crun":
+            arguments.append("--cgroup-manager=cgroupfs")
+        return arguments
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line of one call."""
+        return [*self._enter(), self.program, *self._global_arguments(), *arguments]
+
+    async def create(self, options: MonitorOptions) -> Created:
+        """Start the monitor, which creates the container from ``bundle/config.json``; it waits for :meth:`start`.
+
+        Raises:
+            RuntimeFailure: the runtime refused; nothing of the container is left.
+        """
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        reader = PipeReader(read_end)
+        monitor_file = options.bundle / "conmon.pid"
+        argv = [*self._enter(), self._conmon, *self._monitor_arguments(options, monitor_file)]
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "_OCI_SYNCPIPE": str(write_end)}
+        try:
+            try:
+                process = spawn(argv, inherit=(write_end,), env=env, new_session=True)
+            finally:
+                os.close(write_end)
+            try:
+                async with asyncio.timeout(_CREATE_DEADLINE):
+                    said = await self._first_line(reader)
+                    await process.wait()
+            except TimeoutError as error:
+                await process.end()
+                raise RuntimeFailure(f"timed out after {_CREATE_DEADLINE:.0f} s") from error
+        finally:
+            reader.close()
+        try:
+            message = msgspec.json.decode(said, type=_SyncMessage, strict=False)
+        except msgspec.DecodeError as error:
+            raise RuntimeFailure("the monitor died before the container was created") from error
+        if message.data <= 0:
+            raise RuntimeFailure(message.message.strip() or "unknown error")
+        try:
+            monitor_pid = int(monitor_file.read_text())
+        except (OSError, ValueError) as error:
+            raise RuntimeFailure(f"the monitor left no pid file: {error}") from error
+        return Created(message.data, monitor_pid)
+
+    def _monitor_arguments(self, options: MonitorOptions, monitor_file: Path) -> list[str]:
+        arguments = [
+            "--api-version=1",
+            f"--cid={options.container_id}",
+            f"--cuuid={options.container_id}",
+            f"--name={options.name}",
+            f"--runtime={self.program}",
+            f"--bundle={options.bundle}",
+            f"--container-pidfile={options.bundle / 'pid'}",
+            f"--conmon-pidfile={monitor_file}",
+            f"--exit-dir={options.exit_directory}",
+            f"--log-path={options.log}",
+            "--log-level=error",
+            "--full-attach",
+            "--no-sync-log",
+        ]
+        arguments += [f"--runtime-arg={argument}" for argument in self._global_arguments()]
+        if options.terminal:
+            arguments.append("--terminal")
+        if options.stdin:
+            arguments.append("--stdin")
+            if not options.stdin_once:
+                arguments.append("--leave-stdin-open")
+        return arguments
+
+    @staticmethod
+    async def _first_line(reader: PipeReader) -> bytes:
+        said = b""
+        while b"\n" not in said:
+            data = await reader.read()
+            if not data:
+                break
+            said += data
+        return said.partition(b"\n")[0]
+
+    async def start(self, container_id: str) -> None:
+        """Let a created container run. Raises RuntimeFailure."""
+        await self._call("start", container_id)
+
+    async def delete(self, container_id: str) -> None:
+        """Forget a container and kill what is left of it; fine when there is none."""
+        await self._call("delete", "--force", container_id)
+
+    async def pause(self, container_id: str) -> None:
+        """Freeze all its processes. Raises RuntimeFailure."""
+        await self._call("pause", container_id)
+
+    async def resume(self, container_id: str) -> None:
+        """Thaw all its processes. Raises RuntimeFailure."""
+        await self._call("resume", container_id)
+
+    async def _call(self, *arguments: str) -> None:
+        try:
+            code, said = await run(self.argv(*arguments), timeout=_CALL_DEADLINE)
+        except TimeoutError as error:
+            raise RuntimeFailure(f"{self.name} {arguments[0]}: no answer in {_CALL_DEADLINE:.0f} s") from error
+        except OSError as error:
+            raise RuntimeFailure(f"{self.program}: {error.strerror}") from error
+        if code:
+            raise RuntimeFailure(_last_error(said) or f"{self.name} {arguments[0]} failed with exit code {code}")
+
+    def exec(
+        self,
+        container_id: str,
+        process_file: Path,
+        pid_file: Path,
+        log_file: Path,
+        stdio: tuple[int, int, int],
+        *,
+        tty: bool,
+    ) -> Process:
+        """Run a process in the container, in the foreground of a runtime process that is our child.
+
+        Its exit code is the exec's. What the runtime itself has to say goes to ``log_file``.
+        """
+        argv = [
+            *self._enter(),
+            self.program,
+            *self._global_arguments(),
+            f"--log={log_file}",
+            "exec",
+            f"--process={process_file}",
+            f"--pid-file={pid_file}",
+            *(["--tty"] if tty else []),
+            container_id,
+        ]
+        stdin, stdout, stderr = stdio
+        return spawn(argv, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True)
+
+
+def _last_error(said: str) -> str:
+    lines = [line for line in said.strip().splitlines() if line.strip()]
+    return re.sub(r"^\S+T\S+: ", "", lines[-1]) if lines else ""
