@@ -64,17 +64,6 @@ class Command:
         assert result.code != 0, f"{self.name} {' '.join(argv)} was not refused: {result}"
         return result.err.strip()
 
-    def popen(self, *argv: str) -> "subprocess.Popen[str]":
-        """Start it with pipes."""
-        return subprocess.Popen(
-            [self.program, *argv],
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     def on_terminal(self, *argv: str, typed: str = "", timeout: float = 30) -> tuple[int, str]:
         """Run it on a pseudo-terminal, type, and return the exit code and the screen's text."""
         pid, terminal = pty.fork()

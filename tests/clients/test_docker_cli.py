@@ -61,7 +61,7 @@ def test_a_megabyte_comes_back_as_it_went_in(docker: Command) -> None:
     assert (result.code, result.out == text) == (0, True)
 
 
-def test_run_on_a_terminal_gives_the_container_a_terminal_of_the_same_size(docker: Command) -> None:
+def test_run_on_a_terminal_gives_the_container_a_terminal(docker: Command) -> None:
     code, screen = docker.on_terminal(
         "run", "-it", "--rm", IMAGE, "sh", "-c", "tty; echo -n '? '; read x; echo got $x", typed="abc\n"
     )
@@ -182,10 +182,9 @@ def test_restart_policy_brings_a_failed_container_back(docker: Command) -> None:
 def test_a_running_container_is_only_removed_by_force(docker: Command) -> None:
     container = start(docker)
     message = docker.refused("rm", container)
-    assert (
-        f"cannot remove a running container {container}"
-        in message.replace("You cannot", "cannot").replace('container "/', 'running container "/')
-        or "cannot remove container" in message
+    assert message == (
+        f"Error response from daemon: You cannot remove a running container {container}. "
+        "Stop the container before attempting removal or force remove"
     )
     assert docker("rm", "-f", container) == container
     assert docker("ps", "-aq") == ""
@@ -258,7 +257,7 @@ def test_a_published_port_answers_outside_on_the_host_and_in_containers(docker: 
     assert docker("run", "--rm", IMAGE, "wget", "-qO-", f"http://{network.host_address}:8091/") == container[:12]
     assert docker("port", container).splitlines()[0] == "80/tcp -> 0.0.0.0:8091"
     docker("rm", "-f", container)
-    with pytest.raises(OSError):
+    with pytest.raises((ConnectionError, TimeoutError)):
         network.outside.http_get(network.host_address, 8091, timeout=2)
 
 
@@ -306,7 +305,7 @@ def test_images_are_listed_tagged_and_removed(docker: Command) -> None:
     assert docker("rmi", "other/name:v1") == "Untagged: other/name:v1"
     assert docker("images", "-q", "other/name") == ""
     assert "/bin/serve" in docker("image", "inspect", "-f", "{{.Config.Cmd}}", IMAGE)
-    assert "No such image: no/such:latest" in docker.refused("rmi", "no/such")
+    assert "No such image: no/such" in docker.refused("rmi", "no/such")
 
 
 def test_an_image_in_use_is_not_removed(docker: Command) -> None:
@@ -328,20 +327,13 @@ def test_a_directory_can_be_imported_as_an_image(docker: Command, tmp_path) -> N
 
 
 def test_events_tell_what_happened(docker: Command) -> None:
-    # ended by the daemon itself: --until with a time that comes
-    began = str(int(time.time()) - 1)
+    began = f"{time.time():.6f}"
     docker("run", "--name", "seen", IMAGE, "true")
     docker("rm", "seen")
-    events = docker(
-        "events", "--since", began, "--until", str(int(time.time()) + 1), "--filter", "container=seen", timeout=20
-    )
-    actions = re.findall(r" container (\w+) ", events)
-    assert [action for action in actions if action in ("create", "start", "die", "destroy")] == [
-        "create",
-        "start",
-        "die",
-        "destroy",
-    ]
+    ended = str(int(time.time()) + 1)  # in a moment: the daemon ends the stream
+    events = docker("events", "--since", began, "--until", ended, "--filter", "container=seen", timeout=20)
+    told = [action for action in re.findall(r" container (\w+) ", events) if action not in ("attach", "resize")]
+    assert told == ["create", "start", "die", "destroy"]
 
 
 def test_stats_and_top_show_a_running_container(docker: Command) -> None:
@@ -353,15 +345,14 @@ def test_stats_and_top_show_a_running_container(docker: Command) -> None:
 
 
 def test_attach_joins_a_running_container(docker: Command) -> None:
-    container = docker("run", "-di", IMAGE, "cat")
-    attached = docker.popen("attach", container)
-    try:
-        out, _ = attached.communicate("hello\n", timeout=20)
-    finally:
-        attached.kill()
-        attached.wait()
-    assert out == "hello\n"
-    assert docker("wait", container) == "0"
+    container = docker("run", "-d", IMAGE, "sh", "-c", "sleep 1; echo late; exit 4")
+    result = docker.result("attach", "--no-stdin", container)
+    assert (result.code, result.out) == (4, "late\n")
+
+
+def test_start_attached_with_standard_input_ends_when_the_input_does(docker: Command) -> None:
+    container = docker("create", "-i", IMAGE, "cat")
+    assert docker("start", "-ai", container, stdin="to the end") == "to the end"
 
 
 def test_a_container_that_is_removed_by_itself_is_gone_with_its_volume(docker: Command) -> None:

@@ -110,7 +110,8 @@ def test_the_trip_of_the_notes(tool: Command, outside_swarm: Daemon) -> None:
 
     refused = tool.refused("swarm", "leave")
     assert refused == (
-        "Error response from daemon: You are attempting to leave the swarm on a node that is participating as a manager."
+        "Error response from daemon: "
+        "You are attempting to leave the swarm on a node that is participating as a manager."
         " Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message."
     )
     assert tool("swarm", "leave", "-f") == "Node left the swarm."
