@@ -60,7 +60,7 @@ class DaemonConfig:
     @property
     def engine_labels(self) -> dict[str, str]:
         """``--label`` as key to value."""
-        return dict(label.partition("=")[::2] for label in self.labels)  # type: ignore[misc]
+        return dict(label.partition("=")[::2] for label in self.labels)
 
     @property
     def hostname(self) -> str:
@@ -212,7 +212,7 @@ def _pool(item: Any) -> tuple[str, int]:
     if isinstance(item, dict):
         pairs = {str(key): str(value) for key, value in item.items()}
     else:
-        pairs = dict(part.partition("=")[::2] for part in str(item).split(","))  # type: ignore[misc]
+        pairs = dict(part.partition("=")[::2] for part in str(item).split(","))
     try:
         return pairs["base"], int(pairs["size"])
     except (KeyError, ValueError):

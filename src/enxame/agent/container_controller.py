@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
+from contextlib import aclosing
 
 from enxame.agent.container_spec import LABEL_PREFIX, container_name, container_request
 from enxame.agent.controller import TaskError
@@ -61,22 +61,38 @@ class ContainerController:
             pass
         except EnxameError as error:
             raise TaskError(f"starting container failed: {error.message}") from error
-        health = await self._engine.containers.wait_healthy(container_id)
-        if health == "unhealthy":
+        if self._has_health_check(container_id) and await self._health_turn(container_id, "healthy") == "unhealthy":
             await self._fail_unhealthy(container_id)
-        if health == "exited":
-            self._raise_exit()
 
     async def wait(self) -> None:
         """Return on exit code 0; an unhealthy container is stopped and counts as failed."""
         container_id = self._require_container()
         try:
-            outcome = await self._engine.containers.wait_exit_or_unhealthy(container_id)
+            if not self._has_health_check(container_id):
+                await self._engine.containers.wait(container_id)
+            elif await self._health_turn(container_id) == "unhealthy":
+                await self._fail_unhealthy(container_id)
         except NotFound as error:
             raise TaskError(f"{error.message}: it was removed behind our back") from error
-        if outcome == "unhealthy":
-            await self._fail_unhealthy(container_id)
         self._raise_exit()
+
+    def _has_health_check(self, container_id: str) -> bool:
+        check = self._engine.containers.inspect(container_id).config.healthcheck
+        return check is not None and bool(check.test) and check.test[0] != "NONE"
+
+    async def _health_turn(self, container_id: str, *awaited: str) -> str:
+        """Wait until the container is unhealthy, in one of the ``awaited`` health states, or ended (raises then)."""
+        wanted = Filters({"type": frozenset({"container"}), "container": frozenset({container_id})})
+        async with aclosing(self._engine.events.subscribe(wanted, None, None)) as events:
+            while True:
+                state = self._engine.containers.inspect(container_id).state
+                if not state.running:
+                    self._raise_exit()
+                    return "exited"
+                if state.health is not None and state.health.status in {"unhealthy", *awaited}:
+                    return state.health.status
+                if await anext(events, None) is None:
+                    raise TaskError("lost track of the container's health")
 
     async def shutdown(self) -> None:
         """Stop signal, grace period, kill."""
@@ -187,8 +203,3 @@ class ContainerController:
         if state.exit_code != 0 or state.oom_killed:
             reason = f": {state.error}" if state.error else ""
             raise TaskError(f"task: non-zero exit ({state.exit_code}){reason}")
-
-
-def payload_root(exec_root: Path) -> Path:
-    """Where secrets and configs of tasks lie: on the exec root's tmpfs, never on a disk."""
-    return exec_root / "payloads"

@@ -60,6 +60,6 @@ class Executor(Protocol):
         """The controller of a task; made anew after a restart it finds what runs already."""
         ...
 
-    async def describe(self) -> NodeDescription:
+    def describe(self) -> NodeDescription:
         """What this machine offers."""
         ...

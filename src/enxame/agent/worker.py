@@ -9,7 +9,9 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from enxame.agent import task_machine
 from enxame.agent.controller import Controller, TaskError
+from enxame.agent.task_machine import Operation
 from enxame.model.task import PortStatus, Task, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -59,51 +61,64 @@ class TaskWorker:
         await self._retry(self._controller.remove, "remove")
 
     async def _live(self) -> None:
-        if self.task.status.state.is_terminal:
-            return
         try:
-            await self._run_to_end()
-        except _Interrupted:
-            if self._removing:
-                return
-            await self._retry(self._controller.shutdown, "stop")
-            self._advance(TaskState.SHUTDOWN, "shutdown")
+            self._check_resumed()
+            while not self._removing:
+                plan = task_machine.plan(self.task.status.state, self.task.desired_state)
+                for transition in plan.reports:
+                    self._advance(transition.state, transition.message)
+                if plan.operation is Operation.NOTHING:
+                    if self.task.status.state.is_terminal:
+                        return
+                    self._changed.clear()
+                    await self._changed.wait()
+                else:
+                    await self._operate(plan.operation)
         except TaskError as error:
-            rejected = self.task.status.state < TaskState.STARTING
-            self._advance(TaskState.REJECTED if rejected else TaskState.FAILED, self.task.status.message, str(error))
+            self._fail(str(error))
         except Exception as error:
             # A bug of ours must not leave a task hanging: it fails, and the orchestrator decides.
             log.exception("task %s failed unexpectedly", self.task.id)
-            self._advance(TaskState.FAILED, self.task.status.message, f"internal error: {error}")
+            self._fail(f"internal error: {error}")
 
-    async def _run_to_end(self) -> None:
-        resumed = self.task.status.state >= TaskState.STARTING and self._controller.was_started()
-        if not resumed:
-            if self.task.status.state >= TaskState.STARTING:
-                raise TaskError("the task's container is gone")
-            self._advance(TaskState.ACCEPTED, "accepted")
-            self._advance(TaskState.PREPARING, "preparing")
-            await self._interruptible(self._controller.prepare())
-            self._advance(TaskState.READY, "prepared")
-            await self._interruptible(self._until_wanted())
-            self._advance(TaskState.STARTING, "starting")
-        if not resumed or self._controller.is_running():
-            await self._interruptible(self._controller.start())
-            self._advance(TaskState.RUNNING, "started")
-        await self._interruptible(self._controller.wait())
-        self._advance(TaskState.COMPLETE, "finished")
+    def _check_resumed(self) -> None:
+        """After a restart of the daemon: a task that was started must have its container."""
+        state = self.task.status.state
+        if TaskState.STARTING <= state <= TaskState.RUNNING and not self._controller.was_started():
+            raise TaskError("the task's container is gone")
 
-    async def _until_wanted(self) -> None:
-        while self.task.desired_state < TaskState.RUNNING:
-            self._changed.clear()
-            await self._changed.wait()
+    async def _operate(self, operation: Operation) -> None:
+        try:
+            if operation is Operation.SHUTDOWN:
+                await self._retry(self._controller.shutdown, "stop")
+            elif operation is Operation.PREPARE:
+                await self._interruptible(self._controller.prepare())
+            elif operation is Operation.START and not self._ended_unseen():
+                await self._interruptible(self._controller.start())
+            else:
+                await self._interruptible(self._controller.wait())
+        except _Interrupted:
+            return
+        done = task_machine.succeeded(operation)
+        self._advance(done.state, done.message)
+
+    def _ended_unseen(self) -> bool:
+        """It was started, and ended before anybody wrote that down: its exit is waiting, not another start."""
+        return (
+            self.task.status.state is TaskState.STARTING
+            and self._controller.was_started()
+            and not self._controller.is_running()
+        )
+
+    def _fail(self, reason: str) -> None:
+        self._advance(task_machine.failed(self.task.status.state), self.task.status.message, reason)
 
     async def _interruptible(self, step: Coroutine[None, None, None]) -> None:
         """Run a step to its end, unless the task is to stop before."""
         running = asyncio.ensure_future(step)
         try:
             while not running.done():
-                if self._removing or self.task.desired_state > TaskState.COMPLETE:
+                if self._removing or task_machine.is_to_stop(self.task.desired_state):
                     raise _Interrupted
                 self._changed.clear()
                 changed = asyncio.ensure_future(self._changed.wait())

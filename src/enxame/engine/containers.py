@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +76,11 @@ class ContainerManager:
             started=self._started,
         )
 
+    @property
+    def runtime(self) -> Runtime:
+        """The program that runs the containers."""
+        return self._runtime
+
     # -- the daemon's life
 
     async def open(self) -> None:
@@ -84,8 +90,8 @@ class ContainerManager:
         self._watch = DirectoryWatch(str(self._exec_root / "exits"), self._exit_appeared, self._look_at_exits)
         await restore(self._life, self._records, self._containers, self._names, self._networks, self._exec_root)
 
-    async def close(self, *, unmount: bool = False) -> None:
-        """Let go. Containers go on. ``unmount``: also the mounts that the daemon keeps for itself, if none runs."""
+    async def close(self) -> None:
+        """Let go. Containers go on; where none runs, the daemon's own mounts are given back too."""
         self._life.stopping = True
         if self._watch is not None:
             self._watch.close()
@@ -93,7 +99,7 @@ class ContainerManager:
         for container in self._containers.values():
             container.unwatch()
         if (namespace := self._runtime.namespace) is not None:
-            await namespace.close(unmount=unmount)
+            await namespace.close(unmount=not any(container.running for container in self._containers.values()))
 
     def _exit_appeared(self, name: str) -> None:
         container = self._containers.get(name)
@@ -286,15 +292,11 @@ class ContainerManager:
     async def restart(self, ref: str, *, signal: str = "", timeout: float | None = None) -> None:
         """Stop it if it runs, and start it."""
         container = self.find(ref)
-        try:
+        with contextlib.suppress(NotModified):
             await self._stop(container, signal, timeout)
-        except NotModified:
-            pass
         async with container.lock:
-            try:
+            with contextlib.suppress(NotModified):
                 await self._life.start(container)
-            except NotModified:
-                pass
         self._life.publish(container, "restart")
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:

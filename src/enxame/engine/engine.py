@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,97 @@ from enxame.engine.capabilities import own_capabilities
 from enxame.engine.cgroups import CgroupLayout, detect_layout
 from enxame.engine.containers import ContainerManager
 from enxame.engine.events import EventBus
+from enxame.engine.images.removal import ImageUser
+from enxame.engine.images.store import ImageStore
+from enxame.engine.networks.manager import NetworkManager
 from enxame.engine.runtime_probe import find_runtime
+from enxame.engine.volumes import VolumeStore
+from enxame.model.filters import Filters
+from enxame.model.registry_auth import decode_auth
+from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
 
 if TYPE_CHECKING:
     from enxame.engine.ports import Images, Networks, Volumes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Where the engine keeps its things, and what the daemon was told about runtime, networks and registries."""
+
+    data_root: Path
+    exec_root: Path
+    runtime: str = ""
+    bip: str = ""
+    pools: Sequence[SubnetPool] = DEFAULT_POOLS
+    insecure_registries: Sequence[str] = ()
+    registry_mirrors: Sequence[str] = ()
+
+
+class Engine:
+    """The parts of one machine's engine. ``containers`` is there once :meth:`start` returned."""
+
+    containers: ContainerManager
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._started = False
+        self.events = EventBus()
+        data_root = options.data_root
+        self.images = ImageStore(
+            data_root / "images",
+            overlay_root=data_root / "overlay",
+            events=self.events,
+            insecure_registries=options.insecure_registries,
+            mirrors=options.registry_mirrors,
+        )
+        self.volumes = VolumeStore(data_root / "volumes", self.events)
+        self.networks = NetworkManager(
+            data_root, options.exec_root, publish=self.events.publish, bip=options.bip, pools=options.pools
+        )
+
+    async def start(self) -> None:
+        """Take over what runs on this machine.
+
+        Raises:
+            EnxameError: what the engine cannot do without is missing or refused.
+        """
+        options = self._options
+        for directory in (options.data_root, options.exec_root):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._started = True
+        await self.images.start()
+        await self.volumes.start()
+        await self.networks.start()
+        self.containers = await open_containers(
+            options.data_root,
+            options.exec_root,
+            images=self.images,
+            volumes=self.volumes,
+            networks=self.networks,
+            events=self.events,
+            runtime=options.runtime,
+        )
+        self.images.users = self._users_of_image
+
+    async def stop(self) -> None:
+        """Let go of everything; containers go on."""
+        if not self._started:
+            return
+        if hasattr(self, "containers"):
+            await self.containers.close()
+        await self.networks.stop()
+        await self.images.stop()
+
+    async def pull_for_task(self, reference: str, registry_auth: str) -> None:
+        """Pull the image of a task with the credentials its service was given (base64url JSON; may be empty)."""
+        await self.images.pull(reference, auth=decode_auth(registry_auth), progress=lambda _message: None)
+
+    def _users_of_image(self, image_id: str) -> list[ImageUser]:
+        return [
+            ImageUser(container.id, container.state == "running")
+            for container in self.containers.list(all=True, filters=Filters())
+            if container.image_id == image_id
+        ]
 
 
 async def open_containers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from enxame.model.event import EventActor, EventMessage
 from enxame.model.filters import Filters
@@ -50,7 +50,7 @@ class EventBus:
             else:
                 queue.put_nowait(event)
 
-    def subscribe(self, filters: Filters, since: float | None, until: float | None) -> AsyncIterator[EventMessage]:
+    def subscribe(self, filters: Filters, since: float | None, until: float | None) -> AsyncGenerator[EventMessage]:
         """Events that pass ``filters``, from ``since`` (seconds since 1970; None: from now) to ``until`` (None: on).
 
         Listening begins with this call, not with the first event taken. Ends when the listener falls far behind.
@@ -66,7 +66,7 @@ class EventBus:
         past: list[EventMessage],
         filters: Filters,
         until: float | None,
-    ) -> AsyncIterator[EventMessage]:
+    ) -> AsyncGenerator[EventMessage]:
         try:
             for event in past:
                 if (until is None or event.time_nano <= until * 1e9) and matches(event, filters):

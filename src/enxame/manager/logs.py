@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, TypeGuard
@@ -69,7 +69,7 @@ class LogBroker:
 
     async def _follow(
         self, tasks: list[Task], service: Service | None, options: LogOptions
-    ) -> AsyncIterator[ServiceLogRecord]:
+    ) -> AsyncGenerator[ServiceLogRecord]:
         follower = _Follower(self._one)
         for task in tasks:
             follower.begin(task, options)

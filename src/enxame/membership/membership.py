@@ -58,7 +58,9 @@ class SwarmParts(Protocol):
 
 
 class Membership:
-    """``build`` makes the parts for a state; ``interfaces`` lists this machine's addresses when asked."""
+    """``build`` makes the parts for a state; ``interfaces`` lists this machine's addresses when asked;
+    ``sweep`` removes what tasks left on a node that is in no swarm.
+    """
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class Membership:
         interfaces: Callable[[], Awaitable[Sequence[Interface]]],
         default_advertise: str = "",
         founder: founding.Founder,
+        sweep: Callable[[], Awaitable[None]],
     ) -> None:
         self._directory = directory
         self._file = directory / "node.json"
@@ -75,6 +78,7 @@ class Membership:
         self._interfaces = interfaces
         self._default_advertise = default_advertise
         self._founder = founder
+        self._sweep = sweep
         self._state: NodeState | None = None
         self._parts: SwarmParts | None = None
         self._error = ""
@@ -87,6 +91,7 @@ class Membership:
             if self._state is None:
                 # What a founding that was cut off left behind: node.json is written last.
                 await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+                await self._sweep()
                 return
             await self._run(self._state)
         except (EnxameError, OSError, TimeoutError) as error:

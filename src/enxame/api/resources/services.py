@@ -6,10 +6,10 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from enxame.api.call import Call
-from enxame.api.registry_auth import decode_auth
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.errors import InvalidArgument
+from enxame.model.registry_auth import decode_auth
 from enxame.model.service import Service, ServiceSpec
 
 routes = Routes()

@@ -1,0 +1,182 @@
+"""The composition root: builds the parts of a daemon, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Final
+
+from enxame.agent.container_executor import ContainerExecutor
+from enxame.agent.payloads import PayloadFiles
+from enxame.api.context import ApiContext, DaemonFacts
+from enxame.api.server import ApiServer
+from enxame.control.now import Now
+from enxame.daemon_config import ConfigError, DaemonConfig
+from enxame.engine.engine import Engine, EngineOptions
+from enxame.membership import host_interfaces
+from enxame.membership.founding import Founder
+from enxame.membership.manager_parts import ManagerParts
+from enxame.membership.membership import Membership
+from enxame.membership.state_file import NodeState
+from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
+from enxame.security.ids import new_id
+
+log = logging.getLogger(__name__)
+
+ENGINE_ID_FILE: Final = "engine-id"
+
+
+class Node:
+    """One daemon. :meth:`stop` may be called whatever :meth:`start` came to."""
+
+    def __init__(self, config: DaemonConfig) -> None:
+        self._config = config
+        self._closing = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Adopt what runs, take up the swarm, and answer.
+
+        Raises:
+            ConfigError: an option that does not do.
+            EnxameError, OSError: what the daemon cannot do without is missing or refused.
+        """
+        config = self._config
+        engine = Engine(
+            EngineOptions(
+                data_root=config.data_root,
+                exec_root=config.exec_root,
+                runtime=config.default_runtime,
+                bip=config.bip,
+                pools=_pools(config),
+                insecure_registries=config.insecure_registries,
+                registry_mirrors=config.registry_mirrors,
+            )
+        )
+        self._closing.push_async_callback(engine.stop)
+        await engine.start()
+        membership = self._membership(engine)
+        self._closing.push_async_callback(membership.stop)
+        await membership.start()
+        api = ApiServer(ApiContext(engine=engine, membership=membership, facts=self._facts(engine)))
+        self._closing.push_async_callback(api.close)
+        await self._listen(api)
+
+    async def stop(self) -> None:
+        """Stop answering, leave off the swarm's work, let the containers go on."""
+        await self._closing.aclose()
+
+    def _membership(self, engine: Engine) -> Membership:
+        config = self._config
+        directory = config.data_root / "swarm"
+        payloads = PayloadFiles(config.exec_root / "payloads")
+        executor = ContainerExecutor(
+            engine,
+            payloads,
+            hostname=config.hostname,
+            labels=config.engine_labels,
+            generic_resources=config.node_generic_resources,
+        )
+
+        def build(state: NodeState) -> ManagerParts:
+            return ManagerParts(
+                state,
+                directory=directory,
+                engine=engine,
+                payloads=payloads,
+                executor=executor,
+                new_id=new_id,
+                rng=random.SystemRandom().random,
+                now=lambda: Now(time.monotonic(), _wall()),
+                wall=_wall,
+            )
+
+        return Membership(
+            directory,
+            build=build,
+            interfaces=host_interfaces.read,
+            default_advertise=config.swarm_default_advertise_addr,
+            founder=Founder(new_id=new_id, wall=_wall, describe=executor.describe),
+            sweep=executor.remove_strays,
+        )
+
+    def _facts(self, engine: Engine) -> DaemonFacts:
+        config, runtime = self._config, engine.containers.runtime
+        return DaemonFacts(
+            id=_engine_id(config.data_root / ENGINE_ID_FILE),
+            name=config.hostname,
+            data_root=str(config.data_root),
+            labels=config.labels,
+            debug=config.debug,
+            insecure_registries=config.insecure_registries,
+            registry_mirrors=config.registry_mirrors,
+            default_address_pools=config.default_address_pools,
+            insecure_listeners=[
+                host.removeprefix("tcp://") for host in config.hosts if host.startswith("tcp://") and not config.tls
+            ],
+            runtimes={runtime.name: runtime.program},
+            default_runtime=runtime.name,
+            generic_resources=config.node_generic_resources,
+        )
+
+    async def _listen(self, api: ApiServer) -> None:
+        config = self._config
+        tls = _tls_context(config)
+        for host in config.hosts:
+            scheme, _, address = host.partition("://")
+            if scheme == "unix":
+                await api.listen_unix(address, group=config.group or None)
+            elif scheme == "tcp":
+                name, _, port = address.rpartition(":")
+                if not port.isdigit():
+                    raise ConfigError(f"invalid bind address {host}: expected tcp://ADDRESS:PORT")
+                await api.listen_tcp(name.strip("[]") or "0.0.0.0", int(port), tls=tls)
+            else:
+                raise ConfigError(f"invalid bind address {host}: expected unix://PATH or tcp://ADDRESS:PORT")
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
+def _pools(config: DaemonConfig) -> list[SubnetPool]:
+    if not config.default_address_pools:
+        return list(DEFAULT_POOLS)
+    try:
+        return [SubnetPool(IPv4Network(base), size) for base, size in config.default_address_pools]
+    except ValueError as error:
+        raise ConfigError(f"invalid default address pool: {error}") from error
+
+
+def _tls_context(config: DaemonConfig) -> ssl.SSLContext | None:
+    if not config.tls:
+        return None
+    if not (config.tlscert and config.tlskey):
+        raise ConfigError("TLS needs --tlscert and --tlskey")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.tlscert, config.tlskey)
+    if config.tlsverify:
+        if not config.tlscacert:
+            raise ConfigError("--tlsverify needs --tlscacert")
+        context.load_verify_locations(config.tlscacert)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _engine_id(path: Path) -> str:
+    """The daemon's identity, stable over restarts; made at the first one."""
+    try:
+        known = path.read_text().strip()
+    except FileNotFoundError:
+        known = ""
+    if known:
+        return known
+    made = new_id()
+    path.write_text(made + "\n")
+    return made
