@@ -15,6 +15,7 @@ from enxame.engine.events import EventBus
 from enxame.engine.images.removal import ImageUser
 from enxame.engine.images.store import ImageStore
 from enxame.engine.networks.manager import NetworkManager
+from enxame.engine.runtime import Runtime
 from enxame.engine.runtime_probe import find_runtime
 from enxame.engine.volumes import VolumeStore
 from enxame.model.filters import Filters
@@ -70,6 +71,8 @@ class Engine:
         for directory in (options.data_root, options.exec_root):
             directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._started = True
+        # First of all: it may lay a shared mount over the exec root, which would hide what is mounted there before.
+        runtime = await find_runtime(options.data_root, options.exec_root, detect_layout(), options.runtime)
         await self.images.start()
         await self.volumes.start()
         await self.networks.start()
@@ -80,7 +83,7 @@ class Engine:
             volumes=self.volumes,
             networks=self.networks,
             events=self.events,
-            runtime=options.runtime,
+            runtime=runtime,
         )
         self.images.users = self._users_of_image
 
@@ -113,9 +116,9 @@ async def open_containers(
     volumes: Volumes,
     networks: Networks,
     events: EventBus,
-    runtime: str = "",
+    runtime: Runtime | str = "",
 ) -> ContainerManager:
-    """A container manager that has adopted what runs. ``runtime``: the program to use instead of the best one.
+    """A container manager that has adopted what runs. ``runtime``: what was found before, or the program to use.
 
     Raises:
         EnxameError: no runtime works on this machine.
@@ -123,10 +126,12 @@ async def open_containers(
     for directory in (data_root, exec_root):
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
     layout = detect_layout()
+    if isinstance(runtime, str):
+        runtime = await find_runtime(data_root, exec_root, layout, runtime)
     manager = ContainerManager(
         data_root=data_root,
         exec_root=exec_root,
-        runtime=await find_runtime(data_root, exec_root, layout, runtime),
+        runtime=runtime,
         machine=Machine(layout, own_capabilities(), has_swap_limit(layout)),
         images=images,
         volumes=volumes,
