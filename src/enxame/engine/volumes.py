@@ -20,6 +20,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -74,7 +75,8 @@ class VolumeStore:
         self._events = events
         self._volumes: dict[str, _Stored] = {}
         self._users: dict[str, set[str]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Gone with the last operation that holds them.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self) -> None:
         """Read what is there; what was half made or half removed goes."""
@@ -172,6 +174,10 @@ class VolumeStore:
         known = self._volumes.get(name)
         if known is not None:
             return self._view(known)
+        if len(name) == 1:
+            raise InvalidArgument(
+                f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )
         if not _NAME.fullmatch(name):
             raise InvalidArgument(
                 f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -386,7 +392,10 @@ class VolumeStore:
         )
 
     def _lock(self, name: str) -> asyncio.Lock:
-        return self._locks.setdefault(name, asyncio.Lock())
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock
 
 
 def _check_filters(filters: Filters, accepted: frozenset[str]) -> None:

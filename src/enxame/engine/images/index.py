@@ -28,6 +28,7 @@ __all__ = ["ImageIndex", "ImageRecord", "chain_ids"]
 
 _log = logging.getLogger(__name__)
 _HEX = frozenset("0123456789abcdef")
+_MAX_LAYERS = 500
 
 
 class _StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,10 +166,9 @@ def make_record(image_id: str, config: bytes, layers: Iterable[Layer], tagged_at
     kept = list(layers)
     if file.os not in {"", "linux"}:
         raise InvalidArgument(f'image operating system "{file.os}" cannot be used on this platform')
+    check_layer_count(len(kept), file)
     if [layer.diff_id for layer in kept] != file.rootfs.diff_ids:
-        raise InvalidArgument(
-            f"invalid manifest, layers length mismatch: expected {len(kept)}, got {len(file.rootfs.diff_ids)}"
-        )
+        raise InvalidArgument("invalid image: its configuration names other layers")
     image = Image(
         id=image_id,
         config=file.config,
@@ -180,6 +180,20 @@ def make_record(image_id: str, config: bytes, layers: Iterable[Layer], tagged_at
         size=sum(layer.size for layer in kept),
     )
     return ImageRecord(image=image, file=file, layers=kept, tagged_at=tagged_at)
+
+
+def check_layer_count(count: int, file: ImageFile) -> None:
+    """A manifest with ``count`` layers fits the configuration.
+
+    Raises:
+        InvalidArgument: it does not, or the layers are more than overlayfs stacks.
+    """
+    if count != len(file.rootfs.diff_ids):
+        raise InvalidArgument(
+            f"invalid manifest, layers length mismatch: expected {count}, got {len(file.rootfs.diff_ids)}"
+        )
+    if count > _MAX_LAYERS:
+        raise InvalidArgument(f"max depth exceeded: the image has {count} layers, overlayfs stacks {_MAX_LAYERS}")
 
 
 def chain_ids(diff_ids: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -44,7 +45,7 @@ class LayerStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._layers: dict[str, Layer] = {}
-        self._unpacking: dict[str, asyncio.Lock] = {}
+        self._unpacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._leases: Counter[str] = Counter()
         self._workers = asyncio.Semaphore(max(1, os.cpu_count() or 1))
 
@@ -123,12 +124,11 @@ class LayerStore:
         """
         if not diff_id:
             return await self._unpack(blob, digest, "")
-        lock = self._unpacking.setdefault(diff_id, asyncio.Lock())
+        lock = self._unpacking.get(diff_id)
+        if lock is None:
+            lock = self._unpacking[diff_id] = asyncio.Lock()
         async with lock:
-            try:
-                return self._layers.get(diff_id) or await self._unpack(blob, digest, diff_id)
-            finally:
-                self._unpacking.pop(diff_id, None)
+            return self._layers.get(diff_id) or await self._unpack(blob, digest, diff_id)
 
     async def unpack_all(self, wanted: Sequence[tuple[Path, str, str]]) -> list[Layer]:
         """Make sure that all layers, given as (blob, digest, diff-id), are unpacked; in their order.

@@ -16,10 +16,12 @@ import msgspec
 from enxame.engine.images import views
 from enxame.engine.images.archive import ARCHITECTURE, ArchivedImage, images_of
 from enxame.engine.images.changes import apply_changes
-from enxame.engine.images.index import ImageIndex, ImageRecord, make_record
+from enxame.engine.images.index import ImageIndex, ImageRecord, check_layer_count, make_record
 from enxame.engine.images.layers import Layer, LayerStore
 from enxame.engine.images.overlay import ContainerLayers
+from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
 from enxame.engine.images.reference import Reference, parse, parse_repository
+from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal
 from enxame.engine.images.worker_process import stage_archive
 from enxame.engine.mount_syscalls import syncfs
@@ -27,6 +29,7 @@ from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.base import decode, encode
 from enxame.model.filters import Filters
 from enxame.model.image import (
+    DistributionInspect,
     HistoryEntry,
     Image,
     ImageConfig,
@@ -38,6 +41,7 @@ from enxame.model.image import (
     ImagesPruneReport,
     ImageSummary,
     ProgressMessage,
+    RegistryAuth,
 )
 
 __all__ = ["EventPublisher", "ImageStore", "ImageUser"]
@@ -65,8 +69,8 @@ class ImageStore:
         *,
         overlay_root: Path,
         events: EventPublisher,
-        insecure_registries: Sequence[str] = (),  # noqa: ARG002
-        mirrors: Sequence[str] = (),  # noqa: ARG002
+        insecure_registries: Sequence[str] = (),
+        mirrors: Sequence[str] = (),
     ) -> None:
         self._root = root
         self._overlay_root = overlay_root
@@ -74,6 +78,9 @@ class ImageStore:
         self._layers = LayerStore(root)
         self._index = ImageIndex(root, root / "blobs" / "sha256")
         self._containers = ContainerLayers(overlay_root)
+        self._registry = Registry(root / "registry", insecure=insecure_registries, mirrors=mirrors)
+        self._puller = Puller(self._registry, self._layers)
+        self._pulls: dict[tuple[str, str, RegistryAuth | None], SharedPull] = {}
         self._changing = asyncio.Lock()
         self.users: Callable[[str], Sequence[ImageUser]] = lambda _image_id: ()
 
@@ -87,9 +94,15 @@ class ImageStore:
         self._layers.load()
         self._index.load()
         self._containers.load()
+        self._registry.start()
 
     async def stop(self) -> None:
         """End what goes on; containers' mounts stay."""
+        pulls = [shared.task for shared in self._pulls.values() if not shared.task.done()]
+        for task in pulls:
+            task.cancel()
+        if pulls:
+            await asyncio.wait(pulls)
         await asyncio.to_thread(self._containers.close)
 
     # Looking
@@ -148,11 +161,7 @@ class ImageStore:
     async def _load_image(self, archived: ArchivedImage, progress: Progress) -> builtins.list[str]:
         config = await asyncio.to_thread(Path(archived.config.path).read_bytes)
         file = decode(config, ImageFile)
-        if len(file.rootfs.diff_ids) != len(archived.layers):
-            raise InvalidArgument(
-                f"invalid manifest, layers length mismatch: expected {len(archived.layers)}, "
-                f"got {len(file.rootfs.diff_ids)}"
-            )
+        check_layer_count(len(archived.layers), file)
         image_id = archived.config.digest
         pairs = list(zip(archived.layers, file.rootfs.diff_ids, strict=True))
         with self._layers.lease([image_id, *file.rootfs.diff_ids, *(layer.digest for layer in archived.layers)]):
@@ -249,6 +258,68 @@ class ImageStore:
         syncfs(str(self._root))
         self._index.put(record)
         self._index.rename({str(name): image_id for name in names})
+
+    async def pull(
+        self, reference: str, *, auth: RegistryAuth | None = None, platform: str = "", progress: Progress
+    ) -> Image:
+        """Bring an image from its registry. Several pulls of one reference are one.
+
+        Raises:
+            InvalidArgument: a bad reference or platform, or what the registry has is no image for us.
+            NotFound: the registry has no such image, or does not show it.
+            EnxameError: the registry cannot be reached; the disk is full.
+        """
+        name = parse(reference).tagged()
+        if name.digest:
+            name = name.canonical(name.digest)
+        key = (str(name), platform, auth)
+        shared = self._pulls.get(key)
+        if shared is None or shared.task.done():
+            shared = self._pulls[key] = SharedPull(lambda tell: self._pull(name, auth, platform, tell))
+        try:
+            await shared.join(progress)
+        finally:
+            if shared.task.done() and self._pulls.get(key) is shared:
+                del self._pulls[key]
+        return self.resolve(str(name))
+
+    async def _pull(self, name: Reference, auth: RegistryAuth | None, platform: str, progress: Progress) -> None:
+        names: builtins.list[Reference] = []
+        new = False
+
+        def known(digest: str) -> bool:
+            names[:] = [name, name.canonical(digest)] if name.tag else [name]
+            return not platform and str(name.canonical(digest)) in self._index.names
+
+        async def keep(pulled: PulledImage) -> None:
+            nonlocal new
+            new = self._index.names.get(str(name)) != pulled.image_id
+            await self._register(pulled.image_id, pulled.config, pulled.layers, pulled.blobs, names=names)
+
+        try:
+            digest = await self._puller.pull(
+                name, auth=auth, platform=platform, known=known, keep=keep, progress=progress
+            )
+            if name.tag and not new:  # what is here already may have got another tag in the registry
+                image_id = self._index.names[str(name.canonical(digest))]
+                new = self._index.names.get(str(name)) != image_id
+                async with self._changing:
+                    await asyncio.to_thread(self._index.rename, {str(name): image_id})
+        except OSError as error:
+            raise EnxameError(f"cannot pull {name.familiar}: {error}") from error
+        progress(ProgressMessage(status=f"Digest: {digest}"))
+        what = "Downloaded newer image" if new else "Image is up to date"
+        progress(ProgressMessage(status=f"Status: {what} for {name.familiar}"))
+        self._publish("pull", name.familiar, name.familiar_name)
+
+    async def distribution(self, reference: str, auth: RegistryAuth | None = None) -> DistributionInspect:
+        """What the registry says of a reference: its digest and platforms. Fails within some two seconds when the
+        registry cannot be reached.
+
+        Raises:
+            InvalidArgument, NotFound, EnxameError: as :meth:`pull`.
+        """
+        return await self._puller.distribution(parse(reference).tagged(), auth)
 
     # Naming and removing
 

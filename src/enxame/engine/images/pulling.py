@@ -1,0 +1,317 @@
+"""Pulling an image: find its manifest, fetch what is missing, unpack, with progress in Docker's words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from enxame.engine.images.archive import ARCHITECTURE, INDEX_TYPES, Manifest
+from enxame.engine.images.image_proxy import ImageProxy
+from enxame.engine.images.index import check_layer_count
+from enxame.engine.images.layers import Layer, LayerStore
+from enxame.engine.images.reference import Reference
+from enxame.engine.images.registry import FoundManifest, Registry, Session
+from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.model.base import decode
+from enxame.model.image import (
+    Descriptor,
+    DistributionInspect,
+    ImageFile,
+    OCIPlatform,
+    ProgressDetail,
+    ProgressMessage,
+    RegistryAuth,
+)
+
+__all__ = ["PulledImage", "Puller", "SharedPull", "choose_platform", "parse_platform"]
+
+Progress = Callable[[ProgressMessage], None]
+#: Downloads at the same time, of one image.
+_DOWNLOADS: Final = 3
+_CONFIG_TYPES: Final = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+_LAYER_TYPES: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+_SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1"
+
+
+@dataclass(frozen=True)
+class PulledImage:
+    """What a pull brought: ``digest`` is what the registry calls the reference, ``blobs`` where the new layers are."""
+
+    image_id: str
+    digest: str
+    config: bytes
+    layers: list[Layer]
+    blobs: dict[str, Path]
+
+
+class SharedPull:
+    """One pull that several callers wait for; it goes on as long as one of them does."""
+
+    def __init__(self, start: Callable[[Progress], Awaitable[None]]) -> None:
+        self._listeners: list[Progress] = []
+        self._told: list[ProgressMessage] = []
+        self.task = asyncio.ensure_future(start(self._tell))
+
+    def _tell(self, message: ProgressMessage) -> None:
+        if message.progress_detail is None or not message.progress_detail.total:
+            self._told.append(message)
+        for listener in self._listeners:
+            listener(message)
+
+    async def join(self, progress: Progress) -> None:
+        """Wait for the end, being told of all that was and will be done. Raises what the pull raised."""
+        for message in self._told:
+            progress(message)
+        self._listeners.append(progress)
+        try:
+            await asyncio.shield(self.task)
+        finally:
+            self._listeners.remove(progress)
+            if not self._listeners and not self.task.done():
+                self.task.cancel()
+                await asyncio.wait({self.task})
+
+
+class Puller:
+    """Brings images from registries into the layer store."""
+
+    def __init__(self, registry: Registry, layers: LayerStore) -> None:
+        self._registry = registry
+        self._layers = layers
+
+    async def pull(
+        self,
+        reference: Reference,
+        *,
+        auth: RegistryAuth | None,
+        platform: str,
+        known: Callable[[str], bool],
+        keep: Callable[[PulledImage], Awaitable[None]],
+        progress: Progress,
+    ) -> str:
+        """Bring one image; ``keep`` takes it over before its unfinished files are cleared away. Where ``known`` says
+        that the digest is here already, nothing is fetched. Returns the digest.
+
+        Raises:
+            EnxameError: in Docker's words; nothing half-made stays.
+        """
+        wanted = parse_platform(platform)
+        async with self._registry.session(reference, auth) as session:
+            progress(
+                ProgressMessage(status=f"Pulling from {reference.path}", id=reference.digest or reference.tagged().tag)
+            )
+            top = await self._registry.manifest(reference, session)
+            if known(top.digest):
+                return top.digest
+            at = reference.canonical(top.digest)
+            manifest, at = await self._image_manifest(top, at, session, wanted)
+            await self._fetch(
+                manifest, at, top.digest, session, explicit=wanted if platform else None, keep=keep, progress=progress
+            )
+            return top.digest
+
+    async def distribution(self, reference: Reference, auth: RegistryAuth | None) -> DistributionInspect:
+        """What the registry says of a reference. Raises as :meth:`pull`."""
+        async with self._registry.session(reference, auth) as session:
+            found = await self._registry.manifest(reference, session)
+            manifest = _read_manifest(found)
+            if manifest.media_type in INDEX_TYPES:
+                platforms = [entry.platform for entry in manifest.manifests if entry.platform is not None]
+            else:
+                config = await self._registry.config(reference.canonical(found.digest), session)
+                file = decode(config, ImageFile)
+                platforms = [
+                    OCIPlatform(
+                        architecture=file.architecture, os=file.os, os_version=file.os_version, variant=file.variant
+                    )
+                ]
+        return DistributionInspect(
+            descriptor=Descriptor(media_type=manifest.media_type, digest=found.digest, size=len(found.content)),
+            platforms=platforms,
+        )
+
+    async def _image_manifest(
+        self, found: FoundManifest, at: Reference, session: Session, wanted: OCIPlatform
+    ) -> tuple[Manifest, Reference]:
+        manifest = _read_manifest(found)
+        for _ in range(3):  # an index may lead to an index
+            if manifest.media_type not in INDEX_TYPES:
+                return manifest, at
+            at = at.canonical(choose_platform(manifest.manifests, wanted).digest)
+            manifest = _read_manifest(await self._registry.manifest(at, session))
+        raise InvalidArgument("the image index is nested too deeply")
+
+    async def _fetch(
+        self,
+        manifest: Manifest,
+        at: Reference,
+        digest: str,
+        session: Session,
+        *,
+        explicit: OCIPlatform | None,
+        keep: Callable[[PulledImage], Awaitable[None]],
+        progress: Progress,
+    ) -> None:
+        config = manifest.config
+        if config is None or config.media_type not in _CONFIG_TYPES:
+            raise InvalidArgument(f"unsupported media type {config.media_type if config else ''!r}: this is no image")
+        for layer in manifest.layers:
+            if not layer.media_type.startswith(_LAYER_TYPES):
+                raise InvalidArgument(f"unsupported layer media type {layer.media_type!r}")
+        tmp = self._layers.new_tmp()
+        try:
+            async with AsyncExitStack() as stack:
+                proxies = _Proxies(stack, at, session)
+                content = await self._config(config, tmp, proxies)
+                file = decode(content, ImageFile)
+                _check_platform(file, at, explicit)
+                diff_ids = file.rootfs.diff_ids
+                check_layer_count(len(manifest.layers), file)
+                names = [config.digest, *diff_ids, *(layer.digest for layer in manifest.layers)]
+                stack.enter_context(self._layers.lease(names))
+                blobs: dict[str, Path] = {}
+                layers = await self._bring_layers(
+                    list(zip(manifest.layers, diff_ids, strict=True)), tmp, blobs, proxies, progress
+                )
+                await keep(PulledImage(config.digest, digest, content, layers, blobs))
+        finally:
+            await asyncio.shield(self._layers.discard(tmp))
+
+    async def _config(self, config: Descriptor, tmp: Path, proxies: _Proxies) -> bytes:
+        here = self._layers.blob_path(config.digest)
+        if not here.exists():
+            here = tmp / "config"
+            await proxies.fetch(config, here, lambda _done: None)
+        return await asyncio.to_thread(here.read_bytes)
+
+    async def _bring_layers(
+        self,
+        wanted: Sequence[tuple[Descriptor, str]],
+        tmp: Path,
+        blobs: dict[str, Path],
+        proxies: _Proxies,
+        progress: Progress,
+    ) -> list[Layer]:
+        for descriptor, diff_id in wanted:
+            have = self._layers.get(diff_id) is not None
+            _tell(progress, descriptor, "Already exists" if have else "Pulling fs layer")
+
+        async def bring(number: int, descriptor: Descriptor, diff_id: str) -> Layer:
+            layer = self._layers.get(diff_id)
+            if layer is not None:
+                return layer
+            path = self._layers.blob_path(descriptor.digest)
+            if not path.exists():
+                path = tmp / str(number)
+
+                def report(done: int) -> None:
+                    detail = ProgressDetail(current=done, total=descriptor.size)
+                    _tell(progress, descriptor, "Downloading", detail)
+
+                await proxies.fetch(descriptor, path, report)
+                _tell(progress, descriptor, "Verifying Checksum")
+                blobs[descriptor.digest] = path
+            _tell(progress, descriptor, "Download complete")
+            layer = await self._layers.unpack(path, digest=descriptor.digest, diff_id=diff_id)
+            _tell(progress, descriptor, "Pull complete")
+            return layer
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(bring(number, *pair)) for number, pair in enumerate(wanted)]
+        except* EnxameError as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+
+class _Proxies:
+    """A few connections to the registry, opened as they are needed."""
+
+    def __init__(self, stack: AsyncExitStack, at: Reference, session: Session) -> None:
+        self._stack = stack
+        self._at = at
+        self._session = session
+        self._turns = asyncio.Semaphore(_DOWNLOADS)
+        self._idle: list[ImageProxy] = []
+
+    async def fetch(self, blob: Descriptor, target: Path, report: Callable[[int], None]) -> None:
+        async with self._turns:
+            if self._idle:
+                proxy = self._idle.pop()
+            else:
+                proxy = await self._stack.enter_async_context(ImageProxy.open(self._at, self._session))
+            await proxy.fetch(blob.digest, blob.size, target, report)
+            self._idle.append(proxy)
+
+
+def parse_platform(text: str) -> OCIPlatform:
+    """``os/architecture[/variant]``, or this machine's platform where the text is empty.
+
+    Raises:
+        InvalidArgument: not of that form.
+    """
+    if not text:
+        return OCIPlatform(os="linux", architecture=ARCHITECTURE)
+    os_name, *rest = text.lower().split("/")
+    if len(rest) > 2 or not os_name or not all(rest):
+        raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    architecture = names.get(rest[0], rest[0]) if rest else ARCHITECTURE
+    return OCIPlatform(os=os_name, architecture=architecture, variant=rest[1] if len(rest) == 2 else "")
+
+
+def choose_platform(entries: Iterable[Descriptor], wanted: OCIPlatform) -> Descriptor:
+    """The entry of an index that fits, the first of several.
+
+    Raises:
+        NotFound: ``no matching manifest for linux/amd64 in the manifest list entries``.
+    """
+    for entry in entries:
+        offered = entry.platform
+        if (
+            offered is not None
+            and (offered.os, offered.architecture) == (wanted.os, wanted.architecture)
+            and (not wanted.variant or offered.variant == wanted.variant)
+        ):
+            return entry
+    raise NotFound(f"no matching manifest for {_platform_text(wanted)} in the manifest list entries")
+
+
+def _check_platform(file: ImageFile, at: Reference, wanted: OCIPlatform | None) -> None:
+    if wanted is None:
+        return
+    actual = OCIPlatform(os=file.os, architecture=file.architecture, variant=file.variant)
+    if (actual.os, actual.architecture) != (wanted.os, wanted.architecture) or (
+        wanted.variant and actual.variant and actual.variant != wanted.variant
+    ):
+        raise NotFound(
+            f"image with reference {at.familiar_name} was found but does not match the specified platform: "
+            f"wanted {_platform_text(wanted)}, actual: {_platform_text(actual)}"
+        )
+
+
+def _platform_text(platform: OCIPlatform) -> str:
+    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
+
+
+def _read_manifest(found: FoundManifest) -> Manifest:
+    manifest = decode(found.content, Manifest)
+    if manifest.schema_version != 2 or manifest.media_type.startswith(_SCHEMA_1):
+        raise InvalidArgument("unsupported manifest: this image has the format of before 2016 (schema version 1)")
+    if manifest.media_type:
+        return manifest
+    kind = "index" if manifest.manifests else "manifest"  # OCI lets it be left out
+    return msgspec.structs.replace(manifest, media_type=f"application/vnd.oci.image.{kind}.v1+json")
+
+
+def _tell(progress: Progress, descriptor: Descriptor, status: str, detail: ProgressDetail | None = None) -> None:
+    short = descriptor.digest.partition(":")[2][:12]
+    progress(ProgressMessage(status=status, progress_detail=detail or ProgressDetail(), id=short))
