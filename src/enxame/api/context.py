@@ -8,8 +8,41 @@ from typing import TYPE_CHECKING, Protocol
 from enxame.model.cluster import InitRequest, JoinRequest, SwarmInfo
 
 if TYPE_CHECKING:
-    from enxame.engine.engine import Engine
+    from enxame.engine.containers import ContainerManager
+    from enxame.engine.events import EventBus
+    from enxame.engine.images.store import ImageStore
+    from enxame.engine.networks.manager import NetworkManager
+    from enxame.engine.volumes import VolumeStore
     from enxame.manager.manager import Manager
+
+
+class Engine(Protocol):
+    """This machine's containers and what they are made of."""
+
+    @property
+    def containers(self) -> ContainerManager:
+        """Containers and execs."""
+        ...
+
+    @property
+    def images(self) -> ImageStore:
+        """Images."""
+        ...
+
+    @property
+    def volumes(self) -> VolumeStore:
+        """Volumes."""
+        ...
+
+    @property
+    def networks(self) -> NetworkManager:
+        """This machine's networks."""
+        ...
+
+    @property
+    def events(self) -> EventBus:
+        """What happens."""
+        ...
 
 
 class Membership(Protocol):

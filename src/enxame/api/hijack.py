@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncIterator
+from typing import Protocol, cast
 
 from aiohttp import web
 
@@ -18,8 +19,31 @@ from enxame.api.responses import AlreadyAnswered
 from enxame.api.streams import frame, output_type
 from enxame.errors import EnxameError
 
-if TYPE_CHECKING:
-    from enxame.engine.attachment import Attachment
+
+class Attachment(Protocol):
+    """The streams of a process: what ``attach`` and ``exec_start`` of the container manager give."""
+
+    @property
+    def tty(self) -> bool:
+        """Output is one raw stream."""
+        ...
+
+    def frames(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Output: 1 stdout, 2 stderr; ends when the process does."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """To its stdin."""
+        ...
+
+    async def close_stdin(self) -> None:
+        """End of its stdin."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it; it goes on."""
+        ...
+
 
 _READ_SIZE = 64 * 1024
 

@@ -79,7 +79,7 @@ def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[st
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": len(containers) - running - paused,
-        "Images": len(api.engine.images.list(Filters())),
+        "Images": len(api.engine.images.list()),
         "Driver": "overlay2",
         "DriverStatus": [["Supports d_type", "true"], ["Native Overlay Diff", "true"]],
         "Plugins": {

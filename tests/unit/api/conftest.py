@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +14,28 @@ from typing import Any
 import aiohttp
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.server import ApiServer
+from enxame.engine.events import EventBus
 from enxame.errors import NotFound, Unavailable
-from enxame.model.cluster import SwarmInfo
+from enxame.manager.manager import Manager
+from enxame.manager.networks import ingress_network
+from enxame.manager.swarm import new_cluster
+from enxame.model.cluster import Driver, InitRequest, SwarmInfo
 from enxame.model.container import ContainerConfig
 from enxame.model.container_view import ContainerInspect, WaitResult
 from enxame.model.exec import ExecInspect
 from enxame.model.filters import Filters
+from enxame.model.network import EndpointResource, Network, NetworkCreateRequest, NetworkResource, NetworkSpec
+from enxame.model.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
+from enxame.model.stream import LogOptions, LogRecord
+from enxame.model.task import Task
+from enxame.security.ca import create_root
+from enxame.store.interface import Tx
+from enxame.store.memory import MemoryBackend
+from enxame.store.store import Store
 
 NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -35,6 +51,10 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     return factories
 
 
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
 class NoSwarm:
     """A node outside of any swarm."""
 
@@ -47,6 +67,74 @@ class NoSwarm:
 
     async def leave(self, force: bool) -> None:
         raise Unavailable("This node is not part of a swarm")
+
+
+class SwarmOfOne:
+    """A real manager over a store in memory; no leader decides anything, no agent runs anything."""
+
+    def __init__(self) -> None:
+        self.manager = Manager(Store(MemoryBackend(), wall=_wall), node_id="n" * 25, read_log=self._read_log)
+        self.log_lines: list[LogRecord] = []
+
+    async def found(self) -> None:
+        await self.manager.store.start()
+
+        def create(tx: Tx) -> None:
+            tx.create(new_cluster("c" * 25, InitRequest(), create_root(_wall())))
+            tx.create(ingress_network("i" * 25))
+            tx.create(
+                Network(
+                    id="h" * 25,
+                    spec=NetworkSpec(name="host", driver_configuration=Driver(name="host"), scope="local"),
+                )
+            )
+            tx.create(
+                Node(
+                    id="n" * 25,
+                    spec=NodeSpec(role="manager", availability="active"),
+                    description=NodeDescription(hostname="lab1"),
+                    status=NodeStatus(state="ready", addr="10.0.0.1"),
+                    manager_status=ManagerStatus(leader=True, reachability="reachable", addr="10.0.0.1:2377"),
+                )
+            )
+
+        await self.manager.store.update(create)
+
+    def info(self) -> SwarmInfo:
+        return SwarmInfo(
+            node_id="n" * 25, local_node_state="active", control_available=True, cluster=self.manager.swarm.inspect()
+        )
+
+    async def _read_log(self, task: Task, options: LogOptions) -> AsyncIterator[LogRecord]:
+        for line in self.log_lines:
+            yield line
+
+
+class LocalNetworks:
+    """A bridge network named ``bridge``, and what is made."""
+
+    def __init__(self) -> None:
+        self.made = [
+            NetworkResource(name="bridge", id="b" * 64, driver="bridge"),
+            NetworkResource(name="host", id="a" * 64, driver="host"),
+        ]
+
+    def list(self, filters: Filters) -> list[NetworkResource]:
+        scopes = filters.get("scope")
+        return [one for one in self.made if not scopes or one.scope in scopes]
+
+    def inspect(self, ref: str, *, verbose: bool = False) -> NetworkResource:
+        for one in self.made:
+            if ref in (one.id, one.name):
+                return replace(one, containers={"c" * 64: EndpointResource(name="box")})
+        raise NotFound(f"network {ref} not found")
+
+    async def create(self, request: NetworkCreateRequest) -> str:
+        self.made.append(NetworkResource(name=request.name, id="d" * 64, driver=request.driver))
+        return "d" * 64
+
+    async def remove(self, ref: str) -> None:
+        self.made = [one for one in self.made if one.id != ref]
 
 
 class Echo:
@@ -135,7 +223,7 @@ class Images:
     def __init__(self) -> None:
         self.pull_steps: list[Any] = []
 
-    def list(self, filters: Filters) -> list[Any]:
+    def list(self, *, filters: Filters | None = None, all: bool = False) -> list[Any]:  # noqa: A002
         return []
 
     async def pull(self, reference: str, *, auth: Any, platform: str, progress: Any) -> None:
@@ -150,11 +238,14 @@ class Images:
 class Served:
     """The server with its socket, its engine's fakes and a client."""
 
-    def __init__(self, server: ApiServer, path: Path, engine: Any, client: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: ApiServer, path: Path, engine: Any, client: aiohttp.ClientSession, membership: Any
+    ) -> None:
         self.server = server
         self.path = path
         self.engine = engine
         self.client = client
+        self.membership = membership
 
     async def get(self, path: str, **options: Any) -> aiohttp.ClientResponse:
         return await self.client.get(f"http://docker{path}", **options)
@@ -162,19 +253,42 @@ class Served:
     async def post(self, path: str, **options: Any) -> aiohttp.ClientResponse:
         return await self.client.post(f"http://docker{path}", **options)
 
+    async def json(self, method: str, path: str, body: Any = None, *, status: int = 200, **options: Any) -> Any:
+        """The decoded answer of a call that must have this status."""
+        async with self.client.request(method, f"http://docker{path}", json=body, **options) as response:
+            text = await response.text()
+            assert response.status == status, text
+            return json.loads(text) if text else None
+
     async def message(self, method: str, path: str, **options: Any) -> tuple[int, str]:
         """Status and error text of a call."""
         async with self.client.request(method, f"http://docker{path}", **options) as response:
             return response.status, (await response.json())["message"]
 
 
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    engine = SimpleNamespace(containers=Containers(), images=Images())
+async def _serve(tmp_path: Path, membership: Any) -> AsyncIterator[Served]:
+    engine = SimpleNamespace(containers=Containers(), images=Images(), networks=LocalNetworks(), events=EventBus())
     facts = DaemonFacts(id="test", name="here", data_root=str(tmp_path))
-    server = ApiServer(ApiContext(engine=engine, membership=NoSwarm(), facts=facts))  # type: ignore[arg-type]
+    server = ApiServer(ApiContext(engine=engine, membership=membership, facts=facts))  # type: ignore[arg-type]
     path = tmp_path / "api.sock"
     await server.listen_unix(path)
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client:
-        yield Served(server, path, engine, client)
+        yield Served(server, path, engine, client, membership)
     await server.close(deadline=1)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    """A node outside of any swarm."""
+    async with asynccontextmanager(_serve)(tmp_path, NoSwarm()) as served:
+        yield served
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[Served]:
+    """The manager of a swarm of one."""
+    membership = SwarmOfOne()
+    await membership.found()
+    async with asynccontextmanager(_serve)(tmp_path, membership) as served:
+        yield served
+    await membership.manager.store.close()

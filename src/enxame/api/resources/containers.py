@@ -67,3 +67,13 @@ async def remove_container(call: Call) -> web.StreamResponse:
 async def top(call: Call) -> web.StreamResponse:
     """The container's processes."""
     return json_response(await call.api.engine.containers.top(call.name, call.text("ps_args", "-ef")))
+
+
+@routes.post("/containers/{name}/rename")
+async def rename(call: Call) -> web.StreamResponse:
+    """Give it another name."""
+    name = call.text("name")
+    if not name:
+        raise InvalidArgument("Neither old nor new names may be empty")
+    call.api.engine.containers.rename(call.name, name)
+    return empty_response(204)

@@ -23,7 +23,7 @@ _CHUNK = 256 * 1024
 @routes.get("/images/json")
 async def list_images(call: Call) -> web.StreamResponse:
     """All images that match."""
-    return json_response(call.api.engine.images.list(call.filters(_FILTERS)))
+    return json_response(call.api.engine.images.list(filters=call.filters(_FILTERS), all=call.flag("all")))
 
 
 @routes.post("/images/create")

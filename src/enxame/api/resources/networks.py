@@ -38,7 +38,7 @@ async def list_networks(call: Call) -> web.StreamResponse:
 def _all(call: Call, filters: Filters) -> list[NetworkResource]:
     """The swarm's networks first, then this machine's; this machine's side of a swarm network is not told twice."""
     manager = _manager(call)
-    swarm: list[NetworkResource] = manager.networks.list(filters) if manager is not None else []
+    swarm = [] if manager is None else list(manager.networks.list(filters))
     known = {network.id for network in swarm}
     return swarm + [network for network in call.api.engine.networks.list(filters) if network.id not in known]
 
@@ -53,6 +53,10 @@ def _find(call: Call, ref: str, *, scope: str = "", verbose: bool = False) -> Ne
     """By full id, then by name, then by the beginning of the id."""
     if not ref:
         raise InvalidArgument("network name cannot be empty")
+    manager = _manager(call)
+    if scope == "swarm" and manager is not None:
+        # Also the swarm's entries of the networks that every node has (bridge, host): services refer to those.
+        return _with_containers(call, replace(manager.networks.get(ref), scope="swarm"), verbose=verbose)
     networks = _all(call, Filters({"scope": frozenset({scope})}) if scope else Filters())
     for matches, how in (
         ([network for network in networks if network.id == ref], "ID"),

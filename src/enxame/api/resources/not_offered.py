@@ -14,7 +14,6 @@ for _method, _path, _what in (
     ("GET", "/containers/{name}/changes", "listing a container's changed files"),
     ("GET", "/containers/{name}/export", "exporting a container"),
     ("POST", "/containers/{name}/update", "updating a container"),
-    ("POST", "/containers/{name}/rename", "renaming a container"),
     ("POST", "/containers/{name}/pause", "pausing a container"),
     ("POST", "/containers/{name}/unpause", "unpausing a container"),
     ("GET", "/containers/{name}/attach/ws", "attaching through a WebSocket"),

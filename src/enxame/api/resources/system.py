@@ -73,13 +73,13 @@ async def disk_usage(call: Call) -> web.StreamResponse:
     engine = call.api.engine
     answer: dict[str, Any] = {}
     if not kinds or "image" in kinds:
-        images = engine.images.list(Filters())
+        images = engine.images.list()
         answer["LayersSize"] = sum(image.size for image in images)
         answer["Images"] = images
     if not kinds or "container" in kinds:
         answer["Containers"] = engine.containers.list(all=True, size=True, filters=Filters())
     if not kinds or "volume" in kinds:
-        answer["Volumes"] = engine.volumes.list(Filters())
+        answer["Volumes"] = await engine.volumes.usage()
     if not kinds or "build-cache" in kinds:
         answer["BuildCache"] = []
         answer["BuilderSize"] = 0

@@ -7,7 +7,7 @@ from aiohttp import web
 from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
-from enxame.model.volume import VolumeCreateRequest, VolumeListResponse
+from enxame.model.volume import VolumeCreateRequest
 
 routes = Routes()
 _FILTERS = ("dangling", "driver", "label", "name")
@@ -17,7 +17,7 @@ _PRUNE_FILTERS = ("all", "label", "label!")
 @routes.get("/volumes")
 async def list_volumes(call: Call) -> web.StreamResponse:
     """All volumes that match."""
-    return json_response(VolumeListResponse(volumes=call.api.engine.volumes.list(call.filters(_FILTERS))))
+    return json_response(call.api.engine.volumes.list(call.filters(_FILTERS)))
 
 
 @routes.post("/volumes/create")
