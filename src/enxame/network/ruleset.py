@@ -4,7 +4,7 @@ One table, ``inet enxame``, holds everything and is replaced as a whole only whe
 elements and the chains of published services change. The chain that users may fill is in a table of its own,
 ``inet enxame-user``, which we make when it is missing and never touch again. A ``drop`` there is final::
 
-    nft add rule inet enxame-user forward ct original proto-dst 8080 ip saddr != 192.0.2.0/24 drop
+    nft add rule inet enxame-user forward meta l4proto tcp ct original proto-dst 8080 ip saddr != 192.0.2.0/24 drop
 
 A packet's way: ``prerouting``/``output`` send what goes to a published port of this machine to a container
 (services first, then container ports of one address, then of any address). ``forward`` admits what was sent so,
