@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from enxame.errors import InvalidArgument, rpc_error
+from enxame.errors import InvalidArgument, PermissionDenied, rpc_error
 from enxame.manager import lookup, network_validation, network_view
 from enxame.manager.matching import matches_head
 from enxame.manager.service_references import needs_ingress
@@ -20,6 +20,8 @@ from enxame.store.store import Store
 __all__ = ["NetworkControl", "ingress_network"]
 
 INGRESS_NAME: Final = "ingress"
+#: Scope of the networks that stand for one that every node has of its own.
+LOCAL_SCOPE: Final = "local"
 
 
 def ingress_network(network_id: str) -> Network:
@@ -36,7 +38,9 @@ class NetworkControl:
         self._new_id = new_id
 
     def list(self, filters: Filters) -> Sequence[NetworkResource]:
-        """Networks that match ``id``, ``name``, ``label``, ``driver``, ``scope``, ``type``, ``dangling``."""
+        """Networks that match ``id``, ``name``, ``label``, ``driver``, ``scope``, ``type``, ``dangling``. Those that every
+        node has of its own (``host``, ``bridge``) are for each node to show.
+        """
         types = filters.get("type")
         if not types <= {"custom", "builtin"}:
             raise InvalidArgument(f"invalid filter: 'type'='{min(types - {'custom', 'builtin'})}'")
@@ -45,7 +49,9 @@ class NetworkControl:
         view = self._store.view
         found = []
         for network in view.all(Network):
-            if not matches_head(filters, network.id, network.spec.name, network.spec.labels):
+            if network.spec.scope == LOCAL_SCOPE or not matches_head(
+                filters, network.id, network.spec.name, network.spec.labels
+            ):
                 continue
             shown = network_view.resource(network)
             if filters.get("driver") and shown.driver not in filters.get("driver"):
@@ -86,6 +92,8 @@ class NetworkControl:
 
         def change(tx: Tx) -> None:
             network = lookup.network(tx, network_id)
+            if network.spec.scope == LOCAL_SCOPE:
+                raise PermissionDenied(f"{network.spec.name} is a pre-defined network and cannot be removed")
             user = _user(tx, network)
             if user and network.spec.ingress:
                 raise rpc_error("FailedPrecondition", f"ingress network cannot be removed because {user} depends on it")

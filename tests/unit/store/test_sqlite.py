@@ -188,7 +188,14 @@ asyncio.run(main())
 
 
 async def test_when_the_file_cannot_grow_the_store_stays_whole_and_recovers(path):
-    run = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, timeout=60)
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", FULL_DISK, path],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert run.returncode == -signal.SIGKILL, run.stderr
     async with opened(path) as store:
         assert sorted(c.id for c in store.view.all(Config)) == run.stdout.split()

@@ -423,6 +423,6 @@ async def test_records_that_cannot_be_read_are_named(record):
     backend = MemoryBackend()
     backend._records[("service", "x")] = record
     store = Store(backend)
-    with pytest.raises(Corrupt, match="service x|gizmo"):
+    with pytest.raises(Corrupt, match=r"service x|gizmo"):
         await store.start()
     await store.close()

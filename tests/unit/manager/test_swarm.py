@@ -1,0 +1,128 @@
+import pytest
+
+from enxame.errors import EnxameError, InvalidArgument, Unimplemented
+from enxame.manager.swarm import new_cluster
+from enxame.model.base import convert
+from enxame.model.cluster import InitRequest, SwarmSpec
+from enxame.security.tokens import parse_join_token, root_digest
+from tests.unit.manager.conftest import ROOT
+
+SECOND = 10**9
+INVALID = "rpc error: code = InvalidArgument desc = "
+
+
+def test_a_new_swarm_has_swarms_defaults():
+    cluster = new_cluster("c", InitRequest(), ROOT)
+    spec = cluster.spec
+    assert spec.name == "default"
+    assert spec.orchestration.task_history_retention_limit == 5
+    assert spec.dispatcher.heartbeat_period == 5 * SECOND
+    assert spec.ca_config.node_cert_expiry == 90 * 24 * 3600 * SECOND
+    assert (spec.raft.snapshot_interval, spec.raft.keep_old_snapshots) == (10000, 0)
+    assert (spec.raft.log_entries_for_slow_followers, spec.raft.election_tick, spec.raft.heartbeat_tick) == (500, 10, 1)
+    assert (cluster.default_addr_pool, cluster.subnet_size, cluster.data_path_port) == (["10.0.0.0/8"], 24, 4789)
+    assert cluster.tls_info.trust_root == ROOT.cert
+    worker, manager = parse_join_token(cluster.join_tokens.worker), parse_join_token(cluster.join_tokens.manager)
+    assert worker.digest == manager.digest == root_digest(ROOT.cert)
+    assert worker.secret != manager.secret
+
+
+def test_what_a_client_sets_is_kept():
+    request = convert(
+        {
+            "Spec": {"Orchestration": {"TaskHistoryRetentionLimit": 0}, "Dispatcher": {"HeartbeatPeriod": SECOND}},
+            "DefaultAddrPool": ["10.20.0.0/16"],
+            "SubnetSize": 26,
+            "DataPathPort": 5000,
+        },
+        InitRequest,
+    )
+    cluster = new_cluster("c", request, ROOT)
+    assert cluster.spec.orchestration.task_history_retention_limit == 0
+    assert cluster.spec.dispatcher.heartbeat_period == SECOND
+    assert (cluster.default_addr_pool, cluster.subnet_size, cluster.data_path_port) == (["10.20.0.0/16"], 26, 5000)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "status"),
+    [
+        ({"Spec": {"Name": "mine"}}, 'swarm spec must be named "default"', 400),
+        (
+            {"Spec": {"CAConfig": {"NodeCertExpiry": SECOND}}},
+            INVALID + "minimum certificate expiry time is: 1h0m0s",
+            400,
+        ),
+        (
+            {"Spec": {"Dispatcher": {"HeartbeatPeriod": -1}}},
+            INVALID + "heartbeat time period cannot be a negative duration",
+            400,
+        ),
+        ({"SubnetSize": 30}, "subnet size is out of range: 30", 400),
+        ({"DataPathPort": 80}, "Datapath port number is not in valid range (1024-49151) : 80", 400),
+        ({"DefaultAddrPool": ["nonsense"]}, "invalid CIDR address: nonsense", 400),
+        (
+            {"DefaultAddrPool": ["10.0.0.0/8", "10.1.0.0/16"]},
+            "default address pool 10.1.0.0/16 overlaps with another one",
+            400,
+        ),
+        ({"AutoLockManagers": True}, "autolock is not supported by this daemon yet", 501),
+    ],
+)
+def test_settings_that_will_not_do_are_refused(raw, message, status):
+    with pytest.raises(EnxameError) as caught:
+        new_cluster("c", convert(raw, InitRequest), ROOT)
+    assert (caught.value.message, caught.value.status) == (message, status)
+
+
+async def test_inspect_shows_the_tokens_and_info_need_not(manager):
+    cluster = manager.swarm.inspect()
+    assert cluster.join_tokens.worker.startswith("SWMTKN-1-")
+    assert manager.swarm.unlock_key() == ""
+
+
+async def test_an_update_replaces_the_settings_with_defaults_for_what_is_unset(manager):
+    history = convert({"Orchestration": {"TaskHistoryRetentionLimit": 2}, "Labels": {"a": "b"}}, SwarmSpec)
+    await manager.swarm.update(manager.swarm.inspect().version.index, history)
+    spec = manager.swarm.inspect().spec
+    assert (spec.orchestration.task_history_retention_limit, spec.labels) == (2, {"a": "b"})
+    await manager.swarm.update(manager.swarm.inspect().version.index, SwarmSpec())
+    assert manager.swarm.inspect().spec.orchestration.task_history_retention_limit == 5
+
+
+async def test_only_the_tokens_asked_for_are_rotated(manager):
+    before = manager.swarm.inspect()
+    await manager.swarm.update(before.version.index, before.spec, rotate_worker_token=True)
+    after = manager.swarm.inspect()
+    assert after.join_tokens.worker != before.join_tokens.worker
+    assert after.join_tokens.manager == before.join_tokens.manager
+    assert parse_join_token(after.join_tokens.worker).digest == root_digest(ROOT.cert)
+    await manager.swarm.update(after.version.index, after.spec, rotate_manager_token=True)
+    last = manager.swarm.inspect()
+    assert last.join_tokens.worker == after.join_tokens.worker
+    assert last.join_tokens.manager != after.join_tokens.manager
+
+
+async def test_a_stale_version_is_out_of_sequence(manager):
+    cluster = manager.swarm.inspect()
+    await manager.swarm.update(cluster.version.index, cluster.spec)
+    with pytest.raises(EnxameError) as caught:
+        await manager.swarm.update(cluster.version.index, cluster.spec, rotate_worker_token=True)
+    assert caught.value.message == "rpc error: code = Unknown desc = update out of sequence"
+    assert manager.swarm.inspect().join_tokens == cluster.join_tokens
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        ({"CAConfig": {"NodeCertExpiry": 1}}, InvalidArgument),
+        ({"Dispatcher": {"HeartbeatPeriod": -1}}, InvalidArgument),
+        ({"EncryptionConfig": {"AutoLockManagers": True}}, Unimplemented),
+        ({"CAConfig": {"ForceRotate": 1}}, Unimplemented),
+        ({"CAConfig": {"ExternalCAs": [{"URL": "https://ca"}]}}, Unimplemented),
+    ],
+)
+async def test_updates_that_will_not_do_change_nothing(manager, raw, error):
+    before = manager.swarm.inspect()
+    with pytest.raises(error):
+        await manager.swarm.update(before.version.index, convert(raw, SwarmSpec), rotate_worker_token=True)
+    assert manager.swarm.inspect() == before
