@@ -26,6 +26,7 @@ import msgspec
 
 from enxame.engine import mount_syscalls
 from enxame.engine.durable_file import replace_file
+from enxame.engine.volume_filling import fill
 from enxame.engine.volume_options import MountOptions, mount_options
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
 from enxame.model.filters import Filters
@@ -46,8 +47,6 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LIST_FILTERS: Final = frozenset({"dangling", "driver", "label", "name"})
 _PRUNE_FILTERS: Final = frozenset({"all", "label", "label!"})
 _TRASH: Final = ".trash"
-#: Seconds for copying an image's files into a new volume.
-_COPY_DEADLINE: Final = 600.0
 
 T = TypeVar("T")
 
@@ -327,49 +326,16 @@ class VolumeStore:
             EnxameError: the disk refused; a volume that was empty is empty again.
         """
         async with self._lock(name):
-            self._get(name)
-            data = self._data(name)
-            source = await _blocking(f"populate {name}", lambda: _open_source(source_dir, root))
-            if source is None:
-                return False
+            stored = self._get(name)
+            # Nothing looks at the volume yet: it may be filled in one step.
+            alone = not stored.options and len(self._users[name]) <= 1
+            draft = self._root / _TRASH / secrets.token_hex(8) if alone else None
             try:
-                if await asyncio.to_thread(_has_entries, data):
-                    return False
-                await self._copy(name, source, data)
-            finally:
-                os.close(source)
-            return True
-
-    async def _copy(self, name: str, source: int, data: Path) -> None:
-        # Into a draft that takes the volume's place in one step, unless something already looks at the volume.
-        aside = not self._volumes[name].options and len(self._users[name]) <= 1
-        target = self._root / _TRASH / secrets.token_hex(8) if aside else data
-        if aside:
-            await asyncio.to_thread(target.mkdir, 0o755)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *("cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", f"{target}/"),
-                pass_fds=(source,),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            try:
-                async with asyncio.timeout(_COPY_DEADLINE):
-                    _, errors = await process.communicate()
-            except TimeoutError as error:
-                raise EnxameError(f"populate {name}: copying took longer than {_COPY_DEADLINE:.0f} s") from error
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await asyncio.shield(process.wait())
-            if process.returncode != 0:
-                raise EnxameError(f"populate {name}: {errors.decode(errors='replace').strip().splitlines()[0]}")
-            if aside:
-                await asyncio.to_thread(os.rename, target, data)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(_empty, target, remove=aside))
-            raise
+                return await fill(self._data(name), source_dir, root=root, draft=draft)
+            except EnxameError as error:
+                raise EnxameError(f"populate {name}: {error.message}") from error
+            except OSError as error:
+                raise EnxameError(f"populate {name}: {error}") from error
 
     # Inside
 
@@ -416,37 +382,6 @@ def _mount(options: MountOptions, target: str) -> None:
     mount_syscalls.mount(options.device, target, options.type, options.flags, options.data)
     if options.remount_flags:
         mount_syscalls.mount("", target, "", options.remount_flags, "")
-
-
-def _open_source(source_dir: str, root: str | None) -> int | None:
-    """A descriptor of the directory to copy; None where the image has no directory there."""
-    try:
-        if root is not None:
-            descriptor = mount_syscalls.open_in_root(root, source_dir)
-        else:
-            descriptor = os.open(source_dir, os.O_PATH | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _has_entries(path: Path) -> bool:
-    with os.scandir(path) as entries:
-        return next(entries, None) is not None
-
-
-def _empty(path: Path, *, remove: bool) -> None:
-    if remove:
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    for entry in os.scandir(path):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            os.unlink(entry.path)
 
 
 def _size(path: Path) -> int:

@@ -24,7 +24,7 @@ from enxame.errors import InvalidArgument, NotFound
 from enxame.model.base import ZERO_TIME, decode
 from enxame.model.image import Image, ImageFile
 
-__all__ = ["ImageIndex", "ImageRecord", "chain_ids"]
+__all__ = ["ImageIndex", "ImageRecord", "chain_ids", "check_layer_count", "make_record"]
 
 _log = logging.getLogger(__name__)
 _HEX = frozenset("0123456789abcdef")
@@ -151,10 +151,6 @@ class ImageIndex:
         """Diff-ids of all images' layers."""
         return {layer.diff_id for record in self.records.values() for layer in record.layers}
 
-    def blobs_in_use(self) -> set[str]:
-        """Digests of all images' configurations and layers."""
-        return {layer.blob for record in self.records.values() for layer in record.layers} | self.records.keys()
-
 
 def make_record(image_id: str, config: bytes, layers: Iterable[Layer], tagged_at: datetime = ZERO_TIME) -> ImageRecord:
     """Read an image's configuration.
@@ -182,8 +178,8 @@ def make_record(image_id: str, config: bytes, layers: Iterable[Layer], tagged_at
     return ImageRecord(image=image, file=file, layers=kept, tagged_at=tagged_at)
 
 
-def check_layer_count(count: int, file: ImageFile) -> None:
-    """A manifest with ``count`` layers fits the configuration.
+def check_layer_count(count: int, file: ImageFile) -> list[str]:
+    """The diff-ids of a configuration, when a manifest with ``count`` layers fits it.
 
     Raises:
         InvalidArgument: it does not, or the layers are more than overlayfs stacks.
@@ -194,6 +190,7 @@ def check_layer_count(count: int, file: ImageFile) -> None:
         )
     if count > _MAX_LAYERS:
         raise InvalidArgument(f"max depth exceeded: the image has {count} layers, overlayfs stacks {_MAX_LAYERS}")
+    return file.rootfs.diff_ids
 
 
 def chain_ids(diff_ids: Iterable[str]) -> list[str]:

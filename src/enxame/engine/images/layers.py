@@ -79,9 +79,9 @@ class LayerStore:
         """The layer, if it is here."""
         return self._layers.get(diff_id)
 
-    def diff_ids(self) -> Iterable[str]:
+    def diff_ids(self) -> set[str]:
         """All layers that are here."""
-        return self._layers.keys()
+        return set(self._layers)
 
     def directory(self, diff_id: str) -> Path:
         """Where the layer is unpacked."""
@@ -91,14 +91,24 @@ class LayerStore:
         """Where the blob is, or would be."""
         return self._root / "blobs" / "sha256" / _hex(digest)
 
-    def blobs(self) -> Iterator[str]:
-        """Digests of all blobs that are here. Blocks."""
-        for entry in os.scandir(self._root / "blobs" / "sha256"):
-            yield f"sha256:{entry.name}"
+    def write_blob(self, digest: str, content: bytes) -> None:
+        """Keep a small blob whose digest was checked. Blocks."""
+        draft = self._root / "tmp" / secrets.token_hex(8)
+        draft.write_bytes(content)
+        draft.replace(self.blob_path(digest))
 
-    def add_blob(self, digest: str, source: Path) -> None:
-        """Take over a file whose digest was checked; another copy makes no difference. Blocks (a rename)."""
-        os.replace(source, self.blob_path(digest))
+    def drop_blob(self, digest: str) -> None:
+        """Remove a blob. Blocks."""
+        self.blob_path(digest).unlink(missing_ok=True)
+
+    def sweep(self, diff_ids: set[str], digests: set[str]) -> None:
+        """Remove all layers but ``diff_ids``, and all blobs but theirs and ``digests``. Blocks."""
+        for diff_id in self._layers.keys() - diff_ids:
+            _remove(self._bury(diff_id))
+        keep = digests | {layer.blob for layer in self._layers.values()}
+        for entry in (self._root / "blobs" / "sha256").iterdir():
+            if f"sha256:{entry.name}" not in keep:
+                _remove(entry)
 
     @contextmanager
     def lease(self, names: Iterable[str]) -> Iterator[None]:
@@ -159,13 +169,16 @@ class LayerStore:
                         f"layer {digest or blob.name} is damaged: expected {diff_id}, got {result.diff_id}"
                     )
                 layer = Layer(diff_id=result.diff_id, blob=result.digest, blob_size=result.blob_size, size=result.size)
-                await asyncio.to_thread(self._commit, draft, layer)
+                await asyncio.to_thread(self._commit, draft, layer, blob)
             finally:
                 await asyncio.shield(self.discard(draft))
         self._layers[layer.diff_id] = layer
         return layer
 
-    def _commit(self, draft: Path, layer: Layer) -> None:
+    def _commit(self, draft: Path, layer: Layer, blob: Path) -> None:
+        """The blob is kept with its layer: pushing and saving need it byte for byte."""
+        if not self.blob_path(layer.blob).exists():
+            blob.rename(self.blob_path(layer.blob))
         (draft / "layer.json").write_bytes(msgspec.json.encode(layer))
         target = self.directory(layer.diff_id).parent
         try:
@@ -174,22 +187,21 @@ class LayerStore:
             if not target.exists():
                 raise EnxameError(f"cannot keep layer {layer.diff_id}: {error.strerror}") from error
 
-    async def remove(self, diff_ids: Iterable[str], digests: Iterable[str]) -> int:
-        """Delete layers and blobs that nobody needs. Returns the bytes of the layers' files."""
-        freed = 0
-        paths = []
-        for diff_id in diff_ids:
-            layer = self._layers.pop(diff_id, None)
-            if layer is None:
-                continue
-            freed += layer.size
-            # Out of the way by one rename: a layer that stands under its name is whole.
-            grave = self._root / "tmp" / secrets.token_hex(8)
-            self.directory(diff_id).parent.rename(grave)
-            paths.append(grave)
-        paths.extend(self.blob_path(digest) for digest in digests)
-        await asyncio.to_thread(_remove_all, paths)
+    async def remove(self, diff_ids: Iterable[str]) -> int:
+        """Delete layers that nobody needs, with their blobs. Returns the bytes of their files."""
+        here = [diff_id for diff_id in diff_ids if diff_id in self._layers]
+        freed = sum(self._layers[diff_id].size for diff_id in here)
+        graves = [self._bury(diff_id) for diff_id in here]
+        await asyncio.to_thread(_remove_all, graves)
         return freed
+
+    def _bury(self, diff_id: str) -> Path:
+        """Out of the way by one rename: a layer that stands under its name is whole. Returns where it is now."""
+        layer = self._layers.pop(diff_id)
+        self.drop_blob(layer.blob)
+        grave = self._root / "tmp" / secrets.token_hex(8)
+        self.directory(diff_id).parent.rename(grave)
+        return grave
 
 
 def _hex(digest: str) -> str:

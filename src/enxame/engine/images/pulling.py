@@ -43,13 +43,11 @@ _SCHEMA_1: Final = "application/vnd.docker.distribution.manifest.v1"
 
 @dataclass(frozen=True)
 class PulledImage:
-    """What a pull brought: ``digest`` is what the registry calls the reference, ``blobs`` where the new layers are."""
+    """What a pull brought."""
 
     image_id: str
-    digest: str
     config: bytes
     layers: list[Layer]
-    blobs: dict[str, Path]
 
 
 class SharedPull:
@@ -114,7 +112,7 @@ class Puller:
             at = reference.canonical(top.digest)
             manifest, at = await self._image_manifest(top, at, session, wanted)
             await self._fetch(
-                manifest, at, top.digest, session, explicit=wanted if platform else None, keep=keep, progress=progress
+                manifest, at, session, explicit=wanted if platform else None, keep=keep, progress=progress
             )
             return top.digest
 
@@ -153,7 +151,6 @@ class Puller:
         self,
         manifest: Manifest,
         at: Reference,
-        digest: str,
         session: Session,
         *,
         explicit: OCIPlatform | None,
@@ -173,15 +170,11 @@ class Puller:
                 content = await self._config(config, tmp, proxies)
                 file = decode(content, ImageFile)
                 _check_platform(file, at, explicit)
-                diff_ids = file.rootfs.diff_ids
-                check_layer_count(len(manifest.layers), file)
-                names = [config.digest, *diff_ids, *(layer.digest for layer in manifest.layers)]
-                stack.enter_context(self._layers.lease(names))
-                blobs: dict[str, Path] = {}
-                layers = await self._bring_layers(
-                    list(zip(manifest.layers, diff_ids, strict=True)), tmp, blobs, proxies, progress
-                )
-                await keep(PulledImage(config.digest, digest, content, layers, blobs))
+                diff_ids = check_layer_count(len(manifest.layers), file)
+                stack.enter_context(self._layers.lease([config.digest, *diff_ids]))
+                wanted = list(zip(manifest.layers, diff_ids, strict=True))
+                layers = await self._bring_layers(wanted, tmp, proxies, progress)
+                await keep(PulledImage(config.digest, content, layers))
         finally:
             await asyncio.shield(self._layers.discard(tmp))
 
@@ -196,7 +189,6 @@ class Puller:
         self,
         wanted: Sequence[tuple[Descriptor, str]],
         tmp: Path,
-        blobs: dict[str, Path],
         proxies: _Proxies,
         progress: Progress,
     ) -> list[Layer]:
@@ -218,7 +210,6 @@ class Puller:
 
                 await proxies.fetch(descriptor, path, report)
                 _tell(progress, descriptor, "Verifying Checksum")
-                blobs[descriptor.digest] = path
             _tell(progress, descriptor, "Download complete")
             layer = await self._layers.unpack(path, digest=descriptor.digest, diff_id=diff_id)
             _tell(progress, descriptor, "Pull complete")

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import hashlib
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from enxame.engine.images import views
-from enxame.engine.images.archive import ARCHITECTURE, ArchivedImage, images_of
+from enxame.engine.images.catalog import Catalog
 from enxame.engine.images.changes import apply_changes
-from enxame.engine.images.index import ImageIndex, ImageRecord, check_layer_count, make_record
-from enxame.engine.images.layers import Layer, LayerStore
-from enxame.engine.images.overlay import ContainerLayers
+from enxame.engine.images.intake import Intake
 from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
 from enxame.engine.images.reference import Reference, parse, parse_repository
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal
-from enxame.engine.images.worker_process import stage_archive
-from enxame.engine.mount_syscalls import syncfs
 from enxame.errors import EnxameError, InvalidArgument, NotFound
-from enxame.model.base import decode, encode
 from enxame.model.filters import Filters
 from enxame.model.image import (
     DistributionInspect,
-    HistoryEntry,
     Image,
     ImageConfig,
     ImageDeleteItem,
-    ImageFile,
-    ImageFileRootFS,
     ImageHistoryItem,
     ImageInspect,
     ImagesPruneReport,
@@ -46,7 +35,6 @@ from enxame.model.image import (
 
 __all__ = ["EventPublisher", "ImageStore", "ImageUser"]
 
-_log = logging.getLogger(__name__)
 Progress = Callable[[ProgressMessage], None]
 
 
@@ -72,16 +60,14 @@ class ImageStore:
         insecure_registries: Sequence[str] = (),
         mirrors: Sequence[str] = (),
     ) -> None:
-        self._root = root
-        self._overlay_root = overlay_root
         self._events = events
-        self._layers = LayerStore(root)
-        self._index = ImageIndex(root, root / "blobs" / "sha256")
-        self._containers = ContainerLayers(overlay_root)
+        self._catalog = Catalog(root, overlay_root)
+        self._layers, self._index = self._catalog.layers, self._catalog.index
+        self._containers = self._catalog.containers
+        self._intake = Intake(self._layers, self._catalog.register)
         self._registry = Registry(root / "registry", insecure=insecure_registries, mirrors=mirrors)
         self._puller = Puller(self._registry, self._layers)
         self._pulls: dict[tuple[str, str, RegistryAuth | None], SharedPull] = {}
-        self._changing = asyncio.Lock()
         self.users: Callable[[str], Sequence[ImageUser]] = lambda _image_id: ()
 
     async def start(self) -> None:
@@ -89,11 +75,7 @@ class ImageStore:
         await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
-        for path in (self._root, self._overlay_root):
-            path.mkdir(mode=0o710, parents=True, exist_ok=True)
-        self._layers.load()
-        self._index.load()
-        self._containers.load()
+        self._catalog.load()
         self._registry.start()
 
     async def stop(self) -> None:
@@ -143,40 +125,21 @@ class ImageStore:
         Returns their names, or ids where they have none.
 
         Raises:
-            InvalidArgument: it is no such archive, or it is damaged; nothing of it stays.
+            InvalidArgument: it is no such archive, or it is damaged; nothing unfinished stays.
             EnxameError: the disk is full.
         """
-        tmp = self._layers.new_tmp()
-        try:
-            images = images_of(await stage_archive(stream, tmp))
-            loaded: list[str] = []
-            for archived in images:
-                loaded += await self._load_image(archived, progress)
-            return loaded
-        except OSError as error:
-            raise EnxameError(f"cannot load the images: {error}") from error
-        finally:
-            await asyncio.shield(self._layers.discard(tmp))
 
-    async def _load_image(self, archived: ArchivedImage, progress: Progress) -> builtins.list[str]:
-        config = await asyncio.to_thread(Path(archived.config.path).read_bytes)
-        file = decode(config, ImageFile)
-        check_layer_count(len(archived.layers), file)
-        image_id = archived.config.digest
-        pairs = list(zip(archived.layers, file.rootfs.diff_ids, strict=True))
-        with self._layers.lease([image_id, *file.rootfs.diff_ids, *(layer.digest for layer in archived.layers)]):
-            blobs = {layer.digest: Path(layer.path) for layer in archived.layers}
-            layers = await self._layers.unpack_all(
-                [(blobs[layer.digest], layer.digest, diff_id) for layer, diff_id in pairs]
-            )
-            await self._register(image_id, config, layers, blobs, names=archived.names, progress=progress)
-        for name in archived.names:
-            self._publish("load", image_id, name.familiar)
-            progress(ProgressMessage(stream=f"Loaded image: {name.familiar}\n"))
-        if not archived.names:
-            self._publish("load", image_id, image_id)
-            progress(ProgressMessage(stream=f"Loaded image ID: {image_id}\n"))
-        return [name.familiar for name in archived.names] or [image_id]
+        def loaded(image_id: str, names: builtins.list[Reference]) -> None:
+            for name in names:
+                self._publish("load", image_id, name.familiar)
+                progress(ProgressMessage(stream=f"Loaded image: {name.familiar}\n"))
+            if not names:
+                self._publish("load", image_id, image_id)
+                progress(ProgressMessage(stream=f"Loaded image ID: {image_id}\n"))
+
+        async with self._cleaning_up():
+            done = await self._intake.load(stream, loaded)
+        return [text for image_id, names in done for text in ([name.familiar for name in names] or [image_id])]
 
     async def import_(
         self,
@@ -188,7 +151,7 @@ class ImageStore:
         changes: Sequence[str] = (),
         platform: str = "",
     ) -> str:
-        """Make an image of a root filesystem's tar. Returns the image's id.
+        """Make an image of a root filesystem's tar. ``changes`` are Dockerfile instructions. Returns the image's id.
 
         Raises:
             InvalidArgument: a bad name, change or archive.
@@ -196,68 +159,10 @@ class ImageStore:
         """
         name = parse_repository(repository, tag) if repository else None
         config = apply_changes(ImageConfig(), changes)
-        architecture = platform.split("/")[1] if platform.count("/") else ARCHITECTURE
-        tmp = self._layers.new_tmp()
-        try:
-            blob = tmp / "layer"
-            await _spool(stream, blob)
-            layer = await self._layers.unpack(blob)
-            now = datetime.now(UTC)
-            comment = message or "Imported from -"
-            file = ImageFile(
-                architecture=architecture,
-                os="linux",
-                created=now,
-                comment=comment,
-                config=config,
-                rootfs=ImageFileRootFS(diff_ids=[layer.diff_id]),
-                history=[HistoryEntry(created=now, comment=comment)],
-            )
-            content = encode(file)
-            image_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
-            with self._layers.lease([image_id, layer.diff_id, layer.blob]):
-                await self._register(image_id, content, [layer], {layer.blob: blob}, names=[name] if name else [])
-        except OSError as error:
-            raise EnxameError(f"cannot import the image: {error}") from error
-        finally:
-            await asyncio.shield(self._layers.discard(tmp))
+        async with self._cleaning_up():
+            image_id = await self._intake.import_(stream, name=name, message=message, config=config, platform=platform)
         self._publish("import", image_id, name.familiar if name else image_id)
         return image_id
-
-    async def _register(
-        self,
-        image_id: str,
-        config: bytes,
-        layers: Sequence[Layer],
-        blobs: dict[str, Path],
-        *,
-        names: Sequence[Reference],
-        progress: Progress | None = None,
-    ) -> ImageRecord:
-        """The image's layers are unpacked: make it known under its names. It is on the disk when this returns."""
-        record = make_record(image_id, config, layers, datetime.now(UTC))
-        async with self._changing:
-            if progress is not None:
-                for name in names:
-                    old = self._index.names.get(str(name), image_id)
-                    if old != image_id:
-                        text = f"The image {name.familiar} already exists, renaming the old one with ID {old}"
-                        progress(ProgressMessage(stream=f"{text} to empty string\n"))
-            await asyncio.to_thread(self._store, record, config, blobs, names)
-        return record
-
-    def _store(self, record: ImageRecord, config: bytes, blobs: dict[str, Path], names: Sequence[Reference]) -> None:
-        image_id = record.image.id
-        for digest, path in blobs.items():
-            if path.exists() and not self._layers.blob_path(digest).exists():
-                self._layers.add_blob(digest, path)
-        draft = self._layers.new_tmp() / "config"
-        draft.write_bytes(config)
-        self._layers.add_blob(image_id, draft)
-        draft.parent.rmdir()
-        syncfs(str(self._root))
-        self._index.put(record)
-        self._index.rename({str(name): image_id for name in names})
 
     async def pull(
         self, reference: str, *, auth: RegistryAuth | None = None, platform: str = "", progress: Progress
@@ -294,16 +199,17 @@ class ImageStore:
         async def keep(pulled: PulledImage) -> None:
             nonlocal new
             new = self._index.names.get(str(name)) != pulled.image_id
-            await self._register(pulled.image_id, pulled.config, pulled.layers, pulled.blobs, names=names)
+            await self._catalog.register(pulled.image_id, pulled.config, pulled.layers, names)
 
         try:
-            digest = await self._puller.pull(
-                name, auth=auth, platform=platform, known=known, keep=keep, progress=progress
-            )
+            async with self._cleaning_up():
+                digest = await self._puller.pull(
+                    name, auth=auth, platform=platform, known=known, keep=keep, progress=progress
+                )
             if name.tag and not new:  # what is here already may have got another tag in the registry
                 image_id = self._index.names[str(name.canonical(digest))]
                 new = self._index.names.get(str(name)) != image_id
-                async with self._changing:
+                async with self._catalog.changing:
                     await asyncio.to_thread(self._index.rename, {str(name): image_id})
         except OSError as error:
             raise EnxameError(f"cannot pull {name.familiar}: {error}") from error
@@ -312,6 +218,14 @@ class ImageStore:
         progress(ProgressMessage(status=f"Status: {what} for {name.familiar}"))
         self._publish("pull", name.familiar, name.familiar_name)
 
+    @asynccontextmanager
+    async def _cleaning_up(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self._catalog.collect_garbage())
+            raise
+
     async def distribution(self, reference: str, auth: RegistryAuth | None = None) -> DistributionInspect:
         """What the registry says of a reference: its digest and platforms. Fails within some two seconds when the
         registry cannot be reached.
@@ -319,7 +233,11 @@ class ImageStore:
         Raises:
             InvalidArgument, NotFound, EnxameError: as :meth:`pull`.
         """
-        return await self._puller.distribution(parse(reference).tagged(), auth)
+        try:
+            return await self._puller.distribution(parse(reference).tagged(), auth)
+        except NotFound as error:
+            _, known, reason = error.message.partition("not found: ")
+            raise NotFound(reason if known else error.message) from error
 
     # Naming and removing
 
@@ -331,13 +249,10 @@ class ImageStore:
             InvalidArgument: the name breaks a rule.
         """
         name = parse_repository(repository, tag)
-        async with self._changing:
+        async with self._catalog.changing:
             record = self._index.lookup(ref)
-            image_id = record.image.id
-            record = msgspec.structs.replace(record, tagged_at=datetime.now(UTC))
-            await asyncio.to_thread(self._index.put, record)
-            await asyncio.to_thread(self._index.rename, {str(name): image_id})
-        self._publish("tag", image_id, name.familiar)
+            await self._catalog.tag(record, name)
+        self._publish("tag", record.image.id, name.familiar)
 
     async def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> builtins.list[ImageDeleteItem]:  # noqa: ARG002
         """Take a name away, and the image with its last name. ``prune`` concerns untagged parents: there are none.
@@ -346,7 +261,7 @@ class ImageStore:
             NotFound: no such image.
             Conflict: a container or another name is in the way.
         """
-        async with self._changing:
+        async with self._catalog.changing:
             return await self._remove(ref, force=force)
 
     async def _remove(self, ref: str, *, force: bool) -> builtins.list[ImageDeleteItem]:
@@ -356,26 +271,15 @@ class ImageStore:
         named = next((name for name in names if _is_name(name, ref)), None)
         plan = plan_removal(ref, image_id, named, names, self.users(image_id), force=force)
         items = [ImageDeleteItem(untagged=name.familiar) for name in plan.untag]
-        await asyncio.to_thread(self._index.rename, {str(name): "" for name in plan.untag})
+        await self._catalog.untag(plan.untag)
         for _ in plan.untag:
             self._publish("untag", image_id, image_id)
         if plan.delete:
-            await asyncio.to_thread(self._index.forget, image_id)
-            gone, _ = await self._collect(record)
+            gone, _ = await self._catalog.forget(record)
             items.append(ImageDeleteItem(deleted=image_id))
             items += [ImageDeleteItem(deleted=chain) for chain in views.deleted_layers(record, gone)]
             self._publish("delete", image_id, image_id)
         return items
-
-    async def _collect(self, record: ImageRecord) -> tuple[builtins.list[str], int]:
-        """Delete what only a forgotten image needed. Returns the diff-ids that went and the bytes of their files."""
-        layers_kept = self._index.layers_in_use() | self._containers.layers_in_use()
-        blobs_kept = self._index.blobs_in_use()
-        diff_ids = {layer.diff_id for layer in record.layers} - layers_kept
-        digests = ({layer.blob for layer in record.layers} | {record.image.id}) - blobs_kept
-        gone = [diff_id for diff_id in diff_ids if not self._layers.leased(diff_id)]
-        freed = await self._layers.remove(gone, [digest for digest in digests if not self._layers.leased(digest)])
-        return gone, freed
 
     async def prune(self, filters: Filters | None = None) -> ImagesPruneReport:
         """Remove images that no container uses: those without a name, all with ``dangling=false``.
@@ -386,13 +290,12 @@ class ImageStore:
         wanted = filters or Filters()
         items: builtins.list[ImageDeleteItem] = []
         freed = 0
-        async with self._changing:
+        async with self._catalog.changing:
             for record in list(self._index.records.values()):
                 names = self._index.references_of(record.image.id)
                 if self.users(record.image.id) or not views.prunable(record, names, wanted, datetime.now(UTC)):
                     continue
-                await asyncio.to_thread(self._index.forget, record.image.id)
-                gone, size = await self._collect(record)
+                gone, size = await self._catalog.forget(record)
                 freed += size
                 items += [ImageDeleteItem(untagged=name.familiar) for name in names]
                 items.append(ImageDeleteItem(deleted=record.image.id))
@@ -428,12 +331,7 @@ class ImageStore:
 
     async def delete_layer(self, container_id: str) -> None:
         """Remove the container's filesystem. Idempotent."""
-        below = set(await self._containers.delete(container_id))
-        orphans = below - self._index.layers_in_use()
-        if orphans:
-            async with self._changing:
-                kept = self._index.layers_in_use() | self._containers.layers_in_use()
-                await self._layers.remove([one for one in orphans - kept if not self._layers.leased(one)], [])
+        await self._catalog.release_layers(set(await self._containers.delete(container_id)))
 
     def graph_driver_data(self, container_id: str) -> dict[str, str]:
         """Where a container's filesystem lies, as ``GraphDriver.Data`` of its inspection says it."""
@@ -456,9 +354,3 @@ def _is_name(name: Reference, ref: str) -> bool:
     except InvalidArgument:
         return False
     return name == (asked.canonical(asked.digest) if asked.digest else asked)
-
-
-async def _spool(stream: AsyncIterator[bytes], path: Path) -> None:
-    with path.open("xb") as file:
-        async for chunk in stream:
-            await asyncio.to_thread(file.write, chunk)
