@@ -33,8 +33,9 @@ def _enter(fd: int) -> None:
 class Lab:
     """The two namespaces, joined by a link."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, router: bool = False) -> None:
         self.host = self._make()
+        self.run(self.host, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text(str(int(router))))
         self.outside = self._make()
         commands = [
             f"ip link add up0 type veth peer name eth0 netns /proc/{os.getpid()}/fd/{self.outside}",

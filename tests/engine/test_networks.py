@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import threading
 from collections import Counter
@@ -31,8 +32,9 @@ BRIDGE_FIREWALL = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    lab = Lab()
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A parameter True makes the host a router before the daemon comes."""
+    lab = Lab(router=getattr(request, "param", False))
     try:
         yield lab
     finally:
@@ -180,6 +182,7 @@ async def test_port_published_on_one_address_answers_there_alone(machine: Machin
         await machine.ask(machine.lab.outside, HOST, 8080)
 
 
+@pytest.mark.parametrize("lab", [False, True], indirect=True, ids=["no router", "router"])
 async def test_unpublished_port_cannot_be_reached_by_routing_through_the_host(machine: Machine) -> None:
     _, info = await machine.connect()
     machine.serve(info.netns_path, 80, "web")
@@ -611,7 +614,10 @@ async def test_users_own_rules_survive_restarts(machine: Machine) -> None:
         await machine.ask(lab.outside, HOST, 8080)
 
 
-async def test_machine_that_was_no_router_does_not_become_one(machine: Machine) -> None:
+@pytest.mark.parametrize("lab", [False, True], indirect=True, ids=["no router", "router"])
+async def test_machine_routes_for_others_only_if_it_did_before(
+    machine: Machine, request: pytest.FixtureRequest
+) -> None:
     lab = machine.lab
     beyond = lab._make()
     try:
@@ -626,10 +632,68 @@ async def test_machine_that_was_no_router_does_not_become_one(machine: Machine) 
             lab.command(beyond, command)
         lab.command(lab.outside, f"ip route add 198.51.100.0/24 via {HOST}")
         machine.serve(beyond, 80, "beyond")
-        with pytest.raises(TimeoutError):
-            await asyncio.to_thread(lab.run, lab.outside, lambda: ask("198.51.100.9", 80, 0.5))
+        passes = request.node.callspec.params["lab"]
+        expected = contextlib.nullcontext() if passes else pytest.raises(TimeoutError)
+        for _ in range(2):
+            with expected:
+                await asyncio.to_thread(lab.run, lab.outside, lambda: ask("198.51.100.9", 80, 0.5))
+            await machine.stop()
+            await machine.start()
     finally:
         os.close(beyond)
+
+
+async def test_second_daemon_in_one_namespace_is_refused_before_it_touches_anything(machine: Machine) -> None:
+    _, web = await machine.connect(port_bindings=publish("80/tcp", PortBinding(host_port="8080")))
+    before = await machine.kernel()
+    second = Machine(machine.lab, machine.directory / "second")
+    with pytest.raises(EnxameError, match="another enxamed works in this network namespace"):
+        await second.start()
+    await second.stop()
+    assert await machine.kernel() == before
+    assert web.ports
+
+
+async def test_networks_come_back_after_a_reboot(machine: Machine, tmp_path: Path) -> None:
+    options = {"com.docker.network.bridge.name": "back0"}
+    network_id = await machine.manager.create(NetworkCreateRequest(name="back", options=options))
+    bridge_id = machine.manager.inspect("bridge").id
+    await machine.connect(network_mode="back")
+    fresh = Lab()
+    try:
+        again = Machine(fresh, tmp_path / "rebooted")
+        shutil.copytree(tmp_path / "data", again.directory / "data")
+        await again.start()
+        assert links(fresh, fresh.host) >= {"enxame0", "back0"}
+        assert again.manager.inspect("back").id == network_id
+        assert again.manager.inspect("bridge").id == bridge_id
+        assert again.manager.inspect("back").containers == {}
+        await again.stop()
+    finally:
+        fresh.close()
+
+
+async def test_udp_client_that_was_there_first_finds_a_port_published_later(machine: Machine) -> None:
+    def client() -> socket.socket:
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.settimeout(3)
+        client.connect((HOST, 5353))
+        return client
+
+    with machine.lab.run(machine.lab.outside, client) as connection:
+        with pytest.raises(ConnectionRefusedError):
+            ask_on(connection)
+        container_id, info = await machine.connect(port_bindings=publish("53/udp", PortBinding(host_port="5353")))
+        machine.serve(info.netns_path, 53, "dns", "udp")
+        assert ask_on(connection)[0] == "dns"
+        await machine.manager.release(container_id)
+        with pytest.raises(ConnectionRefusedError):
+            ask_on(connection)
+        await tasks(machine, 1)
+        task = next(iter(machine.manager._sandboxes.records))
+        machine.serve(task.info.netns_path, 53, "task", "udp")
+        await set_ingress(machine, ingress(5353, "10.0.0.3", target=53, protocol="udp"))
+        assert ask_on(connection)[0] == "task"
 
 
 # Leaks and speed

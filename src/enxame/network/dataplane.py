@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -95,13 +96,15 @@ class DataPlane:
         self._forward_others = True
         self._route: NetlinkSocket | None = None
         self._filter: NetlinkSocket | None = None
+        self._claim: socket.socket | None = None
 
     async def open(self) -> None:
         """Connect to the kernel; :meth:`routes` works from here on.
 
         Raises:
-            EnxameError: no permission, or a library is missing.
+            EnxameError: no permission, a library is missing, or another daemon works in this network namespace.
         """
+        self._claim = _claim_namespace()
         await self._nftables.start()
         self._forward_others = await self._call(self._open)
 
@@ -113,12 +116,17 @@ class DataPlane:
         """
         await self._call(lambda: self._remove_leftovers(state))
         for bridge in state.bridges:
-            index = await self._call(partial(make_bridge, self._routes(), bridge))
+            try:
+                index = await self._call(partial(make_bridge, self._routes(), bridge))
+            except EnxameError as error:
+                # The other networks are to work; containers of this one get the error when they start.
+                _log.error("bridge %s cannot be made: %s", bridge.name, error)
+                continue
             self._bridges[bridge.name] = (bridge, index)
         self._services = dict(state.services)
         await self._nftables.run(
             ruleset.table(forward_others=self._forward_others)
-            + "".join(ruleset.add_bridge(bridge) for bridge in state.bridges)
+            + "".join(ruleset.add_bridge(bridge) for bridge, _ in self._bridges.values())
             + ports.publish(state.published)
             + ingress.difference({}, self._services)
         )
@@ -132,6 +140,8 @@ class DataPlane:
         await self._nftables.stop()
         await self._call(self._close)
         self._executor.shutdown()
+        if self._claim is not None:
+            self._claim.close()
 
     async def routes(self, *, without: frozenset[str]) -> list[IPv4Network]:
         """The networks that this machine knows a way to, without the default route and without those of the links
@@ -207,6 +217,7 @@ class DataPlane:
     async def publish(self, published: Sequence[PublishedPort]) -> None:
         """Open ports. Raises NftablesError; then none is open."""
         await self._nftables.run(ports.publish(published))
+        await self._forget_udp({port.host_port for port in published if port.protocol == "udp"})
 
     async def unpublish(self, published: Sequence[PublishedPort]) -> None:
         """Close ports that are open."""
@@ -217,7 +228,13 @@ class DataPlane:
         async with self._services_lock:
             text = ingress.difference(self._services, services)
             await self._nftables.run(text)
-            self._services = dict(services)
+            before, self._services = self._services, dict(services)
+        begun = {key for key in services if key[0] == "udp" and services[key] and not before.get(key)}
+        await self._forget_udp({port for _, port in begun})
+
+    async def _forget_udp(self, ports: set[int]) -> None:
+        if self._filter is not None and ports:
+            await self._call(partial(conntrack.forget_udp_ports, self._filter, ports))
 
     async def _reap(self) -> None:
         """Removals that come together go together: the kernel's grace period is waited for once."""
@@ -257,9 +274,9 @@ class DataPlane:
         return not marker.exists()
 
     def _close(self) -> None:
-        for socket in (self._route, self._filter):
-            if socket is not None:
-                socket.close()
+        for connection in (self._route, self._filter):
+            if connection is not None:
+                connection.close()
 
     def _routes(self) -> NetlinkSocket:
         if self._route is None:
@@ -289,7 +306,7 @@ class DataPlane:
     def _kill(self, links: Sequence[str], addresses: Sequence[IPv4Address]) -> None:
         self._delete_links(links)
         if self._filter is not None and addresses:
-            conntrack.forget(self._filter, addresses)
+            conntrack.forget_addresses(self._filter, addresses)
 
     def _attach(self, namespace: Namespace, attachments: Sequence[Attachment]) -> None:
         requests: list[Request] = []
@@ -320,6 +337,21 @@ class DataPlane:
             with contextlib.suppress(EnxameError):
                 self._delete_links([attachment.link for attachment in attachments])
             raise
+
+
+def _claim_namespace() -> socket.socket:
+    """Two daemons would take each other's links for leftovers. Abstract names belong to a network namespace, and go
+    with the process.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        claim.bind("\0enxame/network")
+    except OSError as error:
+        claim.close()
+        raise EnxameError(
+            "another enxamed works in this network namespace: stop it, or give this one a namespace of its own"
+        ) from error
+    return claim
 
 
 def _configure(namespace: Namespace, attachment: Attachment, *, default: bool, table: int) -> None:

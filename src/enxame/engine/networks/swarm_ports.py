@@ -53,6 +53,7 @@ class SwarmPorts:
         self._held_ports = held
         self._dataplane = dataplane
         self._wanted: list[IngressPort] = []
+        self._known: dict[PortKey, tuple[IngressPort, tuple[Backend, ...]]] = {}
         self._reserved: dict[PortKey, HeldPort] = {}
         self._lock = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
@@ -66,7 +67,7 @@ class SwarmPorts:
         except (EnxameError, OSError) as error:
             _log.error("the published ports in %s cannot be used: %s", self._file, error)
             return {}
-        services = services_of(self._wanted)
+        services = self._services()
         for protocol, port in services:
             self._reserved[protocol, port] = self._held_ports.hold(protocol, None, port, insist=True)
         return services
@@ -103,7 +104,7 @@ class SwarmPorts:
                     _log.error("published ports could not be programmed: %s", error)
 
     async def _apply(self) -> list[IngressProblem]:
-        services = services_of(self._wanted)
+        services = self._services()
         problems: list[IngressProblem] = []
         for key in services.keys() - self._reserved.keys():
             try:
@@ -118,14 +119,22 @@ class SwarmPorts:
         draft.replace(self._file)
         return problems
 
+    def _services(self) -> dict[PortKey, tuple[Backend, ...]]:
+        """Who answers each wanted port. What was worked out before is not worked out again: the list is long and
+        little of it changes.
+        """
+        known: dict[PortKey, tuple[IngressPort, tuple[Backend, ...]]] = {}
+        for wanted in self._wanted:
+            key = _key(wanted)
+            before = self._known.get(key)
+            known[key] = before if before is not None and before[0] == wanted else (wanted, backends_of(wanted))
+        self._known = known
+        return {key: backends for key, (_, backends) in known.items()}
 
-def services_of(ports: Iterable[IngressPort]) -> dict[PortKey, tuple[Backend, ...]]:
-    """Who answers each port, in a fixed order so that equal sets compare equal."""
-    services: dict[PortKey, tuple[Backend, ...]] = {}
-    for wanted in ports:
-        backends = {Backend(IPv4Address(item.ip.partition("/")[0]), item.port) for item in wanted.backends}
-        services[_key(wanted)] = tuple(sorted(backends))
-    return services
+
+def backends_of(wanted: IngressPort) -> tuple[Backend, ...]:
+    """Who answers a port, in a fixed order so that equal sets compare equal."""
+    return tuple(sorted({Backend(IPv4Address(item.ip.partition("/")[0]), item.port) for item in wanted.backends}))
 
 
 def _key(wanted: IngressPort) -> PortKey:
