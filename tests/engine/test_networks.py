@@ -129,6 +129,12 @@ async def test_container_on_the_default_bridge_reaches_outside_and_hides_behind_
     assert await machine.ask(info.netns_path, OUTSIDE, 7000) == ("outside", HOST)
 
 
+@pytest.mark.parametrize("request_", [{"network_mode": "default"}, {"endpoints": {"default": EndpointSettings()}}])
+async def test_default_is_the_default_bridge(machine: Machine, request_: dict[str, object]) -> None:
+    _, info = await machine.connect(**request_)
+    assert list(info.endpoints) == ["bridge"]
+
+
 async def test_containers_of_one_network_reach_each_other_without_translation(machine: Machine) -> None:
     (_, one), (_, two) = await machine.connect(), await machine.connect()
     machine.serve(two.netns_path, 80, "two")

@@ -222,9 +222,11 @@ class Sandboxes:
         )
 
     def _plan_endpoints(self, plan: _Plan, container_id: str, request: SandboxRequest) -> None:
-        mode = request.network_mode
-        wanted = request.endpoints or {"bridge" if mode in ("", "default") else mode: EndpointSettings()}
-        found = [(self._registry.find(ref), settings) for ref, settings in wanted.items()]
+        wanted = request.endpoints or {request.network_mode or "default": EndpointSettings()}
+        # "default" is what clients call the default bridge.
+        found = [
+            (self._registry.find("bridge" if ref == "default" else ref), settings) for ref, settings in wanted.items()
+        ]
         way_out = _way_out([network for network, _ in found])
         for number, (network, settings) in enumerate(found):
             if network.pool is None or network.bridge is None:
