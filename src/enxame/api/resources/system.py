@@ -8,12 +8,14 @@ from typing import Any
 from aiohttp import web
 
 from enxame.api.call import Call
+from enxame.api.connection import cancelled_on_disconnect
 from enxame.api.host_facts import host_facts, program_version
 from enxame.api.responses import COMMON_HEADERS, json_response
 from enxame.api.routing import Routes
 from enxame.api.system_view import info_view, version_view
 from enxame.errors import InvalidArgument
 from enxame.model.filters import Filters
+from enxame.model.image import RegistryAuth
 
 routes = Routes()
 
@@ -61,6 +63,15 @@ async def info(call: Call) -> web.StreamResponse:
     runtime = call.api.facts.default_runtime
     host, runtime_version = await asyncio.to_thread(lambda: (host_facts(), program_version(runtime)))
     return json_response(info_view(call.api, host, runtime_version))
+
+
+@routes.post("/auth")
+async def authenticate(call: Call) -> web.StreamResponse:
+    """Whether a registry takes the client's credentials. They are not kept: clients send them along when they pull."""
+    auth = await call.body(RegistryAuth)
+    with cancelled_on_disconnect(call.request):
+        await call.api.engine.images.login(auth)
+    return json_response({"IdentityToken": "", "Status": "Login Succeeded"})
 
 
 @routes.get("/system/df")

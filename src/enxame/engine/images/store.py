@@ -14,6 +14,7 @@ from enxame.engine.images import views
 from enxame.engine.images.catalog import Catalog
 from enxame.engine.images.changes import apply_changes
 from enxame.engine.images.intake import Intake
+from enxame.engine.images.login import check_login
 from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
 from enxame.engine.images.reference import Reference, parse, parse_repository
 from enxame.engine.images.registry import Registry
@@ -238,6 +239,14 @@ class ImageStore:
         except NotFound as error:
             _, known, reason = error.message.partition("not found: ")
             raise NotFound(reason if known else error.message) from error
+
+    async def login(self, auth: RegistryAuth) -> None:
+        """Ask the registry ``auth.serveraddress`` whether it takes these credentials; nothing is kept.
+
+        Raises:
+            InvalidArgument, Unauthenticated, EnxameError: there is no name, it does not, it cannot be reached.
+        """
+        await check_login(self._registry, auth)
 
     # Naming and removing
 
