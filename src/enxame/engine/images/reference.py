@@ -54,7 +54,9 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         rest = self.path.removeprefix(_OFFICIAL)
-        return self.path if "/" in rest else rest
+        if "/" not in rest:
+            return rest
+        return self.name if _is_domain(self.path.partition("/")[0]) else self.path
 
     @property
     def familiar(self) -> str:
@@ -126,7 +128,7 @@ def is_digest(text: str) -> bool:
 
 def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
-    if not slash or not (any(mark in first for mark in ".:") or first == "localhost" or first.lower() != first):
+    if not slash or not _is_domain(first):
         domain, remainder = DEFAULT_DOMAIN, text
     else:
         domain, remainder = first, rest
@@ -135,6 +137,11 @@ def _split_domain(text: str) -> tuple[str, str]:
     if domain == DEFAULT_DOMAIN and "/" not in remainder:
         remainder = _OFFICIAL + remainder
     return domain, remainder
+
+
+def _is_domain(first: str) -> bool:
+    """Whether the part before the first slash is a registry, by the looks of it."""
+    return any(mark in first for mark in ".:") or first == "localhost" or first.lower() != first
 
 
 def _check_digest(digest: str) -> None:
