@@ -20,10 +20,10 @@ from enxame.errors import NotFound
 from enxame.model.container import ContainerConfig, ContainerCreateRequest, HostConfig
 from enxame.model.filters import Filters
 
-APPLETS = (
-    "sh true false sleep echo cat id env pwd hostname ls touch stat head kill ps stty dd test mount grep wc trap seq "
-    "printf tty usleep yes"
-).split()
+APPLETS = """
+sh true false sleep echo cat id env pwd hostname ls touch stat head kill ps stty dd test mount grep wc trap seq printf
+tty usleep yes
+"""
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def base_rootfs(tmp_path_factory):
     for name in ("bin", "etc", "tmp", "data"):
         (root / name).mkdir()
     shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in APPLETS:
+    for applet in APPLETS.split():
         (root / "bin" / applet).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nmaria:x:1000:1000:Maria:/home/maria:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\nmaria:x:1000:\naudio:x:29:maria\n")
@@ -46,6 +46,7 @@ def base_rootfs(tmp_path_factory):
 @dataclass
 class FakeImage:
     id: str = "sha256:" + "ab" * 32
+    size: int = 0
     config: ContainerConfig = field(default_factory=lambda: ContainerConfig(cmd=["/bin/sh"]))
 
 
@@ -65,9 +66,15 @@ class OverlayImages:
     def _merged(self, container_id):
         return self.root / container_id / "merged"
 
+    def mounted(self, container_id):
+        return os.path.ismount(self._merged(container_id))
+
+    def graph_driver_data(self, container_id):
+        return {"UpperDir": str(self.root / container_id / "diff")}
+
     async def mount(self, container_id, image):
         merged = self._merged(container_id)
-        if not os.path.ismount(merged):
+        if not self.mounted(container_id):
             for name in ("diff", "work", "merged"):
                 (self.root / container_id / name).mkdir(parents=True, exist_ok=True)
             home = merged.parent
@@ -78,7 +85,7 @@ class OverlayImages:
 
     async def unmount(self, container_id):
         merged = self._merged(container_id)
-        if os.path.ismount(merged):
+        if self.mounted(container_id):
             await asyncio.to_thread(subprocess.run, ["umount", str(merged)], check=True)
 
     async def delete_layer(self, container_id):
@@ -167,7 +174,7 @@ class Bench:
     async def clean(self):
         for summary in self.containers.list(all=True, filters=Filters()):
             await self.containers.remove(summary.id, force=True)
-        await self.containers.close(unmount=True)
+        await self.containers.close()
 
 
 @asynccontextmanager

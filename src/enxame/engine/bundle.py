@@ -58,6 +58,7 @@ def cgroup_path(definition: Definition) -> str:
 
 def write_bundle(
     definition: Definition,
+    *,
     directory: Path,
     bundle: Path,
     rootfs: str,

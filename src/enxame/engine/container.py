@@ -13,6 +13,7 @@ from enxame.engine.processes import unwatch, watch_end
 from enxame.engine.runtime import Created
 
 if TYPE_CHECKING:
+    from enxame.engine.attachment import ContainerAttachment
     from enxame.engine.exec_session import ExecSession
 
 
@@ -28,6 +29,8 @@ class Container:
         #: Start is between the runtime's and ours: an exit is handled by it.
         self.starting = False
         self.removing = False
+        #: It runs since before this daemon started.
+        self.adopted = False
         #: Why the monitor's death ended it; shown as the error of the run.
         self.cleanup: asyncio.Task[None] | None = None
         self.restart: asyncio.Task[None] | None = None
@@ -35,6 +38,10 @@ class Container:
         self.restart_delay = 0.0
         self.started_mono = 0.0
         self.execs: dict[str, ExecSession] = {}
+        #: Clients that attached before the start.
+        self.joining: list[ContainerAttachment] = []
+        #: Clients that hold its streams.
+        self.attached: set[ContainerAttachment] = set()
         self._ended: asyncio.Future[None] | None = None
         self._next_exit: asyncio.Future[int] | None = None
         self._removed: asyncio.Future[None] | None = None

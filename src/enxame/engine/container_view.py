@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,7 +85,9 @@ def show_network_settings(container: Container) -> NetworkSettings:
     )
 
 
-def show(container: Container, directory: Path, log_path: Path, *, sizes: tuple[int, int] | None) -> ContainerInspect:
+def show(
+    container: Container, directory: Path, log_path: Path, *, graph: dict[str, str], sizes: tuple[int, int] | None
+) -> ContainerInspect:
     """``GET /containers/{id}/json``; ``sizes`` are those of the writable layer and of everything."""
     definition = container.definition
     words = [*as_list(definition.config.entrypoint), *as_list(definition.config.cmd)]
@@ -103,7 +106,7 @@ def show(container: Container, directory: Path, log_path: Path, *, sizes: tuple[
         restart_count=container.condition.restart_count,
         exec_ids=[session.id for session in container.execs.values() if session.running] or None,
         host_config=definition.host,
-        graph_driver=GraphDriver(),
+        graph_driver=GraphDriver(data=graph),
         size_rw=sizes[0] if sizes else None,
         size_root_fs=sizes[1] if sizes else None,
         mounts=container.condition.mounts,
@@ -271,8 +274,6 @@ class ListFilter:
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    import re
-
     try:
         return re.search(pattern, f"/{name}") is not None or re.search(pattern, name) is not None
     except re.error:

@@ -5,36 +5,45 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from enxame.engine import container_view, create_request, naming
+from enxame.engine import container_view, create_request, naming, usage
+from enxame.engine.attachment import Attachment
 from enxame.engine.bundle import Machine
 from enxame.engine.container import Container
 from enxame.engine.container_record import Condition, RecordStore
 from enxame.engine.events import EventBus
+from enxame.engine.execs import Execs
 from enxame.engine.exit_watch import DirectoryWatch
+from enxame.engine.health import probe_of
+from enxame.engine.health_monitor import watch_health
 from enxame.engine.lifecycle import Lifecycle
-from enxame.engine.logs import read_log
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.restoration import restore
 from enxame.engine.runtime import Runtime
 from enxame.engine.signals import parse_signal
+from enxame.engine.streams import Streams
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotModified
 from enxame.model.container import ContainerCreateRequest
 from enxame.model.container_view import (
     ContainerCreateResponse,
     ContainerInspect,
     ContainerSummary,
+    Health,
+    TopResult,
     WaitError,
     WaitResult,
 )
+from enxame.model.exec import ExecCreateRequest, ExecInspect
 from enxame.model.filters import Filters
-from enxame.model.stream import LogOptions, LogRecord
+from enxame.model.stats import ContainerStats
+from enxame.model.stream import AttachOptions, LogOptions, LogRecord
 
 _DEFAULT_STOP_TIMEOUT = 10.0
 
@@ -75,6 +84,8 @@ class ContainerManager:
             forget=self._forget,
             started=self._started,
         )
+        self._streams = Streams(self._life)
+        self._execs = Execs(runtime, self._life, self.find, machine.capabilities)
 
     @property
     def runtime(self) -> Runtime:
@@ -88,7 +99,14 @@ class ContainerManager:
         for directory in (self._exec_root / "containers", self._exec_root / "exits"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._watch = DirectoryWatch(str(self._exec_root / "exits"), self._exit_appeared, self._look_at_exits)
-        await restore(self._life, self._records, self._containers, self._names, self._networks, self._exec_root)
+        await restore(
+            self._life,
+            self._records,
+            containers=self._containers,
+            names=self._names,
+            networks=self._networks,
+            exec_root=self._exec_root,
+        )
 
     async def close(self) -> None:
         """Let go. Containers go on; where none runs, the daemon's own mounts are given back too."""
@@ -116,9 +134,38 @@ class ContainerManager:
         self._containers.pop(container.id, None)
         if self._names.get(container.name) == container.id:
             del self._names[container.name]
+        self._execs.forget(container)
 
     def _started(self, container: Container) -> None:
-        """Called when a container runs."""
+        """A container runs: watch its health."""
+        config = container.definition.config
+        probe = probe_of(config.healthcheck, config.shell)
+        if probe is None:
+            if container.condition.health is not None:
+                self._life.change(container, health=None)
+            return
+        adopted = container.condition.health
+        health = adopted if container.adopted and adopted is not None else Health()
+        self._life.change(container, health=health)
+        container.health = self._life.background.start(
+            watch_health(
+                probe,
+                health,
+                container.started_mono,
+                lambda probe: self._execs.probe(container, probe),
+                lambda health, changed: self._health_changed(container, health, changed=changed),
+            ),
+            f"health {container.id[:12]}",
+        )
+
+    def _health_changed(self, container: Container, health: Health, *, changed: bool) -> None:
+        if not container.running:
+            return
+        if not changed:
+            container.condition = replace(container.condition, health=health)
+            return
+        self._life.change(container, health=health)
+        self._life.publish(container, f"health_status: {health.status}")
 
     # -- looking
 
@@ -131,12 +178,18 @@ class ContainerManager:
         container = self.find(ref)
         directory = self._records.directory(container.id)
         sizes = self._sizes(container) if size else None
-        return container_view.show(container, directory, self._life.log_path(container), sizes=sizes)
+        return container_view.show(
+            container,
+            directory,
+            self._life.log_path(container),
+            graph=self._images.graph_driver_data(container.id),
+            sizes=sizes,
+        )
 
     def list(
         self,
         *,
-        all: bool = False,
+        all: bool = False,  # noqa: A002 - the API's word
         limit: int = 0,
         size: bool = False,
         filters: Filters,
@@ -174,7 +227,12 @@ class ContainerManager:
         )
 
     def _sizes(self, container: Container) -> tuple[int, int]:
-        return (0, 0)
+        written = _disk_use(self._images.graph_driver_data(container.id).get("UpperDir", ""))
+        try:
+            image_size = self._images.resolve(container.definition.image_id).size
+        except EnxameError:
+            image_size = 0
+        return written, image_size + written
 
     # -- create, start, stop
 
@@ -387,18 +445,53 @@ class ContainerManager:
         self._names[chosen] = container.id
         self._life.publish(container, "rename", oldName=f"/{old}")
 
-    # -- logs
+    # -- streams, execs, usage
 
     def logs(self, ref: str, options: LogOptions) -> AsyncIterator[LogRecord]:
-        """What the container wrote. Raises InvalidArgument when its log driver cannot be read."""
-        container = self.find(ref)
-        if container.definition.log_driver == "none":
-            raise InvalidArgument("configured logging driver does not support reading")
-        if not options.stdout and not options.stderr:
-            raise InvalidArgument("Bad parameters: you must choose at least one stream")
-        return read_log(
-            self._life.log_path(container),
-            options,
-            running=lambda: container.running or container.starting,
-            ended=container.ended,
-        )
+        """What the container wrote. Raises Unimplemented when its log driver cannot be read."""
+        return self._streams.logs(self.find(ref), options)
+
+    async def attach(self, ref: str, options: AttachOptions) -> Attachment:
+        """Hold the container's streams. One that does not run yet is joined when it starts."""
+        return self._streams.attach(self.find(ref), options)
+
+    async def resize(self, ref: str, height: int, width: int) -> None:
+        """Set the terminal's size. Raises Conflict when the container does not run."""
+        self._streams.resize(self.find(ref), height, width)
+
+    def stats(self, ref: str, *, stream: bool) -> AsyncIterator[ContainerStats]:
+        """A sample a second, or a single one."""
+        return usage.stream_stats(self._machine.layout, self.find(ref), stream=stream)
+
+    async def top(self, ref: str, ps_args: str = "") -> TopResult:
+        """The container's processes as ``ps`` shows them."""
+        return await usage.list_processes(self._machine.layout, self.find(ref), ps_args)
+
+    async def exec_create(self, ref: str, request: ExecCreateRequest) -> str:
+        """Define an exec; returns its id. Raises Conflict when the container does not run."""
+        return self._execs.create(ref, request)
+
+    async def exec_start(self, exec_id: str, *, detach: bool = False, tty: bool = False) -> Attachment | None:
+        """Run it; its streams, or None when detached. Raises NotFound, Conflict, InvalidArgument."""
+        return await self._execs.start(exec_id, detach=detach, tty=tty)
+
+    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
+        """Set the size of an exec's terminal."""
+        self._execs.resize(exec_id, height, width)
+
+    def exec_inspect(self, exec_id: str) -> ExecInspect:
+        """How an exec is. Raises NotFound."""
+        return self._execs.inspect(exec_id)
+
+
+def _disk_use(directory: str) -> int:
+    """Bytes of the files below ``directory``; a hard link counts once."""
+    total, seen = 0, set()
+    for current, _, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                info = os.lstat(os.path.join(current, name))
+                if info.st_ino not in seen:
+                    seen.add(info.st_ino)
+                    total += info.st_size
+    return total

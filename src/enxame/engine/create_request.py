@@ -13,7 +13,6 @@ from enxame.engine.container_record import Definition
 from enxame.engine.image_defaults import as_list, merge
 from enxame.engine.mount_requests import MountRequest, parse_mounts
 from enxame.engine.naming import new_id
-from enxame.engine.ports import ImageView
 from enxame.engine.signals import parse_signal
 from enxame.errors import InvalidArgument
 from enxame.model.container import (
@@ -23,6 +22,7 @@ from enxame.model.container import (
     HostConfig,
     NetworkingConfig,
 )
+from enxame.model.image import Image
 
 _LEAST_MEMORY = 6 << 20
 _LEAST_CPU_PERIOD, _GREATEST_CPU_PERIOD, _LEAST_CPU_QUOTA = 1_000, 1_000_000, 1_000
@@ -34,7 +34,7 @@ _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
 def define(
     name: str,
     request: ContainerCreateRequest,
-    image: ImageView,
+    image: Image,
     created: datetime,
     inherited_mounts: list[MountRequest],
     *,

@@ -38,6 +38,8 @@ KILLED = 137
 #: The exit code of a container whose end nobody saw (a reboot).
 UNSEEN = 255
 _KILL_DEADLINE = 10.0
+#: How long an attached client may take to read a container's last words, in seconds.
+_STALLED_CLIENT = 2.0
 
 
 def _now() -> datetime:
@@ -122,13 +124,13 @@ class Lifecycle:
         points: list[MountPoint] = await asyncio.to_thread(
             write_bundle,
             definition,
-            self._records.directory(container.id),
-            bundle,
-            rootfs,
-            sandbox,
-            volumes,
-            self._machine,
-            lambda ref: self._find(ref).condition.pid,
+            directory=self._records.directory(container.id),
+            bundle=bundle,
+            rootfs=rootfs,
+            sandbox=sandbox,
+            volumes=volumes,
+            machine=self._machine,
+            pid_of=lambda ref: self._find(ref).condition.pid,
         )
         container.condition = replace(container.condition, sandbox=sandbox, mounts=points)
         options = MonitorOptions(
@@ -218,12 +220,17 @@ class Lifecycle:
             raise NotModified
         if container.removing or container.condition.status == "dead":
             raise Conflict("container is marked for removal and cannot be started")
-        await self.prepare(container)
+        try:
+            await self.prepare(container)
+        except BaseException:
+            self._leave(container)
+            raise
         created = container.created
         assert created is not None  # prepare's promise
         container.starting = True
         try:
             self._watch(container, created)
+            self._join(container)
             try:
                 await self._runtime.start(container.id)
             except (RuntimeFailure, OSError) as error:
@@ -245,6 +252,7 @@ class Lifecycle:
                 stopped_by_user=False,
             )
             container.created = None
+            container.adopted = False
         finally:
             container.starting = False
         self.publish(container, "start")
@@ -252,9 +260,25 @@ class Lifecycle:
         # It may have ended before we said that it runs.
         self.exit_appeared(container)
 
+    def _join(self, container: Container) -> None:
+        """Let clients that came before the start in, so that they miss nothing."""
+        waiting, container.joining = container.joining, []
+        for attachment in waiting:
+            try:
+                attachment.connect(self.bundle(container))
+            except OSError as error:
+                _log.error("a client cannot be attached to container %s: %s", container.id, error)
+                attachment.abandon()
+
+    def _leave(self, container: Container) -> None:
+        waiting, container.joining = container.joining, []
+        for attachment in waiting:
+            attachment.abandon()
+
     def _watch(self, container: Container, created: Created) -> None:
         loop = asyncio.get_running_loop()
         ended, monitor_ended = loop.create_future(), loop.create_future()
+        ended.add_done_callback(lambda _: self._process_ended(container))
         monitor_ended.add_done_callback(lambda _: self._monitor_ended(container, created))
         try:
             container.watch(created, ended, monitor_ended)
@@ -264,7 +288,9 @@ class Lifecycle:
     def adopt(self, container: Container) -> None:
         """Go on with a container that runs since before this daemon."""
         condition = container.condition
-        container.started_mono = time.monotonic()
+        container.adopted = True
+        ran_for = (_now() - condition.started_at).total_seconds()
+        container.started_mono = time.monotonic() - max(ran_for, 0.0)
         self._watch(container, Created(condition.pid, condition.monitor_pid))
         self._started(container)
         self.exit_appeared(container)
@@ -285,6 +311,17 @@ class Lifecycle:
             return int((self._exits / container_id).read_text())
         except (OSError, ValueError):
             return None
+
+    def _process_ended(self, container: Container) -> None:
+        """The process has gone; the monitor says with which code, unless a client that does not read holds it up."""
+        if container.attached and not self.stopping:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_STALLED_CLIENT, self._drop_clients, container, container.condition.pid)
+
+    def _drop_clients(self, container: Container, pid: int) -> None:
+        if container.running and container.condition.pid == pid:
+            for attachment in list(container.attached):
+                attachment.drop()
 
     def _monitor_ended(self, container: Container, created: Created) -> None:
         """The monitor has gone: after the container's end in the ordinary run of things, or killed."""
@@ -466,6 +503,7 @@ class Lifecycle:
         except BaseException:
             container.removing = False
             raise
+        self._leave(container)
         self._forget(container)
         self.publish(container, "destroy")
         container.tell_removed()

@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 from pathlib import Path
+from typing import Self
 
 _CHUNK = 256 << 10
 _IN_MODIFY, _IN_MOVE_SELF, _IN_DELETE_SELF = 0x2, 0x800, 0x400
@@ -27,7 +28,7 @@ class LogFile:
         except FileNotFoundError:
             return -1
 
-    def __enter__(self) -> LogFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,11 +138,15 @@ class GrowthWatch:
         """Return when there may be more to read, or ``ended`` is done."""
         if ended.done():
             return
-        waiting = asyncio.ensure_future(self._changed.wait())
+
+        def wake(_: asyncio.Future[None]) -> None:
+            self._changed.set()
+
+        ended.add_done_callback(wake)
         try:
-            await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await self._changed.wait()
         finally:
-            waiting.cancel()
+            ended.remove_done_callback(wake)
         self._changed.clear()
 
     def close(self) -> None:

@@ -87,15 +87,6 @@ async def read_log(
 
     ``running`` tells whether more may come; ``ended()`` gives a future that resolves when it no longer may.
     """
-    wanted = {stream for stream, on in ((STDOUT, options.stdout), (STDERR, options.stderr)) if on}
-
-    def passing(records: list[LogRecord]) -> Iterator[LogRecord]:
-        for record in records:
-            if record.stream in wanted:
-                stamp = utc_timestamp(record.timestamp)
-                if _in_time(stamp, options):
-                    yield LogRecord(record.stream, stamp, record.data)
-
     joiner = LineJoiner()
     follow = options.follow and not (options.until and options.until <= time.time())
     with contextlib.ExitStack() as stack:
@@ -103,35 +94,43 @@ async def read_log(
         growth = GrowthWatch(path) if follow else None
         if growth is not None:
             stack.callback(growth.close)
-        rotated = Path(f"{path}.1")
-        if options.tail is None:
-            if rotated.exists():
-                with LogFile(rotated) as older:
-                    while data := await asyncio.to_thread(older.read_only_this):
-                        for record in passing(joiner.feed(data)):
-                            yield record
-            file = stack.enter_context(LogFile(path))
-        else:
-            file = stack.enter_context(LogFile(path))
-            found = file.seek_to_tail(options.tail)
-            if found < options.tail and rotated.exists():
-                with LogFile(rotated) as older:
-                    older.seek_to_tail(options.tail - found)
-                    while data := await asyncio.to_thread(older.read_only_this):
-                        for record in passing(joiner.feed(data)):
-                            yield record
+        files = _open_at(path, options.tail)
+        for file in files:
+            stack.callback(file.close)
+        for older in files[:-1]:
+            while data := older.read_only_this():
+                for record in _passing(joiner.feed(data), options):
+                    yield record
         while True:
             more_may_come = running()
-            while data := file.read():
-                for record in passing(joiner.feed(data)):
+            while data := files[-1].read():
+                for record in _passing(joiner.feed(data), options):
                     yield record
                 await asyncio.sleep(0)
             if growth is None or not more_may_come:
                 break
             if not await _wait_for_more(growth, ended(), options.until):
                 break
-        for record in passing(joiner.finish()):
+        for record in _passing(joiner.finish(), options):
             yield record
+
+
+def _open_at(path: Path, tail: int | None) -> list[LogFile]:
+    """The log's files, oldest first, at where the last ``tail`` lines begin."""
+    current = LogFile(path)
+    missing = None if tail is None else tail - current.seek_to_tail(tail)
+    older = LogFile(Path(f"{path}.1"))
+    if missing is not None:
+        older.seek_to_tail(missing)
+    return [older, current]
+
+
+def _passing(records: list[LogRecord], options: LogOptions) -> Iterator[LogRecord]:
+    for record in records:
+        if options.stdout if record.stream == STDOUT else options.stderr:
+            stamp = utc_timestamp(record.timestamp)
+            if _in_time(stamp, options):
+                yield LogRecord(record.stream, stamp, record.data)
 
 
 def _in_time(stamp: str, options: LogOptions) -> bool:

@@ -24,7 +24,8 @@ class MountRequest(Model):
     """One mount. ``type``: bind|volume|tmpfs. ``source``: host path of a bind; ``name``: of a volume.
 
     ``create_source``: make a missing host directory. ``copy``: fill an empty volume from the image.
-    ``anonymous``: made for this container alone. ``options``: further options of a tmpfs. ``mode`` is what the client wrote after the second colon.
+    ``anonymous``: made for this container alone.
+    ``options``: further options of a tmpfs. ``mode`` is what the client wrote after the second colon.
     """
 
     type: str
@@ -96,13 +97,26 @@ def _parse_bind(text: str, new_volume_name: Callable[[], str]) -> MountRequest:
     if {"ro", "rw"} <= set(modes):
         raise InvalidArgument(f"invalid mode: {parts[2]}")
     destination = _destination(parts[1], text)
-    common = {"destination": destination, "read_only": "ro" in modes, "mode": ",".join(modes)}
+    read_only, mode_text = "ro" in modes, ",".join(modes)
     if parts[0].startswith("/"):
         return MountRequest(
-            type="bind", source=normpath(parts[0]), propagation=propagation or "rprivate", create_source=True, **common
+            type="bind",
+            destination=destination,
+            source=normpath(parts[0]),
+            read_only=read_only,
+            propagation=propagation or "rprivate",
+            create_source=True,
+            mode=mode_text,
         )
     _check_volume_name(parts[0])
-    return MountRequest(type="volume", name=parts[0], copy="nocopy" not in modes, **common)
+    return MountRequest(
+        type="volume",
+        destination=destination,
+        name=parts[0],
+        read_only=read_only,
+        copy="nocopy" not in modes,
+        mode=mode_text,
+    )
 
 
 def _check_volume_name(name: str) -> None:
@@ -139,25 +153,7 @@ def _parse_mount(wanted: Mount, new_volume_name: Callable[[], str]) -> MountRequ
         raise refuse("invalid specification: destination can't be '/'")
     match wanted.type:
         case "bind":
-            if not wanted.source:
-                raise refuse("field Source must not be empty")
-            if not wanted.source.startswith("/"):
-                raise refuse(f"invalid mount path: '{wanted.source}' mount path must be absolute")
-            if wanted.volume_options is not None:
-                raise refuse("field VolumeOptions must not be specified")
-            options = wanted.bind_options
-            create = options is not None and options.create_mountpoint
-            if not create and not os.path.lexists(wanted.source):
-                raise refuse(f"bind source path does not exist: {wanted.source}")
-            return MountRequest(
-                type="bind",
-                destination=destination,
-                source=normpath(wanted.source),
-                read_only=wanted.read_only,
-                propagation=(options.propagation if options else "") or "rprivate",
-                recursive=not (options and options.non_recursive),
-                create_source=create,
-            )
+            return _parse_bind_mount(wanted, destination, refuse)
         case "volume":
             if wanted.bind_options is not None:
                 raise refuse("field BindOptions must not be specified")
@@ -188,6 +184,28 @@ def _parse_mount(wanted: Mount, new_volume_name: Callable[[], str]) -> MountRequ
             return MountRequest(type="tmpfs", destination=destination, read_only=wanted.read_only, options=extra)
         case _:
             raise InvalidArgument(f'invalid mount config for type "{wanted.type}": mount type unknown: "{wanted.type}"')
+
+
+def _parse_bind_mount(wanted: Mount, destination: str, refuse: Callable[[str], InvalidArgument]) -> MountRequest:
+    if not wanted.source:
+        raise refuse("field Source must not be empty")
+    if not wanted.source.startswith("/"):
+        raise refuse(f"invalid mount path: '{wanted.source}' mount path must be absolute")
+    if wanted.volume_options is not None:
+        raise refuse("field VolumeOptions must not be specified")
+    options = wanted.bind_options
+    create = options is not None and options.create_mountpoint
+    if not create and not os.path.lexists(wanted.source):
+        raise refuse(f"bind source path does not exist: {wanted.source}")
+    return MountRequest(
+        type="bind",
+        destination=destination,
+        source=normpath(wanted.source),
+        read_only=wanted.read_only,
+        propagation=(options.propagation if options else "") or "rprivate",
+        recursive=not (options and options.non_recursive),
+        create_source=create,
+    )
 
 
 def _parse_tmpfs(destination: str, options: str) -> MountRequest:

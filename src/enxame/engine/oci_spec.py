@@ -237,6 +237,15 @@ def _resources(given: SpecInput) -> dict[str, Any]:
         memory["disableOOMKiller"] = True
     if memory:
         resources["memory"] = memory
+    cpu = _cpu(host)
+    if cpu:
+        resources["cpu"] = cpu
+    if host.pids_limit is not None and host.pids_limit > 0:
+        resources["pids"] = {"limit": host.pids_limit}
+    return resources
+
+
+def _cpu(host: HostConfig) -> dict[str, Any]:
     cpu: dict[str, Any] = {}
     if host.cpu_shares:
         cpu["shares"] = host.cpu_shares
@@ -251,11 +260,7 @@ def _resources(given: SpecInput) -> dict[str, Any]:
         cpu["cpus"] = host.cpuset_cpus
     if host.cpuset_mems:
         cpu["mems"] = host.cpuset_mems
-    if cpu:
-        resources["cpu"] = cpu
-    if host.pids_limit is not None and host.pids_limit > 0:
-        resources["pids"] = {"limit": host.pids_limit}
-    return resources
+    return cpu
 
 
 def _sysctls(given: SpecInput) -> dict[str, str]:
@@ -275,15 +280,16 @@ def _rlimits(given: SpecInput) -> list[dict[str, Any]]:
         if kind is None:
             raise InvalidArgument(f"invalid ulimit type: {wanted.name}")
         ceiling = given.hard_limit(kind)
-        unlimited = resource.RLIM_INFINITY
-
-        def clamp(value: int, ceiling: int = ceiling) -> int:
-            if ceiling == unlimited:
-                return value if value >= 0 else 2**64 - 1
-            return ceiling if value < 0 else min(value, ceiling)
-
-        limits.append({"type": f"RLIMIT_{wanted.name.upper()}", "soft": clamp(wanted.soft), "hard": clamp(wanted.hard)})
+        soft, hard = _at_most(wanted.soft, ceiling), _at_most(wanted.hard, ceiling)
+        limits.append({"type": f"RLIMIT_{wanted.name.upper()}", "soft": soft, "hard": hard})
     return limits
+
+
+def _at_most(value: int, ceiling: int) -> int:
+    """``value`` (negative: no limit) as far as the machine lets us."""
+    if ceiling == resource.RLIM_INFINITY:
+        return value if value >= 0 else 2**64 - 1
+    return ceiling if value < 0 else min(value, ceiling)
 
 
 def _mounts(given: SpecInput) -> list[dict[str, Any]]:

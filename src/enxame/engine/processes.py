@@ -49,6 +49,9 @@ class Process:
     async def wait(self) -> int:
         """The exit code; may be awaited by several."""
         await asyncio.shield(self._ended)
+        return self._reap()
+
+    def _reap(self) -> int:
         if self._code is None:
             _, status = os.waitpid(self.pid, 0)
             unwatch(self._pidfd)
@@ -112,6 +115,8 @@ class PipeReader:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._limit = limit
+        self._draining = False
+        self._waiting: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end."""
@@ -119,7 +124,9 @@ class PipeReader:
             try:
                 data = os.read(self._descriptor, self._limit)
             except BlockingIOError:
-                await wait_readable(self._descriptor)
+                if self._draining:
+                    return b""
+                await self._wait()
                 continue
             except OSError:  # EIO: the other side of a terminal has gone
                 data = b""
@@ -128,6 +135,18 @@ class PipeReader:
             return data
         return b""
 
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        descriptor = self._descriptor
+        loop.add_reader(descriptor, _resolve, self._waiting)
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+            if self._descriptor >= 0:
+                loop.remove_reader(descriptor)
+
     async def read_all(self, limit: int = _CAPTURE_LIMIT) -> bytes:
         """Everything until the end; of more than ``limit`` bytes only the first are kept."""
         kept = bytearray()
@@ -135,30 +154,32 @@ class PipeReader:
             kept += data[: limit - len(kept)]
         return bytes(kept)
 
+    def drain_and_end(self) -> None:
+        """From now on an empty pipe is the end, even when somebody still holds its other side."""
+        self._draining = True
+        if self._waiting is not None:
+            _resolve(self._waiting)
+
     def close(self) -> None:
         """Stop reading. Idempotent."""
+        if self._waiting is not None:
+            _resolve(self._waiting)
         if self._descriptor >= 0:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
 
-async def wait_readable(descriptor: int) -> None:
-    """Return when a read would not block."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)
+def _resolve(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 async def wait_writable(descriptor: int) -> None:
     """Return when a write would not block."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
+    loop.add_writer(descriptor, _resolve, ready)
     try:
         await ready
     finally:

@@ -1,4 +1,4 @@
-"""After a restart of the daemon: containers that run are adopted, ended ones get their exit codes, litter is removed."""
+"""After a restart of the daemon: running containers are adopted, ended ones get their exit codes, litter goes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 async def restore(
     life: Lifecycle,
     records: RecordStore,
+    *,
     containers: dict[str, Container],
     names: dict[str, str],
     networks: Networks,

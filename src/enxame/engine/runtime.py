@@ -184,7 +184,7 @@ class Runtime:
         except OSError as error:
             raise RuntimeFailure(f"{self.program}: {error.strerror}") from error
         if code:
-            raise RuntimeFailure(_last_error(said) or f"{self.name} {arguments[0]} failed with exit code {code}")
+            raise RuntimeFailure(last_error(said) or f"{self.name} {arguments[0]} failed with exit code {code}")
 
     def exec(
         self,
@@ -215,6 +215,7 @@ class Runtime:
         return spawn(argv, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True)
 
 
-def _last_error(said: str) -> str:
+def last_error(said: str) -> str:
+    """The last line of what a runtime wrote, without its time stamp."""
     lines = [line for line in said.strip().splitlines() if line.strip()]
     return re.sub(r"^\S+T\S+: ", "", lines[-1]) if lines else ""

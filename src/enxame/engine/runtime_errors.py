@@ -19,8 +19,8 @@ class StartFailure:
 def start_failure(said: str, program: str, runtime: str) -> StartFailure:
     """Why a container did not start, from what the runtime said; ``program`` is the first word of its command."""
     reason, code = explain(said, program)
-    prefix = f"failed to create task for container: failed to create shim task: OCI runtime create failed: {runtime} create failed"
-    text = f"{prefix}: {reason}: unknown"
+    prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    text = f"{prefix}{runtime} create failed: {reason}: unknown"
     return StartFailure(InvalidArgument(text) if code != 128 else EnxameError(text), code)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 from enxame.engine.processes import PipeReader, run, spawn
@@ -44,7 +45,6 @@ class RuntimeNamespace:
         self._stage = stage
         self._shared = shared
         self._descriptor = -1
-        self._bound: list[Path] = []
 
     async def open(self) -> None:
         """Make it. Raises OSError with the reason when the kernel or a tool refuses."""
@@ -54,7 +54,7 @@ class RuntimeNamespace:
 
     async def renew(self) -> None:
         """Replace it by a fresh copy of the host's mounts; processes in the old one are not touched."""
-        self._stage.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._stage.mkdir, parents=True, exist_ok=True)
         stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
         reader = PipeReader(out_read)
@@ -83,14 +83,12 @@ class RuntimeNamespace:
         self._descriptor = descriptor
 
     async def _share(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        if is_shared(Path("/proc/self/mountinfo").read_text(), str(directory.resolve())):
+        if await asyncio.to_thread(_make_and_ask, directory):
             return
         for argv in ([_MOUNT, "--bind", str(directory), str(directory)], [_MOUNT, "--make-shared", str(directory)]):
             code, said = await run(argv, timeout=_DEADLINE)
             if code:
                 raise OSError(f"cannot share the mounts below {directory}: {said.strip()}")
-        self._bound.append(directory)
 
     def enter(self) -> list[str]:
         """The words before a command that shall run inside. It then starts in ``/``: give it absolute paths."""
@@ -98,14 +96,36 @@ class RuntimeNamespace:
         return [_NSENTER, f"--mount=/proc/{os.getpid()}/fd/{self._descriptor}"]
 
     async def close(self, *, unmount: bool) -> None:
-        """Give it back; with ``unmount`` also the shared mounts, when nothing lies below them any more."""
+        """Give it back; with ``unmount`` also the shared mounts below which nothing is mounted."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
         if unmount:
+            places = mount_points(_mountinfo())
             for directory in self._shared:
-                if os.path.ismount(directory):
-                    await run([_UMOUNT, str(directory)], timeout=_DEADLINE)
+                path = os.path.realpath(directory)  # noqa: ASYNC240 - our own directory, just used
+                if path in places and not any(place.startswith(f"{path}/") for place in places):
+                    # Lazily: a monitor that is just ending still has its log open there.
+                    await run([_UMOUNT, "--lazy", path], timeout=_DEADLINE)
+
+
+def _mountinfo() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def _make_and_ask(directory: Path) -> bool:
+    """Make sure of the directory; whether its mounts propagate already."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return is_shared(_mountinfo(), str(directory.resolve()))
+
+
+def mount_points(mountinfo: str) -> list[str]:
+    """Where something is mounted."""
+    return [_unescape(line.split(" ")[4]) for line in mountinfo.splitlines()]
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def is_shared(mountinfo: str, path: str) -> bool:
@@ -113,7 +133,7 @@ def is_shared(mountinfo: str, path: str) -> bool:
     best, shared = "", False
     for line in mountinfo.splitlines():
         fields = line.split(" ")
-        where = fields[4].encode().decode("unicode_escape")
+        where = _unescape(fields[4])
         inside = path == where or path.startswith(where.rstrip("/") + "/")
         if inside and len(where) >= len(best):
             best, shared = where, any(field.startswith("shared:") for field in fields[6 : fields.index("-")])

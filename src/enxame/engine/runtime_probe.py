@@ -94,7 +94,6 @@ def _cached(path: Path, key: str) -> _Answer | None:
 
 async def _try(runtime: Runtime, exec_root: Path) -> str | None:
     """Run ``true`` over the host's own programs. Returns what went wrong."""
-    exec_root.mkdir(parents=True, exist_ok=True)
     bundle = Path(tempfile.mkdtemp(prefix="probe-", dir=exec_root))
     name = bundle.name
     try:

@@ -42,7 +42,8 @@ def resolve_user(user: str, group_add: list[str], rootfs: str) -> ResolvedUser:
         number = _find_group(extra, group_rows)
         if number not in groups:
             groups.append(number)
-    return ResolvedUser(uid, gid, groups, home or "/")
+    # The first group among the further ones: a file's group permission cannot be dodged by leaving it.
+    return ResolvedUser(uid, gid, [gid, *(number for number in groups if number != gid)], home or "/")
 
 
 def _find_user(name: str, passwd: list[list[str]]) -> tuple[int, int, str, str]:

@@ -1,0 +1,84 @@
+"""Logs, attach and resize: what goes to and comes from a container's own streams."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+from enxame.engine.attachment import Attachment, ContainerAttachment
+from enxame.engine.container import Container
+from enxame.engine.lifecycle import Lifecycle
+from enxame.engine.logs import read_log
+from enxame.errors import Conflict, EnxameError, InvalidArgument, Unimplemented
+from enxame.model.stream import STDERR, STDOUT, AttachOptions, LogOptions, LogRecord
+
+
+class Streams:
+    """The streams of all containers."""
+
+    def __init__(self, life: Lifecycle) -> None:
+        self._life = life
+
+    def logs(self, container: Container, options: LogOptions) -> AsyncIterator[LogRecord]:
+        """What the container wrote. Raises Unimplemented when its log driver cannot be read."""
+        if container.definition.log_driver == "none":
+            raise Unimplemented("configured logging driver does not support reading")
+        if not options.stdout and not options.stderr:
+            raise InvalidArgument("Bad parameters: you must choose at least one stream")
+        return read_log(
+            self._life.log_path(container),
+            options,
+            running=lambda: container.running or container.starting,
+            ended=container.ended,
+        )
+
+    def attach(self, container: Container, options: AttachOptions) -> Attachment:
+        """Hold the container's streams. One that does not run yet is joined when it starts."""
+        config = container.definition.config
+        streams = frozenset(stream for stream, wanted in ((STDOUT, options.stdout), (STDERR, options.stderr)) if wanted)
+        attachment = ContainerAttachment(
+            tty=config.tty,
+            stdin=options.stdin and config.open_stdin,
+            streams=frozenset({STDOUT}) if config.tty and options.stdout else streams,
+            past=self._past(container, options) if options.logs else None,
+        )
+        container.attached.add(attachment)
+        attachment.released = container.attached.discard
+        if not options.stream:
+            attachment.abandon()
+        elif container.running:
+            try:
+                attachment.connect(self._life.bundle(container))
+            except OSError as error:
+                raise EnxameError(f"cannot attach to container {container.id}: {error.strerror}") from error
+        else:
+            container.joining.append(attachment)
+        self._life.publish(container, "attach")
+        return attachment
+
+    async def _past(self, container: Container, options: AttachOptions) -> AsyncIterator[tuple[int, bytes]]:
+        wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
+        async for record in read_log(
+            self._life.log_path(container), wanted, running=lambda: False, ended=container.ended
+        ):
+            yield record.stream, record.data
+
+    def resize(self, container: Container, height: int, width: int) -> None:
+        """Set the terminal's size. Raises Conflict when the container does not run."""
+        if not container.running:
+            raise Conflict(f"Container {container.id} is not running")
+        if not (0 <= height < 65536 and 0 <= width < 65536):
+            raise InvalidArgument(f"invalid terminal size: {height} x {width}")
+        self._control(container, f"1 {height} {width}\n")
+        self._life.publish(container, "resize", height=str(height), width=str(width))
+
+    def _control(self, container: Container, command: str) -> None:
+        """Tell the monitor something through its control pipe."""
+        try:
+            descriptor = os.open(self._life.bundle(container) / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise EnxameError(f"cannot reach the monitor of container {container.id}: {error.strerror}") from error
+        try:
+            os.write(descriptor, command.encode())
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,230 @@
+"""Logs, attach, exec and terminals of real containers."""
+
+import asyncio
+import time
+
+import pytest
+
+from enxame.errors import Conflict, InvalidArgument
+from enxame.model.container import ContainerCreateRequest
+from enxame.model.exec import ExecCreateRequest
+from enxame.model.filters import Filters
+from enxame.model.stream import AttachOptions, LogOptions
+
+EVERYTHING = AttachOptions(stdin=True, stdout=True, stderr=True, stream=True)
+
+
+async def collect(attachment, deadline=10):
+    out = {1: b"", 2: b""}
+    async with asyncio.timeout(deadline):
+        async for stream, data in attachment.frames():
+            out[stream] += data
+    await attachment.close()
+    return out
+
+
+async def run_exec(engine, ref, *cmd, stdin=None, **options):
+    options = {"attach_stdout": True, "attach_stderr": True, "attach_stdin": stdin is not None, **options}
+    identity = await engine.containers.exec_create(ref, ExecCreateRequest(cmd=list(cmd), **options))
+    attachment = await engine.containers.exec_start(identity, detach=False, tty=options.get("tty", False))
+    if stdin is not None:
+        await attachment.write(stdin)
+        await attachment.close_stdin()
+    out = await collect(attachment)
+    async with asyncio.timeout(5):
+        while engine.containers.exec_inspect(identity).running:
+            await asyncio.sleep(0.005)
+    return out, engine.containers.exec_inspect(identity).exit_code
+
+
+async def test_follow_shows_lines_as_they_come_and_ends_with_the_container(engine):
+    ref = await engine.run("sh", "-c", "echo one; sleep 0.3; echo two; exit 1")
+    begun, seen = time.monotonic(), []
+    async for record in engine.containers.logs(ref, LogOptions(follow=True)):
+        seen.append((record.data, time.monotonic() - begun))  # noqa: PERF401 - the time of each is the point
+    assert [data for data, _ in seen] == [b"one\n", b"two\n"]
+    assert seen[0][1] < 0.25
+    assert time.monotonic() - begun < 2
+
+
+async def test_tail_since_and_a_last_line_without_an_end(engine):
+    ref = await engine.run("sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; printf unfinished")
+    await engine.containers.wait(ref)
+    assert [r.data for r in await engine.output(ref, tail=2)] == [b"line 5\n", b"unfinished"]
+    everything = await engine.output(ref)
+    assert len(everything) == 6
+    assert all(r.timestamp.endswith("Z") for r in everything)
+    assert await engine.output(ref, since=time.time() + 60) == []
+
+
+async def test_a_long_line_comes_back_whole(engine):
+    ref = await engine.run("sh", "-c", "printf '%0100000d\\n' 7; echo end")
+    await engine.containers.wait(ref)
+    first, last = await engine.output(ref)
+    assert first.data == b"0" * 99999 + b"7\n"
+    assert last.data == b"end\n"
+
+
+async def test_attach_before_the_start_misses_nothing_and_passes_stdin_until_its_end(engine):
+    request = ContainerCreateRequest(
+        image="base", cmd=["sh", "-c", "echo hello; cat; echo oops >&2"], open_stdin=True, stdin_once=True
+    )
+    made = await engine.containers.create("job", request)
+    attachment = await engine.containers.attach("job", EVERYTHING)
+    await engine.containers.start("job")
+    reading = asyncio.ensure_future(collect(attachment))
+    await attachment.write(b"x" * 300_000 + b"\n")
+    await attachment.close_stdin()
+    out = await reading
+    assert out[1] == b"hello\n" + b"x" * 300_000 + b"\n"
+    assert out[2] == b"oops\n"
+    assert (await engine.containers.wait(made.id)).status_code == 0
+
+
+async def test_attach_to_a_container_that_cannot_start_ends(engine):
+    await engine.containers.create("job", ContainerCreateRequest(image="base", cmd=["nosuch"]))
+    attachment = await engine.containers.attach("job", EVERYTHING)
+    with pytest.raises(InvalidArgument):
+        await engine.containers.start("job")
+    assert await collect(attachment) == {1: b"", 2: b""}
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_the_end(engine):
+    request = ContainerCreateRequest(image="base", cmd=["yes"])
+    await engine.containers.create("job", request)
+    attachment = await engine.containers.attach("job", EVERYTHING)
+    await engine.containers.start("job")
+    async with asyncio.timeout(5):
+        await attachment.frames().__anext__()
+        await engine.containers.kill("job")
+    assert engine.containers.inspect("job").state.exit_code == 137
+
+
+async def test_a_terminal_has_one_stream_and_the_size_it_was_given(engine):
+    request = ContainerCreateRequest(image="base", cmd=["sh", "-c", "read line; stty size"], tty=True, open_stdin=True)
+    await engine.containers.create("job", request)
+    attachment = await engine.containers.attach("job", EVERYTHING)
+    await engine.containers.start("job")
+    await engine.containers.resize("job", 33, 101)
+    await attachment.write(b"go\n")
+    out = await collect(attachment)
+    assert attachment.tty
+    assert b"33 101" in out[1]
+
+
+async def test_exec_has_its_own_streams_input_and_exit_code(engine):
+    ref = await engine.run("sleep", "60", env=["COLOUR=red"])
+    out, code = await run_exec(engine, ref, "sh", "-c", "cat; echo $COLOUR >&2; exit 9", stdin=b"to and fro")
+    assert out == {1: b"to and fro", 2: b"red\n"}
+    assert code == 9
+
+
+async def test_exec_of_a_user_gets_that_users_groups_and_home(engine):
+    ref = await engine.run("sleep", "60")
+    out, _ = await run_exec(engine, ref, "sh", "-c", "id; echo $HOME; pwd", user="maria", working_dir="/tmp")
+    assert out[1].decode().splitlines() == [
+        "uid=1000(maria) gid=1000(maria) groups=29(audio),1000(maria)",
+        "/home/maria",
+        "/tmp",
+    ]
+
+
+async def test_exec_of_a_missing_program_says_so_in_the_stream(engine):
+    ref = await engine.run("sleep", "60")
+    out, code = await run_exec(engine, ref, "nosuch")
+    assert b'exec: "nosuch": executable file not found in $PATH: unknown' in out[1]
+    assert code == 127
+
+
+async def test_a_detached_exec_answers_when_it_runs_and_refuses_what_cannot(engine):
+    ref = await engine.run("sleep", "60")
+    identity = await engine.containers.exec_create(ref, ExecCreateRequest(cmd=["sleep", "30"]))
+    assert await engine.containers.exec_start(identity, detach=True) is None
+    shown = engine.containers.exec_inspect(identity)
+    assert shown.running
+    assert shown.pid > 0
+    with pytest.raises(Conflict):
+        await engine.containers.exec_start(identity, detach=True)
+    identity = await engine.containers.exec_create(ref, ExecCreateRequest(cmd=["nosuch"]))
+    with pytest.raises(InvalidArgument, match="executable file not found"):
+        await engine.containers.exec_start(identity, detach=True)
+
+
+async def test_an_exec_with_a_terminal_can_be_resized(engine):
+    ref = await engine.run("sleep", "60")
+    request = ExecCreateRequest(
+        cmd=["sh", "-c", "stty size; read x; stty size"], tty=True, attach_stdin=True, attach_stdout=True
+    )
+    identity = await engine.containers.exec_create(ref, request)
+    await engine.containers.exec_resize(identity, 40, 120)
+    attachment = await engine.containers.exec_start(identity, detach=False, tty=True)
+    seen = b""
+    async with asyncio.timeout(10):
+        async for _, data in attachment.frames():
+            seen += data
+            if b"40 120" in seen and b"go" not in seen:
+                await engine.containers.exec_resize(identity, 25, 99)
+                await asyncio.sleep(0.05)
+                await attachment.write(b"go\n")
+    assert b"25 99" in seen
+    await attachment.close()
+
+
+async def test_exec_ends_although_it_left_a_child_with_its_streams(engine):
+    ref = await engine.run("sleep", "60")
+    begun = time.monotonic()
+    out, code = await run_exec(engine, ref, "sh", "-c", "sleep 20 & echo done")
+    assert (out[1], code) == (b"done\n", 0)
+    assert time.monotonic() - begun < 3
+
+
+async def test_exec_in_a_stopped_container_is_a_conflict(engine):
+    ref = await engine.run("true")
+    await engine.containers.wait(ref)
+    with pytest.raises(Conflict, match="is not running"):
+        await engine.containers.exec_create(ref, ExecCreateRequest(cmd=["true"]))
+
+
+async def test_stats_and_top_show_what_runs(engine):
+    from enxame.model.container import HostConfig
+
+    ref = await engine.run("sleep", "60", host=HostConfig(memory=64 << 20, pids_limit=20))
+    async for sample in engine.containers.stats(ref, stream=False):
+        assert sample.memory_stats.limit == 64 << 20
+        assert sample.pids_stats.current == 1
+        assert sample.pids_stats.limit == 20
+        assert sample.cpu_stats.cpu_usage.total_usage > 0
+    top = await engine.containers.top(ref)
+    assert len(top.processes) == 1
+    assert "sleep 60" in " ".join(top.processes[0])
+
+
+async def test_health_goes_from_starting_to_healthy_to_unhealthy(engine):
+    from enxame.model.container import HealthConfig
+
+    ms = 1_000_000
+    check = HealthConfig(test=["CMD-SHELL", "test -e /ok"], interval=50 * ms, timeout=5000 * ms, retries=2)
+    stream = engine.events.subscribe(Filters.parse('{"event": ["health_status"]}'), None, None)
+    ref = await engine.run("sh", "-c", "touch /ok; while :; do sleep 1; done", healthcheck=check)
+    assert engine.containers.inspect(ref).state.health.status == "starting"
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).action == "health_status: healthy"
+        await run_exec(engine, ref, "busybox", "rm", "/ok")
+        assert (await anext(stream)).action == "health_status: unhealthy"
+    shown = engine.containers.inspect(ref).state.health
+    assert shown.failing_streak >= 2
+    assert shown.log[-1].exit_code == 1
+    await stream.aclose()
+
+
+async def test_a_probe_that_hangs_is_killed_and_counts_as_failed(engine):
+    from enxame.model.container import HealthConfig
+
+    ms = 1_000_000
+    check = HealthConfig(test=["CMD", "sleep", "30"], interval=20 * ms, timeout=200 * ms, retries=1)
+    stream = engine.events.subscribe(Filters.parse('{"event": ["health_status"]}'), None, None)
+    ref = await engine.run("sleep", "60", healthcheck=check)
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).action == "health_status: unhealthy"
+    assert "exceeded timeout" in engine.containers.inspect(ref).state.health.log[0].output
+    await stream.aclose()
