@@ -1,0 +1,86 @@
+"""Completion for shells: the scripts, and names of the daemon's objects for arguments."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from enxame.cli.client import Client
+from enxame.cli.command import Args, Flags, command
+from enxame.cli.errors import CliError
+from enxame.cli.session import Session
+
+#: Seconds that asking the daemon may take: completion must not make a shell wait.
+_DEADLINE: Final = 0.5
+
+
+@command("completion", "bash|zsh|fish", "Print the completion script for a shell", count=(1, 1), completes="shell")
+def completion(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    """``source <(enxame completion bash)``."""
+    shell = get_completion_class(args[0])
+    if shell is None or args[0] not in {"bash", "zsh", "fish"}:
+        raise CliError(f'unknown shell "{args[0]}": bash, zsh and fish are supported')
+    cli.say(shell(click.Command("enxame"), {}, "enxame", "_ENXAME_COMPLETE").source())
+
+
+def _containers(client: Client, *, state: str = "") -> list[str]:
+    found = client.get("/containers/json", {"all": state != "running"}) or []
+    names = [(c["Names"][0].removeprefix("/"), c.get("State", "")) for c in found if c.get("Names")]
+    return [name for name, now in names if state != "stopped" or now in {"created", "exited"}]
+
+
+def _images(client: Client) -> list[str]:
+    return [t for i in client.get("/images/json") or [] for t in i.get("RepoTags") or [] if t != "<none>:<none>"]
+
+
+def _named(path: str) -> Callable[[Client], list[str]]:
+    return lambda client: [item["Spec"]["Name"] for item in client.get(path) or []]
+
+
+def _nodes(client: Client) -> list[str]:
+    return ["self", *(n["Description"]["Hostname"] for n in client.get("/nodes") or [])]
+
+
+def _networks(client: Client) -> list[str]:
+    return [n["Name"] for n in client.get("/networks") or []]
+
+
+def _volumes(client: Client) -> list[str]:
+    return [v["Name"] for v in (client.get("/volumes") or {}).get("Volumes") or []]
+
+
+_KINDS: Final[dict[str, Callable[[Client], list[str]]]] = {
+    "config": _named("/configs"),
+    "container": _containers,
+    "image": _images,
+    "network": _networks,
+    "node": _nodes,
+    "role": lambda _: ["worker", "manager"],
+    "running": lambda client: _containers(client, state="running"),
+    "scale": lambda client: [f"{name}=" for name in _named("/services")(client)],
+    "secret": _named("/secrets"),
+    "service": _named("/services"),
+    "shell": lambda _: ["bash", "zsh", "fish"],
+    "stopped": lambda client: _containers(client, state="stopped"),
+    "volume": _volumes,
+    "any": lambda client: [*_containers(client), *_images(client), *_networks(client), *_volumes(client)],
+}
+
+
+def complete_objects(ctx: click.Context, kind: str, incomplete: str, given: int) -> list[Any]:
+    """Names that begin with what is typed; nothing when the daemon does not answer at once."""
+    ask = _KINDS.get(kind)
+    if ask is None:
+        return []
+    if kind == "network" and given >= 1 and ctx.command.name in {"connect", "disconnect"}:
+        ask = _containers
+    session = ctx.find_root().obj or Session()
+    client = Client(session.endpoint, timeout=_DEADLINE)
+    try:
+        names = ask(client)
+    except (CliError, KeyError, OSError):
+        return []
+    finally:
+        client.close()
+    return [CompletionItem(name) for name in sorted(set(names)) if name.startswith(incomplete)]

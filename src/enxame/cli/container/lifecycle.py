@@ -1,0 +1,168 @@
+"""``stop``, ``restart``, ``kill``, ``rm``, ``pause``, ``unpause``, ``rename``, ``wait``: one call for each container."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from enxame.cli.client import quoted
+from enxame.cli.command import Args, Flags, command
+from enxame.cli.errors import CliError, DaemonError
+from enxame.cli.flags import switch, text, value
+from enxame.cli.options.numbers import parse_int
+from enxame.cli.session import Session
+
+_SIGNAL = text("s,signal", "Signal to send to the container")
+
+
+def _each(cli: Session, names: Args, call: Callable[[str], Any]) -> None:
+    """Does something with each container and prints its name; complaints come with exit code 1 at the end."""
+    problems = []
+    for name in names:
+        try:
+            call(name)
+        except DaemonError as problem:
+            problems.append(problem.message)
+        else:
+            cli.say(name)
+    if problems:
+        raise CliError("\n".join(problems))
+
+
+def _post(cli: Session, name: str, verb: str, query: Mapping[str, Any] | None = None) -> Any:
+    return cli.client.post(f"/containers/{quoted(name)}/{verb}", query=query)
+
+
+def _stop_query(flags: Flags) -> dict[str, Any]:
+    return {"signal": flags["signal"] or None, "t": flags["time"] if flags.changed("time", "timeout") else None}
+
+
+def _stop_flags(what: str) -> list[Any]:
+    return [_SIGNAL, value("t,time,timeout", "int", parse_int, f"Seconds to wait before killing the container{what}")]
+
+
+@command(
+    "stop",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Stop one or more running containers",
+    flags=_stop_flags(""),
+    count=(1, -1),
+    completes="running",
+)
+def stop(cli: Session, flags: Flags, args: Args) -> None:
+    """Ends containers: a signal, then a kill."""
+    _each(cli, args, lambda name: _post(cli, name, "stop", _stop_query(flags)))
+
+
+@command(
+    "restart",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Restart one or more containers",
+    flags=_stop_flags(""),
+    count=(1, -1),
+    completes="container",
+)
+def restart(cli: Session, flags: Flags, args: Args) -> None:
+    """Stops and starts containers."""
+    _each(cli, args, lambda name: _post(cli, name, "restart", _stop_query(flags)))
+
+
+@command(
+    "kill",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Kill one or more running containers",
+    flags=[_SIGNAL],
+    count=(1, -1),
+    completes="running",
+)
+def kill(cli: Session, flags: Flags, args: Args) -> None:
+    """Sends a signal."""
+    _each(cli, args, lambda name: _post(cli, name, "kill", {"signal": flags["signal"] or None}))
+
+
+@command(
+    "pause",
+    "CONTAINER [CONTAINER...]",
+    "Pause all processes within one or more containers",
+    count=(1, -1),
+    completes="running",
+)
+def pause(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    """Freezes containers."""
+    _each(cli, args, lambda name: _post(cli, name, "pause"))
+
+
+@command(
+    "unpause",
+    "CONTAINER [CONTAINER...]",
+    "Unpause all processes within one or more containers",
+    count=(1, -1),
+    completes="running",
+)
+def unpause(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    """Thaws containers."""
+    _each(cli, args, lambda name: _post(cli, name, "unpause"))
+
+
+@command("rename", "CONTAINER NEW_NAME", "Rename a container", count=(2, 2), completes="container")
+def rename(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    """Gives a container another name."""
+    old, new = (name.strip() for name in args)
+    if not old or not new:
+        raise CliError("Error: Neither old nor new names may be empty")
+    _post(cli, old, "rename", {"name": new})
+
+
+@command(
+    "rm",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Remove one or more containers",
+    flags=[
+        switch("f,force", "Force the removal of a running container (uses SIGKILL)"),
+        switch("l,link", "Remove the specified link"),
+        switch("v,volumes", "Remove anonymous volumes associated with the container"),
+    ],
+    count=(1, -1),
+    aliases=("remove",),
+    completes="container",
+)
+def rm(cli: Session, flags: Flags, args: Args) -> None:
+    """Removes containers."""
+    query = {"force": flags["force"], "link": flags["link"], "v": flags["volumes"]}
+    problems = []
+    for name in args:
+        stripped = name.strip("/")
+        if not stripped:
+            problems.append("Container name cannot be empty")
+            continue
+        try:
+            cli.client.delete(f"/containers/{quoted(stripped)}", query)
+        except DaemonError as problem:
+            problems.append(problem.message)
+            continue
+        cli.say(name)
+    if problems:
+        raise CliError("\n".join(problems))
+
+
+@command(
+    "wait",
+    "CONTAINER [CONTAINER...]",
+    "Block until one or more containers stop, then print their exit codes",
+    count=(1, -1),
+    completes="running",
+)
+def wait(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    """Prints exit codes."""
+    problems = []
+    for name in args:
+        try:
+            answer = _post(cli, name, "wait")
+        except DaemonError as problem:
+            problems.append(problem.message)
+            continue
+        if (answer.get("Error") or {}).get("Message"):
+            problems.append(answer["Error"]["Message"])
+        else:
+            cli.say(str(answer["StatusCode"]))
+            cli.out.flush()
+    if problems:
+        raise CliError("\n".join(problems))

@@ -1,0 +1,39 @@
+"""``--external-ca protocol=cfssl,url=https://…,cacert=FILE`` → the API's ExternalCA."""
+
+from typing import Any
+
+from enxame.cli.options.fields import csv_fields
+
+
+def parse_external_ca(text: str) -> dict[str, Any]:
+    """One certificate signing endpoint. Raises ValueError with docker's words."""
+    found: dict[str, Any] = {"Options": {}}
+    for field in csv_fields(text):
+        key, separator, value = field.partition("=")
+        if not separator:
+            raise ValueError(f"invalid field '{field}' must be a key=value pair")
+        match key.lower():
+            case "protocol":
+                if value.lower() != "cfssl":
+                    raise ValueError(f"unrecognized external CA protocol {value}")
+                found["Protocol"] = "cfssl"
+            case "url":
+                found["URL"] = value
+            case "cacert":
+                try:
+                    with open(value, encoding="ascii") as file:
+                        found["CACert"] = file.read()
+                except OSError:
+                    raise ValueError("unable to read CA cert for external CA") from None
+            case _:
+                found["Options"][key] = value
+    if "Protocol" not in found:
+        raise ValueError("the external-ca option needs a protocol= parameter")
+    if "URL" not in found:
+        raise ValueError("the external-ca option needs a url= parameter")
+    return {
+        "Protocol": found["Protocol"],
+        "URL": found["URL"],
+        "Options": found["Options"],
+        "CACert": found.get("CACert", ""),
+    }

@@ -1,0 +1,91 @@
+"""What every command works with: the client, the terminal's streams, the registry credentials."""
+
+import os
+import sys
+from typing import Any, TextIO
+
+from enxame.cli.client import Client
+from enxame.cli.endpoint import Endpoint, TlsFiles, host_from_environment, parse_host
+
+
+class Session:
+    """One run of the command."""
+
+    def __init__(self, host: str = "", tls: TlsFiles | None = None, *, debug: bool = False) -> None:
+        self._host = host
+        self._tls = tls
+        self._client: Client | None = None
+        self.debug = debug
+        self.failed = False
+
+    @property
+    def client(self) -> Client:
+        """Connected on first use."""
+        if self._client is None:
+            self._client = Client(self.endpoint)
+        return self._client
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The daemon's address."""
+        return parse_host(self._host or host_from_environment(), self._tls)
+
+    @property
+    def out(self) -> TextIO:
+        """Results."""
+        return sys.stdout
+
+    @property
+    def err(self) -> TextIO:
+        """Everything else."""
+        return sys.stderr
+
+    def say(self, text: str) -> None:
+        """One line of result."""
+        sys.stdout.write(f"{text}\n")
+
+    def warn(self, text: str) -> None:
+        """One line on stderr."""
+        sys.stdout.flush()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def complain(self, text: str) -> None:
+        """A line on stderr for one of several objects; the command goes on and ends with code 1."""
+        self.failed = True
+        self.warn(text)
+
+    def out_is_terminal(self) -> bool:
+        """True when results go to a terminal."""
+        return sys.stdout.isatty()
+
+    def registry_auth(self, image: str) -> str:
+        """The X-Registry-Auth value for an image's registry, from docker's config file; empty without credentials."""
+        from enxame.cli.registry import encoded_auth
+
+        return encoded_auth(image)
+
+    def confirm(self, question: str) -> bool:
+        """Asks on stdout; anything but y/Y is no."""
+        sys.stdout.write(f"{question} [y/N] ")
+        sys.stdout.flush()
+        answer = sys.stdin.readline()
+        return answer.strip().lower() == "y"
+
+    def read_secret(self, prompt: str) -> str:
+        """A line without echo; from a pipe as it comes."""
+        if not sys.stdin.isatty():
+            return sys.stdin.readline().strip()
+        import getpass
+
+        return getpass.getpass(prompt).strip()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._client is not None:
+            self._client.close()
+
+
+def colours(stream: Any) -> bool:
+    """True when colours and cursor movement may be used on ``stream``."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
