@@ -60,6 +60,10 @@ class AddressPool:
         """Give an address back."""
         self._used.discard(int(ipaddress.ip_address(address.partition("/")[0])))
 
+    def taken(self) -> list[int]:
+        """All that is in use, as numbers."""
+        return sorted(self._used)
+
     def _text(self, number: int) -> str:
         if self.network.version == 4:
             return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"

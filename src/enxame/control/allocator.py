@@ -115,6 +115,19 @@ class Allocator:
                 wanted[key] = self._plan(board, service, task.spec)
             self._task(board, service, task, wanted[key])
 
+    def ledger(self) -> dict[str, object]:
+        """All that is taken, by what it is."""
+        entries: dict[str, object] = {}
+        for network_id, state in self._networks.items():
+            for pool in state.pools:
+                entries[f"addresses of {network_id} {pool.network}"] = pool.taken()
+        for task_id, held in self._held.items():
+            entries[f"addresses of task {task_id}"] = held
+        for service_id, vips in self._vips.items():
+            if vips:
+                entries[f"virtual addresses of {service_id}"] = vips
+        return {**entries, "ports": self._ports.ledger()}
+
     # Networks
 
     def _network(self, board: Board, network_id: str) -> None:
@@ -334,10 +347,9 @@ class Allocator:
 
     def _account(self, task: Task) -> None:
         state = task.status.state
-        if state.is_terminal:
-            # Rejected by the enforcer it may still run: its addresses stay its own until it is deleted.
-            if task.status.message != REJECTED_BY_ENFORCER:
-                self._take_back(task.id)
+        # Rejected by the enforcer it may still run: its addresses stay its own until it is deleted.
+        if state.is_terminal and task.status.message != REJECTED_BY_ENFORCER:
+            self._take_back(task.id)
         elif state is TaskState.NEW:
             if task.desired_state <= TaskState.COMPLETE:
                 self._waiting_tasks[task.id] = None

@@ -113,6 +113,16 @@ class Board:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
+    def ledger(self) -> dict[str, object]:
+        """Which tasks are where."""
+        return {
+            "tasks": sorted(self.tasks),
+            "slots": sorted(
+                (service, str(key), len(t)) for service, slots in self.slots.items() for key, t in slots.items()
+            ),
+            "nodes": sorted((node_id, sorted(tasks)) for node_id, tasks in self.on_node.items()),
+        }
+
     # Tasks
 
     def create(self, task: Task) -> Task:

@@ -51,6 +51,10 @@ class Leader:
         self._board.begin(tx, events, now)
         return self._run()
 
+    def ledger(self) -> dict[str, object]:
+        """What is taken, as the leader remembers it: a new leader on the same state must come to the same."""
+        return {**self._allocator.ledger(), **self._scheduler.ledger(), **self._board.ledger()}
+
     def _run(self) -> float | None:
         board, restarts = self._board, self._restarts
         self._allocator.networks_and_services(board)

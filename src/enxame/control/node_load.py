@@ -118,6 +118,11 @@ class NodeLoad:
             return 0
         return len(times) if len(times) >= MAX_FAILURES else 0
 
+    def summary(self) -> tuple[object, ...]:
+        """Tasks and what they leave."""
+        services = sorted(self.by_service.items())
+        return sorted(self.tasks), self.total, services, sorted(self.used_ports), self.nano_cpus, self.memory
+
     def _restock(self) -> None:
         resources = self.node.description.resources
         self.nano_cpus = resources.nano_cpus

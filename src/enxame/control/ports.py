@@ -58,6 +58,10 @@ class PortTable:
         """The ports that a service holds."""
         return [key for key, owner in self._owner.items() if owner == service_id]
 
+    def ledger(self) -> dict[PortKey, str]:
+        """Every port's owner."""
+        return dict(self._owner)
+
     def release(self, service_id: str) -> None:
         """Give all ports of a service back."""
         for key in self.owned(service_id):

@@ -56,6 +56,11 @@ class Scheduler:
             if waiting:
                 self._place_group(board, key, [board.tasks[task_id] for task_id in waiting])
 
+    def ledger(self) -> dict[str, object]:
+        """What every node has left, and who waits."""
+        entries: dict[str, object] = {f"load of {node_id}": load.summary() for node_id, load in self._loads.items()}
+        return {**entries, "waiting": sorted(self._group_of), "groups": sorted(map(str, self._waiting))}
+
     # Seeing
 
     def _see_nodes(self, board: Board) -> bool:

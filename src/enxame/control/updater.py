@@ -90,15 +90,22 @@ class Updater:
         began = status.started_at if status is not None and under_way else None
         first_look = not rollout.total
         rollout.queue.clear()
+        running: dict[SlotKey, None] = {}
         for key in board.slots.get(service.id, {}):
             live = self._restarts.updatable(board, (service.id, key), service)
             clean = [task for task in live if not is_dirty(board, service, task)]
             if live and (len(live) > 1 or not clean) and key not in rollout.active:
-                rollout.queue[key] = None
+                up = any(task.status.state is TaskState.RUNNING for task in live)
+                (running if up else rollout.queue)[key] = None
             if first_look and began is not None:
                 for task in clean:
                     if task.created_at >= began and task.id not in rollout.tasks:
                         self._adopt(board, rollout, key, task)
+                if key in rollout.active:
+                    rollout.queue.pop(key, None)
+                    running.pop(key, None)
+        # What does not run loses nothing: it comes first, and may make room for the others.
+        rollout.queue.update(running)
         rollout.total = max(rollout.total, len(rollout.queue) + len(rollout.tasks))
 
     @staticmethod
@@ -107,7 +114,6 @@ class Updater:
         if state < TaskState.RUNNING:
             rollout.tasks[task.id] = None
             rollout.active[key] = task.id
-            rollout.queue.pop(key, None)
         elif state is TaskState.RUNNING:
             age = (board.now.wall - task.status.timestamp).total_seconds()
             rollout.tasks[task.id] = board.now.mono - max(0.0, age)
@@ -116,11 +122,12 @@ class Updater:
         now = board.now.mono
         for key, task_id in list(rollout.active.items()):
             self._check(board, service, rollout, key, task_id)
-        for key in list(rollout.queue)[: max(0, rollout.places(now))]:
+        while rollout.queue and rollout.places(now) > 0:
+            key = next(iter(rollout.queue))
             del rollout.queue[key]
             self._begin(board, service, rollout, key)
         if rollout.queue or rollout.active:
-            if rollout.cooling:
+            if rollout.queue and rollout.cooling:
                 board.wake_at(min(rollout.cooling), ("update", service.id, ""))
             return
         finish = rollout.finish_time()

@@ -1,0 +1,198 @@
+"""What must hold at every moment of a simulated swarm, and what must hold once it has been left in peace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from enxame.control.board import is_dead
+from enxame.control.enforcer import REJECTED_BY_ENFORCER
+from enxame.control.leader import Leader
+from enxame.control.replicated import replicas
+from enxame.model.node import Node
+from enxame.model.service import Service
+from enxame.model.task import Task, TaskState
+from enxame.store.interface import Action, Event
+from enxame.testing.fake_runtime import LocalTask
+
+if TYPE_CHECKING:
+    from enxame.testing.sim_swarm import SimSwarm
+
+#: Why a task may wait for ever: there is no room for it.
+_NO_ROOM = ("no suitable node", "insufficient resources", "could not find an available IP", "host-mode port")
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Invariants:
+    """Checks a run as it goes."""
+
+    def __init__(self, swarm: SimSwarm) -> None:
+        self._swarm = swarm
+        self._versions: dict[str, int] = {}
+        self._addresses: dict[tuple[str, str], str] = {}
+        self._addresses_of: dict[str, list[tuple[str, str]]] = {}
+        self._ports: dict[tuple[int, str], str] = {}
+        self._ports_of: dict[str, list[tuple[int, str]]] = {}
+        self._running: dict[tuple[str, int], set[str]] = {}
+        #: Containers that the leader was right to give up: their node was lost.
+        self._lost: set[str] = set()
+
+    # At every moment
+
+    def see(self, events: Iterable[Event]) -> None:
+        """A commit's changes."""
+        # A commit is atomic: what it gives back it may give away again.
+        events = list(events)
+        for event in events:
+            self._give_back(event.object.id)
+        for event in events:
+            obj = event.object
+            self._monotonic(event)
+            if isinstance(obj, Task):
+                self._see_task(event, obj)
+            elif isinstance(obj, Service):
+                self._see_service(event, obj)
+            elif isinstance(obj, Node) and (event.action is Action.DELETE or obj.status.state == "down"):
+                link = self._swarm.links.get(obj.id)
+                self._lost.update(link.node.tasks if link is not None else ())
+
+    def container_moved(self, local: LocalTask) -> None:
+        """A container started or stopped: never two of one slot unless the update wants both or a node was lost."""
+        task = local.task
+        if not task.slot:
+            return
+        key = (task.service_id, task.slot)
+        running = self._running.setdefault(key, set())
+        if not local.runs:
+            running.discard(task.id)
+            self._lost.discard(task.id)
+            return
+        running.add(task.id)
+        if len(running - self._lost) > 1 and not self._may_overlap(task, running - self._lost):
+            raise Violation(f"two containers run in slot {key}: {sorted(running)}")
+
+    def _may_overlap(self, task: Task, running: set[str]) -> bool:
+        view = self._swarm.store.view
+        service = view.get(Service, task.service_id)
+        if service is None:
+            return True
+        for spec in (service.spec, service.previous_spec):
+            for config in (spec.update_config, spec.rollback_config) if spec is not None else ():
+                if config is not None and config.order == "start-first":
+                    return True
+        # The enforcer's rejection is Swarm's: it does not wait for the container's end.
+        stored = [view.get(Task, task_id) for task_id in running]
+        return any(other is None or other.status.message == REJECTED_BY_ENFORCER for other in stored)
+
+    def _monotonic(self, event: Event) -> None:
+        obj = event.object
+        if event.action is not Action.DELETE:
+            if obj.version.index <= self._versions.get(obj.id, 0):
+                raise Violation(f"the version of {obj.id} went back")
+            self._versions[obj.id] = obj.version.index
+
+    def _see_task(self, event: Event, task: Task) -> None:
+        old = event.old
+        if event.action is Action.UPDATE and isinstance(old, Task):
+            if task.status.state < old.status.state:
+                raise Violation(f"task {task.id} went from {old.status.state} back to {task.status.state}")
+            if task.desired_state < old.desired_state:
+                raise Violation(f"task {task.id}: desired {old.desired_state} became {task.desired_state}")
+            if task.spec != old.spec or (old.node_id and old.node_id != task.node_id):
+                raise Violation(f"task {task.id} changed its spec or its node")
+        gone = event.action is Action.DELETE
+        holds = not is_dead(task) or task.status.message == REJECTED_BY_ENFORCER
+        if not gone and holds:
+            self._hold(task)
+
+    def _give_back(self, object_id: str) -> None:
+        for address in self._addresses_of.pop(object_id, []):
+            del self._addresses[address]
+        for port in self._ports_of.pop(object_id, []):
+            del self._ports[port]
+
+    def _hold(self, task: Task) -> None:
+        for attachment in task.networks_attachments:
+            for address in attachment.addresses:
+                key = (attachment.network.id, address)
+                other = self._addresses.setdefault(key, task.id)
+                if other != task.id:
+                    raise Violation(f"tasks {other} and {task.id} share {address}")
+                self._addresses_of.setdefault(task.id, []).append(key)
+
+    def _see_service(self, event: Event, service: Service) -> None:
+        if event.action is Action.DELETE:
+            return
+        for entry in service.endpoint.ports:
+            if entry.publish_mode == "ingress":
+                key = (entry.published_port, entry.protocol)
+                if not entry.published_port or key in self._ports:
+                    raise Violation(f"port {key} of {service.id} is also of {self._ports.get(key)}")
+                self._ports[key] = service.id
+                self._ports_of.setdefault(service.id, []).append(key)
+
+    # In the end
+
+    def settled(self) -> None:
+        """After a long rest with all nodes up and all images good: everything is as asked, and nothing is left over."""
+        view = self._swarm.store.view
+        services = {service.id: service for service in view.all(Service)}
+        for service in services.values():
+            self._service_is_well(service)
+        for task in view.all(Task):
+            if task.service_id not in services:
+                raise Violation(f"task {task.id} outlives its service")
+        for node_id, link in self._swarm.links.items():
+            stored = {task.id: task for task in view.find(Task, "node_id", node_id)}
+            for task_id, local in link.node.tasks.items():
+                if task_id not in stored:
+                    raise Violation(f"node {node_id} still has task {task_id}")
+                if local.runs and stored[task_id].desired_state is not TaskState.RUNNING:
+                    raise Violation(f"node {node_id} runs task {task_id} that is to stop")
+        self._same_after_election()
+
+    def _service_is_well(self, service: Service) -> None:
+        view = self._swarm.store.view
+        tasks = view.find(Task, "service_id", service.id)
+        wanted = [task for task in tasks if task.desired_state is TaskState.RUNNING]
+        waiting = [task for task in wanted if task.status.state is not TaskState.RUNNING]
+        for task in waiting:
+            if task.status.state > TaskState.PENDING or not task.status.err.startswith(_NO_ROOM):
+                raise Violation(f"task {task.id} of {service.id} hangs: {task.status}")
+        slots = {task.slot for task in wanted}
+        if service.spec.mode.replicated is not None and len(slots) != replicas(service):
+            raise Violation(f"service {service.id} wants {replicas(service)} tasks, has {len(slots)}")
+        if len(slots) != len(wanted) and service.spec.mode.replicated is not None and not waiting:
+            raise Violation(f"service {service.id} has too many tasks: {len(wanted)} for {len(slots)} slots")
+        version = service.internal.spec_version if service.internal is not None else 0
+        for task in wanted:
+            if task.internal is not None and task.internal.spec_version != version and not waiting:
+                raise Violation(f"task {task.id} of {service.id} was never updated")
+        status = service.update_status
+        if status is not None and status.state in ("updating", "rollback_started") and not waiting:
+            raise Violation(f"the update of {service.id} never ends: {status}")
+        by_slot: dict[object, int] = {}
+        for task in tasks:
+            by_slot[task.slot or task.node_id] = by_slot.get(task.slot or task.node_id, 0) + 1
+        policy = service.spec.task_template.restart_policy
+        limit = max(5, (policy.max_attempts or 0) + 1 if policy is not None else 0)
+        if any(count > limit for count in by_slot.values()):
+            raise Violation(f"history of {service.id} is not reaped: {by_slot}")
+
+    def _same_after_election(self) -> None:
+        """A new leader, from the store alone, knows the same: nothing leaked in the old one's memory."""
+        leader, swarm = self._swarm.leader, self._swarm
+        if leader is None:
+            raise Violation("there is no leader")
+        other = Leader(swarm.new_id, swarm.rng.random)
+        before = swarm.store.revision
+        swarm.commit(lambda tx: other.start(tx, swarm.clock.now()))
+        if swarm.store.revision != before:
+            raise Violation("a new leader finds things to do in a settled swarm")
+        mine, theirs = leader.ledger(), other.ledger()
+        for key in sorted({*mine, *theirs}):
+            if mine.get(key) != theirs.get(key):
+                raise Violation(f"{key} leaked: {mine.get(key)} in memory, {theirs.get(key)} in the store")
