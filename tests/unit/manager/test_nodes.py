@@ -116,8 +116,8 @@ async def test_a_demotion_that_would_lose_the_quorum_is_refused(nodes, put):
             "node1",
             True,
             (
-                "node node1 is a cluster manager and is a member of the raft cluster. It must be demoted to worker before "
-                "removal"
+                "node node1 is a cluster manager and is a member of the raft cluster. "
+                "It must be demoted to worker before removal"
             ),
         ),
     ],
