@@ -60,7 +60,7 @@ def resolv_text(
         lines_out.append("search " + " ".join(search))
     if options:
         lines_out.append("options " + " ".join(options))
-    return "\n".join(lines_out) + "\n"
+    return "".join(f"{line}\n" for line in lines_out)
 
 
 def _extra_text(extra: Sequence[str], host_gateway: str) -> str:

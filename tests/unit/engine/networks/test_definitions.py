@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+
+import pytest
+
+from enxame.engine.networks import definitions
+from enxame.errors import EnxameError, InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from enxame.model.cluster import Driver
+from enxame.model.network import (
+    IPAM,
+    ConfigFrom,
+    IPAMConfig,
+    IPAMOptions,
+    Network,
+    NetworkCreateRequest,
+    NetworkResource,
+    NetworkSpec,
+)
+from enxame.network.ipam import DEFAULT_POOLS
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def make(own: tuple[str, ...] = (), foreign: tuple[str, ...] = (), **request: object) -> NetworkResource:
+    request.setdefault("name", "back")
+    return definitions.requested(
+        NetworkCreateRequest(**request),
+        "ab" * 32,
+        NOW,
+        pools=DEFAULT_POOLS,
+        own=[IPv4Network(text) for text in own],
+        foreign=[IPv4Network(text) for text in foreign],
+    )
+
+
+def test_subnet_and_gateway_are_settled() -> None:
+    made = make(own=("172.17.0.0/16",), foreign=("172.18.9.0/24",))
+    assert made.ipam.config == [IPAMConfig(subnet="172.19.0.0/16", gateway="172.19.0.1")]
+    assert (made.scope, made.driver, made.created) == ("local", "bridge", NOW)
+
+
+def test_subnet_of_the_users_choice_may_hide_a_route_but_not_another_network() -> None:
+    ipam = IPAM(config=[IPAMConfig(subnet="10.7.0.0/24")])
+    assert make(foreign=("10.0.0.0/8",), ipam=ipam).ipam.config[0].gateway == "10.7.0.1"
+    with pytest.raises(PermissionDenied, match=r"^Pool overlaps with other one on this address space$"):
+        make(own=("10.7.0.128/25",), ipam=ipam)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "text"),
+    [
+        ({"name": " "}, InvalidArgument, "name cannot be empty"),
+        ({"name": "host"}, PermissionDenied, "operation is not permitted on predefined host network"),
+        ({"driver": "host"}, PermissionDenied, 'only one instance of "host" network is allowed'),
+        ({"driver": "null"}, PermissionDenied, 'only one instance of "null" network is allowed'),
+        ({"driver": "macvlan"}, NotFound, 'plugin "macvlan" not found'),
+        ({"scope": "swarm"}, InvalidArgument, "scope"),
+        ({"ingress": True}, PermissionDenied, "Ingress"),
+        ({"config_only": True}, Unimplemented, "configuration-only"),
+        ({"config_from": ConfigFrom(network="x")}, Unimplemented, "configuration-only"),
+        ({"enable_ipv6": True}, Unimplemented, "IPv6"),
+        ({"ipam": IPAM(driver="dhcp")}, NotFound, "dhcp"),
+        ({"ipam": IPAM(config=[IPAMConfig(gateway="10.0.0.1")])}, InvalidArgument, "needs a subnet"),
+        ({"ipam": IPAM(config=[IPAMConfig(subnet="10.0.0.0/99")])}, InvalidArgument, "CIDR"),
+        ({"ipam": IPAM(config=[IPAMConfig(subnet="10.0.0.0/24", gateway="10.1.0.1")])}, InvalidArgument, "10.1.0.1"),
+        ({"ipam": IPAM(config=[IPAMConfig(subnet="10.0.0.0/24", gateway="x")])}, InvalidArgument, "invalid gateway"),
+        ({"ipam": IPAM(config=[IPAMConfig(), IPAMConfig()])}, InvalidArgument, "multiple subnets"),
+        ({"ipam": IPAM(config=[IPAMConfig(subnet="fd00::/64")])}, Unimplemented, "IPv6"),
+        ({"options": {"com.docker.network.bridge.name": "much-too-long-name"}}, InvalidArgument, "bridge name"),
+        ({"options": {"com.docker.network.bridge.name": "a/b"}}, InvalidArgument, "bridge name"),
+        ({"options": {"com.docker.network.driver.mtu": "big"}}, InvalidArgument, "mtu"),
+        ({"options": {"com.docker.network.bridge.enable_icc": "maybe"}}, InvalidArgument, "enable_icc"),
+    ],
+)
+def test_what_cannot_be_is_refused(request_: dict[str, object], error: type[EnxameError], text: str) -> None:
+    with pytest.raises(error, match=text):
+        make(**request_)
+
+
+def test_options_shape_the_bridge() -> None:
+    prefix = "com.docker.network.bridge."
+    options = {
+        f"{prefix}name": "br7",
+        f"{prefix}enable_icc": "false",
+        f"{prefix}enable_ip_masquerade": "0",
+        "com.docker.network.driver.mtu": "1400",
+    }
+    made = make(options=options, internal=True)
+    bridge = definitions.bridge_of(made, definitions.address_pool(made))
+    assert (bridge.name, bridge.mtu, bridge.masquerade, bridge.isolated, bridge.internal) == (
+        "br7",
+        1400,
+        False,
+        True,
+        True,
+    )
+
+
+def test_bridge_is_named_after_the_network() -> None:
+    made = make()
+    assert definitions.bridge_of(made, definitions.address_pool(made)).name == "enx-ababababab"
+
+
+def test_swarm_network_takes_subnet_gateway_and_options_from_the_manager() -> None:
+    network = Network(
+        id="n" * 25,
+        spec=NetworkSpec(name="ingress", ingress=True, labels={"a": "b"}),
+        driver_state=Driver(name="overlay", options={"com.docker.network.driver.overlay.vxlanid_list": "4096"}),
+        ipam_options=IPAMOptions(configs=[IPAMConfig(subnet="10.0.0.0/24", gateway="10.0.0.1")]),
+    )
+    made = definitions.of_swarm(network)
+    assert (made.scope, made.driver, made.ingress, made.labels) == ("swarm", "overlay", True, {"a": "b"})
+    assert str(definitions.address_pool(made).gateway) == "10.0.0.1"
+    assert made.options == {"com.docker.network.driver.overlay.vxlanid_list": "4096"}
+
+
+def test_swarm_network_without_addresses_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"network app .* has no subnet"):
+        definitions.of_swarm(Network(id="n" * 25, spec=NetworkSpec(name="app")))

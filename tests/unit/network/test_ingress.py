@@ -1,0 +1,108 @@
+"""The difference is checked by applying it: a small interpreter of the few nft commands that it uses."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enxame.network.ingress import Backend, PortKey, Services, difference
+
+keys = st.tuples(st.sampled_from(["tcp", "udp"]), st.integers(30000, 30004))
+backends = st.lists(
+    st.builds(Backend, st.integers(1, 5).map(lambda n: IPv4Address("10.0.0.0") + n), st.sampled_from([80, 81])),
+    max_size=4,
+    unique=True,
+).map(tuple)
+services = st.dictionaries(keys, backends, max_size=6)
+
+
+class Kernel:
+    """Chains, the verdict map and the set; refuses what the kernel would refuse."""
+
+    def __init__(self) -> None:
+        self.chains: dict[str, list[str]] = {}
+        self.verdicts: dict[str, str] = {}
+        self.unserved: set[str] = set()
+
+    def apply(self, text: str) -> None:
+        for line in text.splitlines():
+            verb, kind, rest = line.split(" ", 2)
+            rest = rest.removeprefix("inet enxame ")
+            if kind == "element":
+                match = re.fullmatch(r"(services|unserved) \{ (\w+ \. \d+)(?: : goto (\S+))? \}", rest)
+                assert match is not None, line
+                getattr(self, f"{verb}_element")(*match.groups())
+            else:
+                getattr(self, f"{verb}_{kind}")(*rest.split(" ", 1))
+        assert set(self.verdicts.values()) == set(self.chains), "no chain without a way to it"
+
+    def add_element(self, name: str, place: str, chain: str | None) -> None:
+        if name == "services":
+            assert place not in self.verdicts
+            assert chain in self.chains
+            self.verdicts[place] = chain
+        else:
+            assert place not in self.unserved
+            self.unserved.add(place)
+
+    def delete_element(self, name: str, place: str, _chain: None) -> None:
+        if name == "services":
+            del self.verdicts[place]
+        else:
+            self.unserved.remove(place)
+
+    def add_chain(self, name: str) -> None:
+        assert name not in self.chains
+        self.chains[name] = []
+
+    def flush_chain(self, name: str) -> None:
+        self.chains[name].clear()
+
+    def delete_chain(self, name: str) -> None:
+        assert name not in self.verdicts.values(), "in use"
+        del self.chains[name]
+
+    def add_rule(self, chain: str, rule: str) -> None:
+        self.chains[chain].append(rule)
+
+    def services(self) -> Services:
+        found: dict[PortKey, tuple[Backend, ...]] = {}
+        for place, chain in self.verdicts.items():
+            protocol, port = place.split(" . ")
+            (rule,) = self.chains[chain]
+            assert f"meta l4proto {protocol} " in rule
+            targets = re.findall(r"(\d+\.\d+\.\d+\.\d+)(?::| \. )(\d+)", rule)
+            if len(targets) > 1:
+                assert f"numgen inc mod {len(targets)} " in rule
+            found[protocol, int(port)] = tuple(Backend(IPv4Address(ip), int(number)) for ip, number in targets)
+        for place in self.unserved:
+            protocol, port = place.split(" . ")
+            assert (protocol, int(port)) not in found
+            found[protocol, int(port)] = ()
+        return found
+
+
+@given(st.lists(services, min_size=1, max_size=6))
+def test_differences_lead_from_any_state_to_any_other(states: list[Services]) -> None:
+    kernel = Kernel()
+    before: Services = {}
+    for after in states:
+        kernel.apply(difference(before, after))
+        assert kernel.services() == after
+        before = after
+
+
+@given(services)
+def test_nothing_changes_when_nothing_differs(state: Services) -> None:
+    assert difference(state, dict(state)) == ""
+
+
+def test_only_the_port_that_differs_is_touched() -> None:
+    one, two = Backend(IPv4Address("10.0.0.1"), 80), Backend(IPv4Address("10.0.0.2"), 80)
+    before = {("tcp", 30000): (one,), ("tcp", 30001): (one,)}
+    text = difference(before, {**before, ("tcp", 30001): (one, two)})
+    assert "30001" in text
+    assert "30000" not in text

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface
+
+from enxame.network import ports, ruleset
+from enxame.network.bridge import Bridge, mac_of
+from enxame.network.ports import PublishedPort
+
+BRIDGE = Bridge("enx-back", IPv4Interface("172.18.0.1/16"))
+
+
+def test_table_is_replaced_in_the_transaction_that_makes_it() -> None:
+    text = ruleset.table(forward_others=True)
+    assert (
+        text.index("add table inet enxame\n")
+        < text.index("delete table inet enxame\n")
+        < text.index("table inet enxame {")
+    )
+    assert "delete table inet enxame-user" not in text
+
+
+def test_machine_that_was_no_router_drops_what_is_not_for_containers() -> None:
+    def forward(text: str) -> list[str]:
+        chain = text[text.index("chain forward {") :]
+        return [line.strip() for line in chain[: chain.index("}")].splitlines() if line.strip()]
+
+    assert forward(ruleset.table(forward_others=False))[-1] == "drop"
+    assert forward(ruleset.table(forward_others=True))[-1] == "iifname @bridges accept"
+
+
+def test_adding_and_deleting_a_bridge_touch_the_same_elements() -> None:
+    for bridge in (
+        BRIDGE,
+        Bridge("b", BRIDGE.gateway, internal=True),
+        Bridge("b", BRIDGE.gateway, isolated=True),
+        Bridge("b", BRIDGE.gateway, masquerade=False),
+    ):
+        assert ruleset.add_bridge(bridge).replace("add ", "delete ") == ruleset.delete_bridge(bridge)
+
+
+def test_internal_network_is_not_masqueraded() -> None:
+    assert "masqueraded" in ruleset.add_bridge(BRIDGE)
+    internal = ruleset.add_bridge(Bridge("b", BRIDGE.gateway, internal=True))
+    assert "masqueraded" not in internal
+    assert "add element inet enxame internal" in internal
+
+
+def test_published_ports_become_elements_of_their_maps() -> None:
+    everywhere = PublishedPort("tcp", None, 8080, IPv4Address("172.17.0.2"), 80)
+    here = PublishedPort("udp", IPv4Address("127.0.0.1"), 53, IPv4Address("172.17.0.2"), 5353)
+    assert ports.publish([everywhere, here]) == (
+        "add element inet enxame published { tcp . 8080 : 172.17.0.2 . 80 }\n"
+        "add element inet enxame published_at { 127.0.0.1 . udp . 53 : 172.17.0.2 . 5353 }\n"
+    )
+    assert ports.unpublish([everywhere, here]) == (
+        "delete element inet enxame published { tcp . 8080 }\n"
+        "delete element inet enxame published_at { 127.0.0.1 . udp . 53 }\n"
+    )
+    assert ports.publish([]) == ""
+
+
+def test_link_address_follows_from_the_address() -> None:
+    assert mac_of(IPv4Address("172.17.0.2")).hex(":") == "02:42:ac:11:00:02"
