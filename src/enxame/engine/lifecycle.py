@@ -521,7 +521,8 @@ class Lifecycle:
         with contextlib.suppress(OSError):
             finished = datetime.fromtimestamp(exit_file.stat().st_mtime, UTC)
             return replace(condition, status="exited", paused=False, exit_code=code or 0, finished_at=finished)
-        return replace(condition, status="exited", paused=False, exit_code=UNSEEN, finished_at=_now())
+        code = UNSEEN if code is None else code
+        return replace(condition, status="exited", paused=False, exit_code=code, finished_at=_now())
 
 
 async def _all_or_first_error(
