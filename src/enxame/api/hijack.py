@@ -14,7 +14,9 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
+from enxame.api import detach_keys
 from enxame.api.call import Call
+from enxame.api.detach_keys import DetachScanner
 from enxame.api.responses import AlreadyAnswered
 from enxame.api.streams import frame, output_type
 from enxame.errors import EnxameError
@@ -89,11 +91,13 @@ async def take_over(call: Call, content_type: str) -> tuple[asyncio.StreamReader
     return reader, writer
 
 
-async def converse(call: Call, attachment: Attachment, *, stdin: bool) -> web.StreamResponse:
+async def converse(
+    call: Call, attachment: Attachment, *, stdin: bool, keys: bytes = detach_keys.DEFAULT
+) -> web.StreamResponse:
     """Connect the client with a process until the process's output ends or the client goes.
 
     Output goes out framed, or raw with a terminal. ``stdin``: whether what the client sends goes to the process; its
-    half-close then closes the process's stdin.
+    half-close then closes the process's stdin. On a terminal ``keys`` end the conversation and nothing else.
     """
     try:
         reader, writer = await take_over(call, output_type(call, tty=attachment.tty))
@@ -101,30 +105,40 @@ async def converse(call: Call, attachment: Attachment, *, stdin: bool) -> web.St
         await attachment.close()
         raise
     outgoing = asyncio.ensure_future(_show(attachment, writer))
-    incoming = asyncio.ensure_future(_feed(reader, attachment if stdin else None))
-    departure = asyncio.ensure_future(_departure(reader, writer, incoming))
+    scanner = DetachScanner(keys) if attachment.tty and stdin else None
+    incoming = asyncio.ensure_future(_feed(reader, attachment if stdin else None, scanner))
+    departure = asyncio.ensure_future(_departure(writer, incoming))
     try:
         await asyncio.wait({outgoing, departure}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (outgoing, incoming, departure):
             task.cancel()
-        await asyncio.gather(outgoing, incoming, departure, return_exceptions=True)
-        await attachment.close()
-        await _part(reader, writer)
+        try:
+            await asyncio.gather(outgoing, incoming, departure, return_exceptions=True)
+            await attachment.close()
+            await _part(reader, writer)
+        finally:
+            writer.close()
     return AlreadyAnswered()
 
 
-async def _feed(reader: asyncio.StreamReader, attachment: Attachment | None) -> None:
-    """Client to process. Without an attachment what comes is dropped."""
+async def _feed(reader: asyncio.StreamReader, attachment: Attachment | None, scanner: DetachScanner | None) -> bool:
+    """Client to process. Without an attachment what comes is dropped. True: the user wants to leave."""
     while data := await reader.read(_READ_SIZE):
-        if attachment is not None:
+        leave = False
+        if scanner is not None:
+            data, leave = scanner.feed(data)
+        if attachment is not None and data:
             try:
                 await attachment.write(data)
             except (OSError, EnxameError):
                 # The process has closed its stdin or ended; the rest has nobody to read it.
                 attachment = None
+        if leave:
+            return True
     if attachment is not None:
         await attachment.close_stdin()
+    return False
 
 
 async def _show(attachment: Attachment, writer: asyncio.StreamWriter) -> None:
@@ -134,12 +148,10 @@ async def _show(attachment: Attachment, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-async def _departure(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: asyncio.Future[None]
-) -> None:
+async def _departure(writer: asyncio.StreamWriter, incoming: asyncio.Future[bool]) -> None:
     """Ends when the client is gone altogether. A half-close is none: the client still wants the output."""
     await asyncio.wait({incoming})
-    if reader.exception() is not None:
+    if incoming.exception() is not None or incoming.result():
         return
     while not writer.is_closing():
         if _hung_up(writer):
@@ -174,5 +186,3 @@ async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 pass
     except (OSError, TimeoutError, RuntimeError):
         pass
-    finally:
-        writer.close()

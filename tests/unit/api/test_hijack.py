@@ -70,7 +70,7 @@ async def test_a_client_that_asks_no_upgrade_gets_200_and_the_same_stream(served
 async def test_megabytes_pass_in_both_directions(served: Any) -> None:
     served.engine.containers.tty = True
     reader, writer, _ = await opened(served, "/containers/box/attach?stream=1&stdin=1&stdout=1")
-    block = bytes(range(256)) * 4096
+    block = bytes(range(32, 256)) * 4096
 
     async def send() -> None:
         for _ in range(8):
@@ -125,3 +125,19 @@ async def test_shutdown_ends_an_open_stream(served: Any) -> None:
         await reader.read()
         await served.engine.containers.attachments[0].closed.wait()
     writer.close()
+
+
+async def test_detach_keys_leave_a_terminal_and_close_nothing(served: Any) -> None:
+    served.engine.containers.tty = True
+    reader, writer, _ = await opened(served, "/containers/box/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x")
+    writer.write(b"ls\x01x")
+    assert await rest(reader) in (b"ls", b"")
+    attachment = served.engine.containers.attachments[0]
+    assert attachment.closed.is_set()
+    assert not attachment.stdin_closed
+    writer.close()
+
+
+async def test_detach_keys_that_are_none_are_refused(served: Any) -> None:
+    path = "/containers/box/attach?stream=1&detachKeys=shift-a"
+    assert await served.message("POST", path) == (400, "Invalid detach keys (shift-a) provided")

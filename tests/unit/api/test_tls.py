@@ -150,7 +150,7 @@ def _attach(papers: Path, port: int, payload: bytes) -> bytes:
 
 async def test_output_arrives_after_the_client_has_closed_its_direction(served: Any, papers: Path, port: int) -> None:
     served.engine.containers.tty = True
-    payload = bytes(range(256)) * 32
+    payload = bytes(range(32, 256)) * 32
     async with asyncio.timeout(20):
         assert await asyncio.to_thread(_attach, papers, port, payload) == payload + b"bye\n"
 

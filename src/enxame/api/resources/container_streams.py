@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from enxame.api import detach_keys
 from enxame.api.call import Call
 from enxame.api.connection import cancelled_on_disconnect
 from enxame.api.hijack import converse
@@ -50,8 +51,9 @@ async def attach(call: Call) -> web.StreamResponse:
         logs=call.flag("logs"),
         stream=call.flag("stream"),
     )
+    keys = detach_keys.parse(call.text("detachKeys"))
     attachment = await call.api.engine.containers.attach(call.name, options)
-    return await converse(call, attachment, stdin=stdin)
+    return await converse(call, attachment, stdin=stdin, keys=keys)
 
 
 @routes.get("/containers/{name}/stats")

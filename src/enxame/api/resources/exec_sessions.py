@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec import field
 
+from enxame.api import detach_keys
 from enxame.api.call import Call
 from enxame.api.hijack import converse
 from enxame.api.responses import empty_response, json_response
@@ -36,13 +37,14 @@ async def start_exec(call: Call) -> web.StreamResponse:
     """Run it, attached unless the client does not want to be."""
     request = await call.body(ExecStartRequest)
     containers = call.api.engine.containers
-    wants_stdin = containers.exec_inspect(call.name).open_stdin
+    prepared = containers.exec_inspect(call.name)
+    keys = detach_keys.parse(prepared.detach_keys)
     attachment = await containers.exec_start(call.name, detach=request.detach, tty=request.tty)
     if attachment is None:
         return empty_response()
     if request.console_size is not None and len(request.console_size) == 2 and request.tty:
         await containers.exec_resize(call.name, request.console_size[0], request.console_size[1])
-    return await converse(call, attachment, stdin=wants_stdin)
+    return await converse(call, attachment, stdin=prepared.open_stdin, keys=keys)
 
 
 @routes.post("/exec/{name}/resize")
