@@ -94,9 +94,9 @@ def _table(*, trunc: bool, digests: bool) -> Table:
             "CreatedAt": lambda i: local_time(i["Created"]),
             "Size": lambda i: size_words(i.get("Size", 0), 3),
             "Containers": lambda i: _count(i.get("Containers", -1)),
-            "SharedSize": lambda i: "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["SharedSize"], 3),
+            "SharedSize": lambda i: "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["SharedSize"]),
             "UniqueSize": lambda i: (
-                "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["Size"] - i["SharedSize"], 3)
+                "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["Size"] - i["SharedSize"])
             ),
             "VirtualSize": lambda i: size_words(i.get("Size", 0), 3),
         },

@@ -49,7 +49,7 @@ def _call(cli: Session, kind: str, name: str, flags: Flags) -> Any:
     if kind == "container":
         query = {"size": flags["size"]}
     elif kind == "service":
-        query = {"insertDefaults": "false"}
+        query = {"insertDefaults": "true"}
     return cli.client.get(_KINDS[kind].format(quoted(name)), query)
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from enxame.cli.errors import CliError, DaemonError, Exit, Unreachable
+from enxame.cli.errors import CliError, Exit, Unreachable
 from enxame.cli.session import Session
 
 Fetch = Callable[[str], Any]
@@ -20,8 +20,6 @@ def inspect_objects(cli: Session, references: Iterable[str], fetch: Fetch, templ
             found.append(fetch(reference))
         except Unreachable:
             raise
-        except DaemonError as problem:
-            problems.append(_missing(problem))
         except CliError as problem:
             problems.append(problem.message)
     if render is None:
@@ -34,14 +32,6 @@ def inspect_objects(cli: Session, references: Iterable[str], fetch: Fetch, templ
         cli.warn(complaint)
     if problems:
         raise Exit(1)
-
-
-def _missing(problem: DaemonError) -> str:
-    return (
-        f"Error: {problem.detail[:1].upper()}{problem.detail[1:]}"
-        if problem.status == 404 and problem.detail.lower().startswith("no such")
-        else problem.message
-    )
 
 
 def _renderer(template: str) -> Callable[[Any], str] | None:

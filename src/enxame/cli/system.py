@@ -69,7 +69,7 @@ TABLE = Table(
 @command(
     "df",
     "[OPTIONS]",
-    "Show docker disk usage".replace("docker ", ""),
+    "Show disk usage",
     flags=[format_flag(), switch("v,verbose", "Show detailed information on space usage")],
 )
 def df(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
@@ -109,6 +109,8 @@ def _verbose(cli: Session, found: Json) -> None:
     Table(VOLUMES.fields, (("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE"))).write(
         cli.out, found.get("Volumes") or []
     )
+    cache = sum(c.get("Size", 0) for c in found.get("BuildCache") or [] if not c.get("Shared"))
+    cli.say(f"\nBuild cache usage: {size_words(cache)}\n")
 
 
 @command(

@@ -29,6 +29,8 @@ class Row(Mapping[str, Any]):
         return name in self._fields
 
 
+_HTML = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}
+
 #: Fields that take an argument in templates (``{{.Label "x"}}``) and are no part of ``{{json .}}``.
 _METHODS = frozenset({"Label"})
 
@@ -99,8 +101,9 @@ def plain(value: Any) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON, as Go's encoder writes it without HTML escapes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_json_default)
+    """Compact JSON as Go's encoder writes it: rows with its HTML escapes, all else without."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_json_default)
+    return text.translate(_HTML) if isinstance(value, Row) else text
 
 
 def _json_default(value: Any) -> Any:

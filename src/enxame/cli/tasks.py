@@ -82,7 +82,7 @@ def write_tasks(
         indent = place in earlier and not quiet and template in {"", "table"}
         earlier.add(place)
         rows.append({**task, "_name": f" \\_ {title(task)}" if indent else title(task)})
-    _table(names, trunc=trunc).write(cli.out, rows, template, quiet=quiet)
+    _table(names, trunc=trunc and not quiet).write(cli.out, rows, template, quiet=quiet)
 
 
 def _ordered(tasks: list[Json], names: Names, *, by_node: bool) -> list[Json]:
@@ -114,7 +114,7 @@ def _error(task: Json, *, trunc: bool) -> str:
         return ""
     if trunc:
         problem = shorten(problem, _MAX_ERROR)
-    return '"' + problem.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+    return f'"{problem}"'
 
 
 def _ports(task: Json) -> str:
@@ -124,7 +124,7 @@ def _ports(task: Json) -> str:
 
 def _state(task: Json) -> str:
     status = task.get("Status", {})
-    return f"{status.get('State', '').capitalize()} {ago(epoch(status.get('Timestamp', '')))}".strip()
+    return f"{status.get('State', '').capitalize()} {ago(epoch(status.get('Timestamp', ''))).lower()}".strip()
 
 
 def _table(names: Names, *, trunc: bool) -> Table:

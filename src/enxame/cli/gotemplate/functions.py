@@ -54,7 +54,11 @@ def _json(value: Any) -> str:
     def default(item: Any) -> Any:
         return dict(item) if isinstance(item, Mapping) else None if item is NO_VALUE else str(item)
 
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        # A row of a table: Go marshals it with HTML escapes.
+        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return text
 
 
 def _length(value: Any) -> int:
