@@ -17,6 +17,7 @@ from enxame.engine.container_record import Definition
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.oci_spec import INIT_PATH, BoundMount, Device, SpecInput, build_spec
 from enxame.engine.sandbox import SandboxInfo
+from enxame.engine.seccomp_cache import ANNOTATION, SeccompCache
 from enxame.engine.users import inside, resolve_user
 from enxame.errors import EnxameError, InvalidArgument
 from enxame.model.container import HostConfig
@@ -39,6 +40,15 @@ class Machine:
     layout: CgroupLayout
     capabilities: frozenset[str]
     swap_limit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """``mounts`` as they became; ``filter_key`` of the seccomp profile, ``given``: with a filter that is compiled."""
+
+    mounts: list[MountPoint]
+    filter_key: str
+    given: bool
 
 
 def hostname_of(definition: Definition) -> str:
@@ -66,13 +76,15 @@ def write_bundle(
     volumes: dict[str, str],
     machine: Machine,
     pid_of: Callable[[str], int],
-) -> list[MountPoint]:
+    filters: SeccompCache | None,
+) -> Written:
     """Write everything the runtime needs into ``bundle``. Blocking: call it in a thread.
 
     ``directory`` keeps the container's own files, ``volumes`` are the directories of its volumes by name,
-    ``pid_of`` finds the process of another container whose namespaces are shared.
+    ``pid_of`` finds the process of another container whose namespaces are shared, ``filters`` are the seccomp filters
+    that the runtime need not compile.
 
-    Returns the mounts as they became. Raises EnxameError for what cannot be done.
+    Raises EnxameError for what cannot be done.
     """
     host = definition.host
     hostname = hostname_of(definition)
@@ -91,6 +103,12 @@ def write_bundle(
         host.cap_add or [], host.cap_drop or [], privileged=host.privileged, available=machine.capabilities
     )
     namespaces, shm = _namespaces(definition, sandbox, machine.layout, pid_of)
+    profile = security_options.seccomp_profile(host, granted)
+    key, annotations = "", {}
+    if profile is not None and filters is not None:
+        key = filters.key(bytes(profile) if isinstance(profile, msgspec.Raw) else _encode(profile))
+        if (known := filters.annotation(key)) is not None:
+            profile, annotations = None, {ANNOTATION: known}
     spec = build_spec(
         SpecInput(
             hostname=hostname,
@@ -103,7 +121,8 @@ def write_bundle(
             namespaces=namespaces,
             mounts=bound,
             capabilities=granted,
-            seccomp=security_options.seccomp_profile(host, granted),
+            seccomp=profile,
+            annotations=annotations,
             devices=_devices(host),
             shm_source=shm,
             swap_limit=machine.swap_limit,
@@ -111,7 +130,7 @@ def write_bundle(
     )
     bundle.mkdir(parents=True, exist_ok=True, mode=0o700)
     (bundle / "config.json").write_bytes(_encode(spec))
-    return points
+    return Written(points, key, given=bool(annotations))
 
 
 def _own_files(definition: Definition, directory: Path, hostname: str, sandbox: SandboxInfo) -> list[BoundMount]:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from enxame.engine import cgroups, restart_policy
 from enxame.engine.background import BackgroundTasks
-from enxame.engine.bundle import Machine, cgroup_path, hostname_of, write_bundle
+from enxame.engine.bundle import Machine, Written, cgroup_path, hostname_of, write_bundle
 from enxame.engine.container import Container, process_start
 from enxame.engine.container_record import Condition, RecordStore
 from enxame.engine.events import EventBus
@@ -28,7 +28,6 @@ from enxame.engine.runtime_errors import start_failure
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, NotModified
 from enxame.model.base import ZERO_TIME
-from enxame.model.container_view import MountPoint
 
 _log = logging.getLogger(__name__)
 
@@ -121,18 +120,37 @@ class Lifecycle:
             self._images.mount(container.id, image), self._connect(container), self._acquire(container)
         )
         bundle = self.bundle(container)
-        points: list[MountPoint] = await asyncio.to_thread(
-            write_bundle,
-            definition,
-            directory=self._records.directory(container.id),
-            bundle=bundle,
-            rootfs=rootfs,
-            sandbox=sandbox,
-            volumes=volumes,
-            machine=self._machine,
-            pid_of=lambda ref: self._find(ref).condition.pid,
+        while True:
+            written = await asyncio.to_thread(
+                write_bundle,
+                definition,
+                directory=self._records.directory(container.id),
+                bundle=bundle,
+                rootfs=rootfs,
+                sandbox=sandbox,
+                volumes=volumes,
+                machine=self._machine,
+                pid_of=lambda ref: self._find(ref).condition.pid,
+                filters=self._runtime.seccomp_cache,
+            )
+            created = await self._create(container, bundle)
+            if self._is_confined(container, written):
+                break
+            _log.warning("%s takes no compiled seccomp filter: compiling one for each container", self._runtime.name)
+            await self._runtime.delete(container.id)
+        container.condition = replace(container.condition, sandbox=sandbox, mounts=written.mounts)
+        # Written before the start, so that a daemon that dies now finds the processes.
+        self.change(
+            container,
+            pid=created.pid,
+            pid_start=process_start(created.pid),
+            monitor_pid=created.monitor_pid,
+            monitor_start=process_start(created.monitor_pid),
         )
-        container.condition = replace(container.condition, sandbox=sandbox, mounts=points)
+        return created
+
+    async def _create(self, container: Container, bundle: Path) -> Created:
+        definition = container.definition
         options = MonitorOptions(
             container_id=container.id,
             name=definition.name,
@@ -145,18 +163,19 @@ class Lifecycle:
         )
         (self._exits / container.id).unlink(missing_ok=True)
         try:
-            created = await self._runtime.create(options)
+            return await self._runtime.create(options)
         except (RuntimeFailure, OSError) as error:
             raise self._failure(container, str(error)) from error
-        # Written before the start, so that a daemon that dies now finds the processes.
-        self.change(
-            container,
-            pid=created.pid,
-            pid_start=process_start(created.pid),
-            monitor_pid=created.monitor_pid,
-            monitor_start=process_start(created.monitor_pid),
-        )
-        return created
+
+    def _is_confined(self, container: Container, written: Written) -> bool:
+        """Whether a compiled filter that the runtime was given is in force; learns one that it compiled itself."""
+        cache = self._runtime.seccomp_cache
+        if cache is None or not written.filter_key:
+            return True
+        if written.given:
+            return cache.taken(written.filter_key, container.id)
+        cache.learn(written.filter_key, container.id)
+        return True
 
     def _failure(self, container: Container, said: str) -> EnxameError:
         config = container.definition.config
