@@ -148,7 +148,13 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
             "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
             "Memory limited without swap."
         )
-    return replace(host, shm_size=host.shm_size or 64 << 20, network_mode=host.network_mode or "default")
+    return replace(
+        host,
+        shm_size=host.shm_size or 64 << 20,
+        network_mode=host.network_mode or "default",
+        # Clients look here to decide whether logs can be read.
+        log_config=replace(host.log_config, type=host.log_config.type or "json-file"),
+    )
 
 
 def _check_memory(host: HostConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from enxame.engine.images.reference import DEFAULT_DOMAIN, Reference
 from enxame.engine.images.registry import Registry
+from enxame.engine.images.registry_errors import registry_error
 from enxame.errors import EnxameError, InvalidArgument, Unauthenticated, Unimplemented
 from enxame.model.image import RegistryAuth
 
@@ -61,4 +62,4 @@ async def check_login(registry: Registry, auth: RegistryAuth) -> None:
         text = told.decode(errors="replace").strip()
         if "invalid username/password" in text or "unauthorized" in text.lower():
             raise Unauthenticated(f'Get "https://{domain}/v2/": unauthorized: incorrect username or password')
-        raise EnxameError(text.splitlines()[-1] if text else f"cannot log in to {domain}")
+        raise registry_error(text, Reference(domain, "login"))
