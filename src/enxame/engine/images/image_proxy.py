@@ -58,7 +58,7 @@ class ImageProxy:
         with ours:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    *("skopeo", "--insecure-policy", "experimental-image-proxy", *session.options),
+                    *(*session.command, "experimental-image-proxy", *session.options),
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,

@@ -40,6 +40,7 @@ class FoundManifest:
 class Session:
     """How skopeo is to be called for one registry and one user."""
 
+    command: tuple[str, ...]
     options: tuple[str, ...]
     environment: dict[str, str]
 
@@ -79,16 +80,17 @@ class Registry:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(auth_file(reference.domain, auth))
+        # Signatures are not checked, as in Docker: digests and TLS are.
+        command = ("skopeo", "--insecure-policy", "--registries-conf", str(self._root / "registries.conf"))
         options = ["--authfile", str(path)]
         if self.is_insecure(reference.domain):
             options.append("--tls-verify=false")
         environment = {name: os.environ[name] for name in _PROXY_VARIABLES if name in os.environ} | {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "HOME": str(self._root),
-            "CONTAINERS_REGISTRIES_CONF": str(self._root / "registries.conf"),
         }
         try:
-            yield Session(tuple(options), environment)
+            yield Session(command, tuple(options), environment)
         finally:
             path.unlink(missing_ok=True)
 
@@ -111,7 +113,7 @@ class Registry:
     async def _skopeo(self, reference: Reference, session: Session, *command: str) -> bytes:
         try:
             process = await asyncio.create_subprocess_exec(
-                *("skopeo", "--insecure-policy", *command, *session.options, location(reference)),
+                *(*session.command, *command, *session.options, location(reference)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -136,7 +138,7 @@ class Registry:
     async def _communicate(self, process: asyncio.subprocess.Process, reference: Reference) -> tuple[bytes, bytes]:
         answer = asyncio.ensure_future(process.communicate())
         try:
-            if not any(name.lower().startswith("http") for name in _PROXY_VARIABLES if name in os.environ):
+            if self._is_direct(reference):
                 probe = asyncio.ensure_future(_can_connect(_host(reference), self._port(reference)))
                 try:
                     await asyncio.wait({answer, probe}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +151,11 @@ class Registry:
         finally:
             answer.cancel()
             await asyncio.wait({answer})
+
+    def _is_direct(self, reference: Reference) -> bool:
+        """Whether the registry itself must be reachable from here: no proxy and no mirror stands before it."""
+        proxied = any(name.lower().startswith("http") for name in _PROXY_VARIABLES if name in os.environ)
+        return not proxied and not (self._mirrors and reference.domain == DEFAULT_DOMAIN)
 
     def _port(self, reference: Reference) -> int:
         host, colon, port = reference.domain.rpartition(":")
