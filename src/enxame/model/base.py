@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar, dataclass_transform
 import msgspec
 
 from enxame.errors import InvalidArgument
+from enxame.model.field_case import with_field_names
 
 __all__ = ["ZERO_TIME", "Meta", "Model", "ObjectVersion", "always", "convert", "decode", "encode"]
 
@@ -103,6 +104,7 @@ def decode(data: bytes | bytearray, as_type: type[T]) -> T:
     """JSON bytes of a client to a typed object.
 
     ``null`` counts as absent, wherever it stands: Go clients send it for empty maps, slices and pointers.
+    Field names may be in any case, as Go reads them.
     Unknown fields are ignored (newer clients send them).
 
     Raises:
@@ -120,7 +122,7 @@ def decode(data: bytes | bytearray, as_type: type[T]) -> T:
 def convert(raw: Any, as_type: type[T]) -> T:
     """Plain Python data (from JSON, YAML) to a typed object, with the rules of :func:`decode`."""
     try:
-        return msgspec.convert(_without_nulls(raw), as_type)
+        return msgspec.convert(with_field_names(_without_nulls(raw), as_type), as_type)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from error
 
