@@ -93,6 +93,7 @@ class Machine:
 
     async def kernel(self) -> tuple[set[str], set[str], str]:
         """Links, named namespaces that are in use, and rules."""
+        await self.manager._sandboxes.settled()
         return links(self.lab, self.lab.host), await self.namespaces(), self.rules()
 
     async def namespaces(self) -> set[str]:
@@ -254,6 +255,32 @@ async def test_released_port_and_address_are_free_again(machine: Machine) -> Non
     assert info.ports["80/tcp"][0].host_port == "8080"
     with pytest.raises(ConnectionRefusedError):
         await machine.ask(machine.lab.outside, HOST, 8080)
+
+
+async def test_address_that_was_just_released_can_be_asked_for_at_once(machine: Machine) -> None:
+    ((first, _),) = await tasks(machine, 1)
+    await machine.manager.release(first)
+    network_id = f"{'ingress':0<25}"
+    _, again = await machine.connect(endpoints={network_id: at("10.0.0.3")})
+    server = machine.serve(again.netns_path, 81, "again")
+    assert (await machine.ask(machine.lab.host, "10.0.0.3", 81))[0] == server.name
+
+
+async def test_cancelled_connections_leave_nothing(machine: Machine) -> None:
+    before = await machine.kernel()
+    for _ in range(3):
+        pending = [
+            asyncio.create_task(machine.connect(port_bindings=publish("80/tcp", PortBinding()))) for _ in range(40)
+        ]
+        await asyncio.sleep(0.01)
+        for task in pending[::2]:
+            task.cancel()
+        outcomes = await asyncio.gather(*pending, return_exceptions=True)
+        made = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        assert {type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)} <= {asyncio.CancelledError}
+        assert len(machine.manager.inspect("bridge").containers or {}) == len(made)
+        await asyncio.gather(*(machine.manager.release(container_id) for container_id, _ in made))
+    assert await machine.kernel() == before
 
 
 async def test_host_and_none_networks(machine: Machine) -> None:
@@ -531,6 +558,7 @@ async def test_swarm_network_goes_when_it_is_unused(machine: Machine) -> None:
     await machine.manager.release(container_id)
     await machine.manager.remove_swarm_network(network_id)
     await machine.manager.remove_swarm_network(network_id)
+    await machine.manager._sandboxes.settled()
     assert links(machine.lab, machine.lab.host) == {"lo", "up0", "enxame0"}
 
 
@@ -741,6 +769,7 @@ async def test_fifty_containers_connect_and_release_quickly(machine: Machine) ->
     connected = loop.time() - begin
     begin = loop.time()
     await asyncio.gather(*(machine.manager.release(container_id) for container_id, _ in made))
+    await machine.manager._sandboxes.settled()
     released = loop.time() - begin
     assert len({info.endpoints["bridge"].ip_address for _, info in made}) == 50
     assert connected < 1, connected

@@ -76,7 +76,6 @@ class KernelState:
 @dataclass(frozen=True, slots=True)
 class _Removal:
     links: list[str]
-    addresses: list[IPv4Address]
     done: asyncio.Future[None]
 
 
@@ -88,6 +87,7 @@ class DataPlane:
         self._pool = NamespacePool(exec_root / "netns", _POOL_SIZE)
         self._nftables = Nftables()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="enxame-netlink")
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="enxame-removal")
         self._bridges: dict[str, tuple[Bridge, int]] = {}
         self._services: dict[PortKey, tuple[Backend, ...]] = {}
         self._services_lock = asyncio.Lock()
@@ -96,6 +96,7 @@ class DataPlane:
         self._forward_others = True
         self._route: NetlinkSocket | None = None
         self._filter: NetlinkSocket | None = None
+        self._removal: NetlinkSocket | None = None
         self._claim: socket.socket | None = None
 
     async def open(self) -> None:
@@ -107,6 +108,8 @@ class DataPlane:
         self._claim = _claim_namespace()
         await self._nftables.start()
         self._forward_others = await self._call(self._open)
+        # Threads take the network namespace of who starts them: all of them start here.
+        await asyncio.get_running_loop().run_in_executor(self._remover, self._open_removal)
 
     async def start(self, state: KernelState) -> None:
         """Bring the kernel to ``state``; what already is as it should be is not disturbed.
@@ -140,6 +143,7 @@ class DataPlane:
         await self._nftables.stop()
         await self._call(self._close)
         self._executor.shutdown()
+        self._remover.shutdown()
         if self._claim is not None:
             self._claim.close()
 
@@ -203,13 +207,24 @@ class DataPlane:
         Raises:
             EnxameError: a bridge is missing, or the kernel refuses.
         """
-        await self._call(lambda: self._attach(namespace, attachments))
+        work = asyncio.get_running_loop().run_in_executor(self._executor, self._attach, namespace, attachments)
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # Who undoes this must not overtake it.
+            await asyncio.wait([work])
+            raise
 
-    async def detach(self, links: Iterable[str], namespaces: Iterable[Path], addresses: Iterable[IPv4Address]) -> None:
-        """Remove links and the names of namespaces, and forget tracked connections of the addresses. Idempotent."""
+    async def forget(self, addresses: Sequence[IPv4Address]) -> None:
+        """Forget tracked connections of addresses whose containers are gone."""
+        if addresses and self._filter is not None:
+            await self._call(partial(conntrack.forget_addresses, self._filter, addresses))
+
+    async def detach(self, links: Iterable[str], namespaces: Iterable[Path]) -> None:
+        """Remove links and the names of namespaces; takes tens of milliseconds. Idempotent."""
         await self._pool.remove(namespaces)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._dying.append(_Removal(list(links), list(addresses), done))
+        self._dying.append(_Removal(list(links), done))
         if self._reaper is None or self._reaper.done():
             self._reaper = asyncio.create_task(self._reap(), name="link removal")
         await done
@@ -241,10 +256,9 @@ class DataPlane:
         while self._dying:
             batch, self._dying = self._dying, []
             links = [link for removal in batch for link in removal.links]
-            addresses = [address for removal in batch for address in removal.addresses]
             error: EnxameError | None = None
             try:
-                await self._call(partial(self._kill, links, addresses))
+                await asyncio.get_running_loop().run_in_executor(self._remover, self._remove_links, links)
             except EnxameError as refused:
                 error = refused
             for removal in batch:
@@ -274,7 +288,7 @@ class DataPlane:
         return not marker.exists()
 
     def _close(self) -> None:
-        for connection in (self._route, self._filter):
+        for connection in (self._route, self._filter, self._removal):
             if connection is not None:
                 connection.close()
 
@@ -294,19 +308,15 @@ class DataPlane:
         ]
         if stale:
             _log.info("removing links left over from before: %s", ", ".join(stale))
-            self._delete_links(stale)
+            _delete_links(self._routes(), stale)
 
-    def _delete_links(self, names: Sequence[str]) -> None:
-        if len(names) == 1:
-            self._routes().execute([rtnetlink.delete_link(names[0])])
-        elif names:
-            marks = [rtnetlink.set_group(name, _DYING_GROUP) for name in names]
-            self._routes().execute([*marks, rtnetlink.delete_group(_DYING_GROUP)])
+    def _open_removal(self) -> None:
+        self._removal = NetlinkSocket()
 
-    def _kill(self, links: Sequence[str], addresses: Sequence[IPv4Address]) -> None:
-        self._delete_links(links)
-        if self._filter is not None and addresses:
-            conntrack.forget_addresses(self._filter, addresses)
+    def _remove_links(self, names: Sequence[str]) -> None:
+        """In the removers' thread: the kernel's grace periods must not hold up who starts."""
+        if self._removal is not None:
+            _delete_links(self._removal, names)
 
     def _attach(self, namespace: Namespace, attachments: Sequence[Attachment]) -> None:
         requests: list[Request] = []
@@ -335,8 +345,16 @@ class DataPlane:
                 _configure(namespace, attachment, default=attachment is default, table=_SOURCE_TABLE + number)
         except EnxameError:
             with contextlib.suppress(EnxameError):
-                self._delete_links([attachment.link for attachment in attachments])
+                _delete_links(self._routes(), [attachment.link for attachment in attachments])
             raise
+
+
+def _delete_links(route: NetlinkSocket, names: Sequence[str]) -> None:
+    if len(names) == 1:
+        route.execute([rtnetlink.delete_link(names[0])])
+    elif names:
+        marks = [rtnetlink.set_group(name, _DYING_GROUP) for name in names]
+        route.execute([*marks, rtnetlink.delete_group(_DYING_GROUP)])
 
 
 def _claim_namespace() -> socket.socket:

@@ -85,7 +85,12 @@ class NamespacePool:
         try:
             namespace = self._ready.popleft()
         except IndexError:
-            namespace = await asyncio.get_running_loop().run_in_executor(self._executor, self._make)
+            made = asyncio.get_running_loop().run_in_executor(self._executor, self._make)
+            try:
+                namespace = await asyncio.shield(made)
+            except asyncio.CancelledError:
+                made.add_done_callback(self._keep)
+                raise
         self._wake()
         return namespace
 
@@ -108,6 +113,10 @@ class NamespacePool:
     async def remove(self, paths: Iterable[Path]) -> None:
         """Drop the names; each namespace ends with its last process. Names that are gone already are fine."""
         await asyncio.get_running_loop().run_in_executor(self._executor, _unname, list(paths))
+
+    def _keep(self, made: asyncio.Future[Namespace]) -> None:
+        if not made.cancelled() and made.exception() is None:
+            self._ready.append(made.result())
 
     def _wake(self) -> None:
         if not self._closed and (self._refill is None or self._refill.done()):

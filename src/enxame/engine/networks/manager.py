@@ -99,6 +99,7 @@ class NetworkManager:
     async def stop(self) -> None:
         """Let go; containers and their traffic go on."""
         await self._swarm_ports.close()
+        await self._sandboxes.settled()
         await self._dataplane.stop()
         self._held_ports.close()
 

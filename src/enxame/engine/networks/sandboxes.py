@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from enxame.engine.background import BackgroundTasks
 from enxame.engine.networks import definitions, name_files
 from enxame.engine.networks.port_requests import PortRequest, parse_port, parse_requests
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
@@ -25,7 +26,7 @@ from enxame.model.network import EndpointResource
 from enxame.network.bridge import mac_of
 from enxame.network.dataplane import LINK_PREFIX, Attachment, DataPlane
 from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
-from enxame.network.ipam import parse_address
+from enxame.network.ipam import AddressPool, parse_address
 from enxame.network.namespaces import Namespace
 from enxame.network.ports import PublishedPort
 
@@ -68,6 +69,8 @@ class Sandboxes:
         self._announce = announce
         self._records: dict[str, SandboxRecord] = {}
         self._held: dict[str, list[HeldPort]] = {}
+        self._background = BackgroundTasks()
+        self._going: set[asyncio.Task[None]] = set()
 
     @property
     def records(self) -> Collection[SandboxRecord]:
@@ -128,27 +131,44 @@ class Sandboxes:
         return record.info
 
     async def release(self, container_id: str) -> None:
-        """Undo :meth:`connect`. Idempotent."""
+        """Undo :meth:`connect`. Idempotent.
+
+        When it returns, ports are closed and free, and the networks are left. The links go a little later: the
+        kernel takes tens of milliseconds for them, in which nobody need wait. Until then the addresses rest.
+        """
         record = self._records.pop(container_id, None)
         if record is None:
             return
-        published = [port.port() for port in record.published]
-        addresses = [IPv4Address(item.ip_address) for item in record.info.endpoints.values() if item.ip_address]
-        namespaces = [Path(record.info.netns_path)] if record.info.netns_path else []
+        places: list[tuple[AddressPool, IPv4Address]] = []
+        for endpoint in record.info.endpoints.values():
+            network = self._registry.by_id(endpoint.network_id)
+            if network is None:
+                continue
+            network.endpoints.pop(container_id, None)
+            if network.pool is not None and endpoint.ip_address:
+                places.append((network.pool, IPv4Address(endpoint.ip_address)))
+            self._announce("disconnect", network, container_id)
+        going = self._background.start(self._detach(record, places), f"removing the links of {record.name}")
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
         try:
-            await _all(
-                self._dataplane.unpublish(published),
-                self._dataplane.detach(record.links, namespaces, addresses),
-            )
+            await self._dataplane.unpublish([port.port() for port in record.published])
+            await self._dataplane.forget([address for _, address in places])
         finally:
             for held in self._held.pop(container_id, ()):
                 self._held_ports.give_back(held)
-            for endpoint in record.info.endpoints.values():
-                network = self._registry.by_id(endpoint.network_id)
-                if network is not None:
-                    network.leave(container_id)
-                    self._announce("disconnect", network, container_id)
             self._files.discard(container_id)
+
+    async def settled(self) -> None:
+        """Wait until the links of everything that was released are gone."""
+        if self._going:
+            await asyncio.wait(self._going)
+
+    async def _detach(self, record: SandboxRecord, places: Sequence[tuple[AddressPool, IPv4Address]]) -> None:
+        namespaces = [Path(record.info.netns_path)] if record.info.netns_path else []
+        await self._dataplane.detach(record.links, namespaces)
+        for pool, address in places:
+            pool.give_back(address)
 
     def _share(self, owner_id: str) -> SandboxInfo:
         owner = self._records.get(owner_id)
@@ -173,9 +193,13 @@ class Sandboxes:
 
     async def _connect_none(self, container_id: str, request: SandboxRequest) -> SandboxRecord:
         namespace = await self._dataplane.take_namespace()
-        namespace.close()
-        if request.sysctls:
+        try:
             await self._apply_sysctls(namespace, request)
+        except BaseException:
+            await self._dataplane.detach([], [namespace.path])
+            raise
+        finally:
+            namespace.close()
         info = SandboxInfo(
             netns_path=str(namespace.path),
             sandbox_id=namespace.id,
@@ -188,7 +212,16 @@ class Sandboxes:
     async def _connect_bridges(self, container_id: str, request: SandboxRequest) -> SandboxRecord:
         plan = _Plan()
         try:
-            self._plan_endpoints(plan, container_id, request)
+            try:
+                self._plan_endpoints(plan, container_id, request)
+            except EnxameError:
+                if not self._going:
+                    raise
+                # The address may be one that still rests.
+                self._give_back(plan, container_id)
+                plan = _Plan()
+                await self.settled()
+                self._plan_endpoints(plan, container_id, request)
             self._plan_ports(plan, request)
             namespace = await self._dataplane.take_namespace()
         except BaseException:
@@ -309,7 +342,7 @@ class Sandboxes:
             # Only one of attach and publish may have failed; what was not done cannot be undone, and need not.
             with contextlib.suppress(EnxameError):
                 await self._dataplane.unpublish(plan.published)
-            await self._dataplane.detach([item.link for item in plan.attachments], [namespace.path], [])
+            await self._dataplane.detach([item.link for item in plan.attachments], [namespace.path])
         finally:
             self._give_back(plan, container_id)
 
