@@ -55,7 +55,7 @@ def _union_walk(walks: list[Walk]) -> Walk | None:
 
 @cache
 def _fields_of(cls: type) -> tuple[dict[str, str], dict[str, Walk]]:
-    """The spelling by lower-case name, and the walks of fields that hold objects; by class: types may hold themselves."""
+    """The spelling by lower-case name, and the walks of fields that hold objects; cached by class."""
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
     walks = {field.encode_name: walk for field in info.fields if (walk := _walk(field.type)) is not None}
