@@ -13,7 +13,6 @@ import posixpath
 import shutil
 import stat
 import tarfile
-from dataclasses import dataclass, field
 
 from enxame.engine.images.tar_stream import CHUNK, ArchiveError, ForwardReader, open_tar
 
@@ -26,14 +25,14 @@ _OPAQUE_XATTR = "trusted.overlay.opaque"
 _XATTR_PREFIX = "SCHILY.xattr."
 
 
-@dataclass
 class LayerUnpacker:
     """Writes a layer's entries under the process's root. ``size`` adds up the content of regular files, in bytes."""
 
-    size: int = 0
-    _parents: set[str] = field(default_factory=lambda: {"/"})
-    _whiteouts: set[str] = field(default_factory=set)
-    _directory_times: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.size = 0
+        self._parents = {"/"}
+        self._whiteouts: set[str] = set()
+        self._directory_times: dict[str, int] = {}
 
     def unpack(self, reader: ForwardReader) -> None:
         """Unpack the whole archive.
