@@ -136,6 +136,9 @@ class Store:
             try:
                 while self._queue and self._open:
                     await self._commit_batch()
+            except Exception as error:  # noqa: BLE001 - nobody may be left waiting
+                self._give_up(f"the store broke: {error}")
+                return
             finally:
                 self._idle.set()
 
@@ -164,7 +167,13 @@ class Store:
                     if not future.done():
                         future.set_exception(_own_copy(error))
                 return
-            self._apply(staging.changes(), revision)
+            try:
+                self._apply(staging.changes(), revision)
+            except Exception:
+                for future, _ in done:
+                    if not future.done():
+                        future.set_exception(Unavailable("the change was saved, but the store broke"))
+                raise
         for future, result in done:
             if not future.done():
                 future.set_result(result)
@@ -201,9 +210,14 @@ class Store:
                     if commit.revision > self.revision:
                         self._apply_foreign(commit)
         except Exception as error:  # noqa: BLE001 - the store says so itself: whoever writes next is told
-            _log.exception("the store no longer follows its backend")
-            self._failure = Unavailable(f"the store no longer follows its backend: {error}")
-            self._history.close()
+            self._give_up(f"the store no longer follows its backend: {error}")
+
+    def _give_up(self, reason: str) -> None:
+        """The tables can no longer be trusted: tell everybody, rather than answer wrongly or not at all."""
+        _log.exception("%s", reason)
+        self._failure = Unavailable(reason)
+        self._history.close()
+        self._refuse(self._failure)
 
     def _apply_foreign(self, commit: Commit) -> None:
         changes: list[tuple[Meta | None, Meta | None]] = []

@@ -32,16 +32,17 @@ class Table:
         self._indexers = [(self._indexes[name], indexer) for name, indexer in kind.indexes.items()]
 
     def put(self, obj: Meta) -> Meta | None:
-        """Add or replace; returns what was there."""
+        """Add or replace; returns what was there. An object that cannot be indexed changes nothing."""
+        values = [tuple(indexer(obj)) for _, indexer in self._indexers]
         old = self.objects.get(obj.id)
         self.objects[obj.id] = obj
         if old is None:
-            for index, indexer in self._indexers:
-                for value in indexer(obj):
+            for (index, _), after in zip(self._indexers, values, strict=True):
+                for value in after:
                     index.setdefault(value, {})[obj.id] = None
             return None
-        for index, indexer in self._indexers:
-            before, after = tuple(indexer(old)), tuple(indexer(obj))
+        for (index, indexer), after in zip(self._indexers, values, strict=True):
+            before = tuple(indexer(old))
             if before != after:
                 self._unindex(index, before, obj.id)
                 for value in after:

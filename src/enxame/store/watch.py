@@ -52,6 +52,7 @@ class History:
         #: Nothing at or below this revision is remembered.
         self._floor = revision
         self._watches: dict[Watch, None] = {}
+        self._closed = False
 
     def append(self, revision: int, events: Sequence[Event]) -> None:
         """Record a commit and wake whom it concerns."""
@@ -71,7 +72,10 @@ class History:
     def open(self, kinds: frozenset[type[Meta]], since: int | None) -> Watch:
         """A watch of these kinds (none given: all), from after ``since`` or from now."""
         watch = Watch(self, kinds, self._position(since))
-        self._watches[watch] = None
+        if self._closed:
+            watch.close()
+        else:
+            self._watches[watch] = None
         return watch
 
     def drop(self, watch: Watch) -> None:
@@ -79,7 +83,8 @@ class History:
         self._watches.pop(watch, None)
 
     def close(self) -> None:
-        """End all watches."""
+        """End all watches, also those that are opened later."""
+        self._closed = True
         for watch in list(self._watches):
             watch.close()
 

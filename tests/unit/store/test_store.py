@@ -338,6 +338,8 @@ async def test_closing_refuses_new_work_and_ends_watches(store):
     await store.close()
     with pytest.raises(WatchClosed):
         await waiting
+    with pytest.raises(WatchClosed):
+        await store.watch().next()
     with pytest.raises(Unavailable):
         await store.update(lambda tx: None)
 
@@ -426,3 +428,42 @@ async def test_records_that_cannot_be_read_are_named(record):
     with pytest.raises(Corrupt, match=r"service x|gizmo"):
         await store.start()
     await store.close()
+
+
+async def test_an_object_that_cannot_be_indexed_is_its_callers_problem(store):
+    await store.update(lambda tx: tx.create(service("1", "a")))
+
+    def breaks(tx):
+        tx.create(service("2"))
+        tx.update(replace(tx.get(Service, "1"), spec=None))
+
+    with pytest.raises(AttributeError):
+        await store.update(breaks)
+    assert [s.id for s in store.view.find(Service, "name", "a")] == ["1"]
+    await store.update(lambda tx: tx.create(service("2", "b")))
+    assert len(store.view.all(Service)) == 2
+
+
+async def test_nobody_is_left_waiting_when_the_store_breaks(held, monkeypatch, caplog):
+    store, backend = held
+    backend.hold = True
+    first = asyncio.create_task(store.update(lambda tx: tx.create(service("1"))))
+    await backend.entered.wait()
+    second = asyncio.create_task(store.update(lambda tx: tx.create(service("2"))))
+    watch = store.watch()
+    await asyncio.sleep(0)
+
+    def broken(changes, revision):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(store, "_apply", broken)
+    backend.go.set()
+    with pytest.raises(Unavailable, match="was saved, but the store broke"):
+        await first
+    with pytest.raises(Unavailable, match="the store broke: a bug"):
+        await second
+    with pytest.raises(Unavailable, match="the store broke: a bug"):
+        await store.update(lambda tx: None)
+    with pytest.raises(WatchClosed):
+        await watch.next()
+    assert "the store broke" in caplog.text
