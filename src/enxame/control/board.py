@@ -56,6 +56,8 @@ class Board:
         #: Slots with a changed task; the reaper's and the updater's input.
         self.touched: dict[Slot, None] = {}
         self.due_updates: dict[str, None] = {}
+        #: Grows with every change of a task.
+        self.changes = 0
         self._writes: dict[str, str] = {}
         self._services: dict[str, Service] = {}
         self._nodes: dict[str, Node] = {}
@@ -76,6 +78,8 @@ class Board:
         for node in sorted(tx.all(Node), key=lambda node: node.id):
             self._nodes[node.id] = node
             self.dirty_nodes[node.id] = None
+        # Nodes that were removed while nobody led.
+        self.dirty_nodes.update(dict.fromkeys(self.on_node))
         for service in sorted(tx.all(Service), key=lambda service: (service.created_at, service.id)):
             self._services[service.id] = service
             self.dirty_services[service.id] = None
@@ -277,6 +281,7 @@ class Board:
 
     def _touch(self, task: Task) -> None:
         slot = self.slot_of(task)
+        self.changes += 1
         self.changed[task.id] = None
         self.dirty_slots[slot] = None
         self.touched[slot] = None

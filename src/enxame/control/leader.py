@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from enxame.control import global_, reaper, replicated
 from enxame.control.allocator import Allocator
@@ -14,6 +15,8 @@ from enxame.control.scheduler import Scheduler
 from enxame.control.updater import Updater
 from enxame.model.service import Service
 from enxame.store.interface import Event, Tx
+
+_MOST_ROUNDS: Final = 8
 
 
 class Leader:
@@ -63,17 +66,25 @@ class Leader:
         self._updater.observe(board)
         for service_id in list(board.dirty_services):
             self._reconcile(board, service_id)
-        self._updater.advance(board)
+        # What the one does is news to the other; they come to rest after two or three rounds.
+        for turn in range(_MOST_ROUNDS):
+            before = board.changes
+            self._updater.advance(board, refresh=turn == 0)
+            self._review(board)
+            if board.changes == before:
+                break
+        reaper.reap(board, restarts)
+        self._allocator.tasks(board)
+        self._scheduler.schedule(board)
+        return board.finish()
+
+    def _review(self, board: Board) -> None:
         for slot in list(board.dirty_slots):
             service = board.service(slot[0])
             if service is None:
                 replicated.remove_slot(board, *slot)
             else:
-                restarts.review(board, slot, service)
-        reaper.reap(board, restarts)
-        self._allocator.tasks(board)
-        self._scheduler.schedule(board)
-        return board.finish()
+                self._restarts.review(board, slot, service)
 
     def _reconcile(self, board: Board, service_id: str) -> None:
         service = board.service(service_id)

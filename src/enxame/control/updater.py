@@ -48,15 +48,19 @@ class Updater:
             if task_id in rollout.tasks and rollout.note(task, board.now.mono):
                 self._fail(board, task)
 
-    def advance(self, board: Board) -> None:
-        """Bring every update that something happened to as far as it may go."""
+    def advance(self, board: Board, *, refresh: bool) -> None:
+        """Bring every update that something happened to as far as it may go. ``refresh``: look at all slots of the
+        pass's dirty services first.
+        """
         for slot in board.touched:
             if slot[0] in self._rollouts:
                 board.due_updates[slot[0]] = None
-        for service_id in {**board.dirty_services, **board.due_updates}:
+        fresh = board.dirty_services if refresh else {}
+        for service_id in {**fresh, **board.due_updates}:
             service = board.service(service_id)
             if service is not None:
-                self._advance(board, service, refresh=service_id in board.dirty_services)
+                self._advance(board, service, refresh=service_id in fresh)
+        board.due_updates.clear()
 
     # Inside
 
@@ -156,8 +160,7 @@ class Updater:
         if not live:
             return
         if not clean:
-            if not start_first:
-                self._shut_down(board, live)
+            self._shut_down(board, _superseded(live) if start_first else live)
             old = () if start_first else board.in_slot(slot)
             task = self._restarts.replace(board, slot, service, old, delay=0.0)
             rollout.tasks[task.id] = None
@@ -167,6 +170,7 @@ class Updater:
         if chosen.status.state < TaskState.RUNNING:
             rollout.active[key] = chosen.id
         if start_first and chosen.status.state < TaskState.RUNNING and chosen.desired_state is TaskState.RUNNING:
+            self._shut_down(board, (task for task in _superseded(live) if task.id != chosen.id))
             return
         self._shut_down(board, others)
         if chosen.desired_state is TaskState.READY and others:
@@ -223,3 +227,9 @@ class Updater:
         done = wall if state in ("completed", "rollback_completed") else None
         status = UpdateStatus(state=state, started_at=started, completed_at=done, message=message)
         board.update_service(replace(service, update_status=status))
+
+
+def _superseded(live: list[Task]) -> list[Task]:
+    """A slot's tasks that a start-first update need not keep until the new one runs: all but the newest that runs."""
+    running = [task for task in live if task.status.state is TaskState.RUNNING]
+    return [task for task in live if task not in running[-1:]]

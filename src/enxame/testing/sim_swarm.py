@@ -55,6 +55,7 @@ class SimSwarm:
         self.invariants = Invariants(self)
         self.leader: Leader | None = None
         self.log: list[str] = []
+        self.last_events: list[Event] = []
         self._pending: list[Event] = []
         self._wake: float | None = None
         self._step_scheduled: float | None = None
@@ -78,6 +79,7 @@ class SimSwarm:
         result = self.store.update(fn)
         events = self.store.take_events()
         if events:
+            self.last_events = events
             self.invariants.see(events)
             self._pending += events
             self._schedule_step(self.clock.mono + self.rng.random() * 0.004)
