@@ -40,7 +40,7 @@ lock:  ## write the lock files anew from pyproject.toml
 
 transcript: venv  ## run the README's tour for real and put its output into both READMEs (as root)
 	@scripts/install-debian-packages
-	@scripts/transcript
+	@.venv/bin/python scripts/transcript
 
 clean:  ## remove what the verbs above made inside this directory
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
