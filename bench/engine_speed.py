@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import io
 import os
 import resource
@@ -96,11 +97,13 @@ async def main(count: int, parallel: int, mode: str, runtime: str, fill: int) ->
 
         async def sequential() -> None:
             for _ in range(10):
-                singles.append(await run())
+                singles.append(await run())  # noqa: PERF401 - one after another is the point
 
         await timed("create+start, one after another", 10, sequential())
-        await timed("stop, one after another", 10, at_most(1, [lambda i=i: containers.stop(i) for i in singles]))
-        await timed("remove, one after another", 10, at_most(1, [lambda i=i: containers.remove(i) for i in singles]))
+        await timed("stop, one after another", 10, at_most(1, [functools.partial(containers.stop, i) for i in singles]))
+        await timed(
+            "remove, one after another", 10, at_most(1, [functools.partial(containers.remove, i) for i in singles])
+        )
         await timed(f"create+start, {parallel} at a time", count, at_most(parallel, [run] * count))
         running = [c.id for c in containers.list(filters=Filters())]
 
@@ -109,8 +112,10 @@ async def main(count: int, parallel: int, mode: str, runtime: str, fill: int) ->
                 containers.inspect(running[0])
 
         await timed("inspect", 1000, look())
-        await timed("stop, all at once", count, at_most(1000, [lambda i=i: containers.stop(i) for i in running]))
-        await timed("remove, all at once", count, at_most(1000, [lambda i=i: containers.remove(i) for i in running]))
+        await timed("stop, all at once", count, at_most(1000, [functools.partial(containers.stop, i) for i in running]))
+        await timed(
+            "remove, all at once", count, at_most(1000, [functools.partial(containers.remove, i) for i in running])
+        )
         if fill:
             await timed(f"{fill} more", fill, at_most(parallel, [run] * fill))
             monitors = [int(p.read_text()) for p in (root / "run/containers").glob("*/conmon.pid")]
@@ -120,7 +125,7 @@ async def main(count: int, parallel: int, mode: str, runtime: str, fill: int) ->
             await timed(
                 "force remove, all at once",
                 fill,
-                at_most(1000, [lambda i=i: containers.remove(i, force=True) for i in running]),
+                at_most(1000, [functools.partial(containers.remove, i, force=True) for i in running]),
             )
     finally:
         for summary in engine.containers.list(all=True, filters=Filters()):

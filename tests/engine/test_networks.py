@@ -550,6 +550,22 @@ async def test_service_port_and_container_port_exclude_each_other(machine: Machi
         await machine.connect(port_bindings=publish("80/tcp", PortBinding(host_port="8080")))
 
 
+async def test_swarm_network_on_the_machines_own_subnet_is_refused_and_its_tasks_are_told_why(machine: Machine) -> None:
+    network = swarm_network("ingress", "192.0.2.0/24", ingress=True)
+    with machine.lab.within_host():
+        with pytest.raises(
+            EnxameError, match=r"192\.0\.2\.0/24 of network ingress overlaps with 192\.0\.2\.0/24, which this"
+        ):
+            await machine.manager.ensure_swarm_network(network)
+        with pytest.raises(EnxameError, match=r"192\.0\.2\.0/24 of network ingress overlaps"):
+            await machine.connect(endpoints={network.id: at("192.0.2.3")})
+        with pytest.raises(EnxameError, match=r"172\.17\.0\.0/24 of network app overlaps with network bridge"):
+            await machine.manager.ensure_swarm_network(swarm_network("app", "172.17.0.0/24"))
+        machine.lab.command(machine.lab.host, f"ip route add 10.0.0.0/8 via {OUTSIDE}")
+        await machine.manager.ensure_swarm_network(swarm_network("app", "10.0.0.0/24"))
+    assert links(machine.lab, machine.lab.host) == {"lo", "up0", "enxame0", "enx-app0000000"}
+
+
 async def test_swarm_network_goes_when_it_is_unused(machine: Machine) -> None:
     ((container_id, _),) = await tasks(machine, 1)
     network_id = f"{'ingress':0<25}"
@@ -626,9 +642,9 @@ async def test_leftovers_of_a_crash_are_removed_at_start(machine: Machine) -> No
     assert await machine.kernel() == (clean[0] | {"enx001122334455"}, clean[1], clean[2])
     machine.serve(info.netns_path, 80, "web")
     assert (await machine.ask(lab.outside, HOST, 8080))[0] == "web"
-    await machine.manager.settle({container_id})
+    await machine.manager.forget_others({container_id})
     assert (await machine.ask(lab.outside, HOST, 8080))[0] == "web"
-    await machine.manager.settle(set())
+    await machine.manager.forget_others(set())
     with pytest.raises(ConnectionRefusedError):
         await machine.ask(lab.outside, HOST, 8080)
     assert await machine.namespaces() == set()

@@ -98,6 +98,7 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end(engine):
         await attachment.frames().__anext__()
         await engine.containers.kill("job")
     assert engine.containers.inspect("job").state.exit_code == 137
+    await attachment.close()
 
 
 async def test_a_terminal_has_one_stream_and_the_size_it_was_given(engine):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,13 @@ import msgspec
 from enxame.engine import capabilities, security_options
 from enxame.engine.cgroups import CgroupLayout
 from enxame.engine.container_record import Definition
+from enxame.engine.devices import resolve_devices
 from enxame.engine.mount_requests import MountRequest
-from enxame.engine.oci_spec import INIT_PATH, BoundMount, Device, SpecInput, build_spec
+from enxame.engine.namespaces import FindOther, choose_namespaces
+from enxame.engine.oci_spec import DEFAULT_SHM_SIZE, INIT_PATH, BoundMount, SpecInput, build_spec
 from enxame.engine.sandbox import SandboxInfo
 from enxame.engine.seccomp_cache import ANNOTATION, SeccompCache
+from enxame.engine.shared_memory import mount_shm, shm_directory
 from enxame.engine.users import inside, resolve_user
 from enxame.errors import EnxameError, InvalidArgument
 from enxame.model.container import HostConfig
@@ -75,13 +77,13 @@ def write_bundle(
     sandbox: SandboxInfo,
     volumes: dict[str, str],
     machine: Machine,
-    pid_of: Callable[[str], int],
+    find: FindOther,
     filters: SeccompCache | None,
 ) -> Written:
     """Write everything the runtime needs into ``bundle``. Blocking: call it in a thread.
 
     ``directory`` keeps the container's own files, ``volumes`` are the directories of its volumes by name,
-    ``pid_of`` finds the process of another container whose namespaces are shared, ``filters`` are the seccomp filters
+    ``find`` looks up another container whose namespaces are shared, ``filters`` are the seccomp filters
     that the runtime need not compile.
 
     Raises EnxameError for what cannot be done.
@@ -102,7 +104,8 @@ def write_bundle(
     granted = capabilities.effective(
         host.cap_add or [], host.cap_drop or [], privileged=host.privileged, available=machine.capabilities
     )
-    namespaces, shm = _namespaces(definition, sandbox, machine.layout, pid_of)
+    namespaces = choose_namespaces(host, sandbox.netns_path, machine.layout.version, find)
+    bundle.mkdir(parents=True, exist_ok=True, mode=0o700)
     profile = security_options.seccomp_profile(host, granted)
     key, annotations = "", {}
     if profile is not None and filters is not None:
@@ -123,14 +126,31 @@ def write_bundle(
             capabilities=granted,
             seccomp=profile,
             annotations=annotations,
-            devices=_devices(host),
-            shm_source=shm,
+            devices=resolve_devices(host),
+            shm_source=_shm_source(host, bundle, find),
             swap_limit=machine.swap_limit,
         )
     )
-    bundle.mkdir(parents=True, exist_ok=True, mode=0o700)
     (bundle / "config.json").write_bytes(_encode(spec))
     return Written(points, key, given=bool(annotations))
+
+
+def _shm_source(host: HostConfig, bundle: Path, find: FindOther) -> str:
+    """What is bound to /dev/shm; empty for a new tmpfs that nobody else can have."""
+    kind, _, ref = host.ipc_mode.partition(":")
+    if kind == "host":
+        return "/dev/shm"
+    if kind == "shareable":
+        return mount_shm(bundle, host.shm_size or DEFAULT_SHM_SIZE)
+    if kind == "container":
+        other = find(ref)[0]
+        if other.host.ipc_mode != "shareable":
+            raise InvalidArgument(
+                f"cannot join IPC namespace of container {other.id}: non-shareable IPC "
+                "(hint: use IpcMode:shareable for the donor container)"
+            )
+        return str(shm_directory(bundle.parent / other.id))
+    return ""
 
 
 def _own_files(definition: Definition, directory: Path, hostname: str, sandbox: SandboxInfo) -> list[BoundMount]:
@@ -245,73 +265,3 @@ def _init_program() -> str:
         if os.access(program, os.X_OK):
             return program
     raise EnxameError("no init program found for --init: install Debian's tini or catatonit")
-
-
-def _namespaces(
-    definition: Definition, sandbox: SandboxInfo, layout: CgroupLayout, pid_of: Callable[[str], int]
-) -> tuple[dict[str, str], str]:
-    """Namespaces for the spec, and where a shared /dev/shm comes from."""
-    host = definition.host
-    namespaces = {"mount": ""}
-    shm = ""
-    if sandbox.netns_path or host.network_mode != "host":
-        namespaces["network"] = sandbox.netns_path
-    for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
-        if mode == "host":
-            shm = "/dev/shm" if kind == "ipc" else shm
-        elif mode.startswith("container:"):
-            other = f"/proc/{pid_of(mode.partition(':')[2])}"
-            namespaces[kind] = f"{other}/ns/{kind}"
-            shm = f"{other}/root/dev/shm" if kind == "ipc" else shm
-        elif mode in {"", "private", "shareable", "none"}:
-            namespaces[kind] = ""
-        else:
-            raise InvalidArgument(f"invalid {kind.upper()} mode: {mode}")
-    wants_private = host.cgroupns_mode == "private" or (not host.cgroupns_mode and layout.version == 2)
-    if wants_private and not (host.privileged and not host.cgroupns_mode):
-        namespaces["cgroup"] = ""
-    return namespaces, shm
-
-
-def _devices(host: HostConfig) -> list[Device]:
-    devices = []
-    if host.privileged:
-        for current, directories, files in os.walk("/dev"):
-            directories[:] = [name for name in directories if name not in {"pts", "shm", "fd", "mqueue", ".lxc"}]
-            for name in files:
-                path = os.path.join(current, name)
-                if path not in {"/dev/console", "/dev/ptmx", "/dev/tty"} and not os.path.islink(path):
-                    device = _device(path, path, "rwm")
-                    if device is not None:
-                        devices.append(device)
-        return devices
-    for wanted in host.devices or []:
-        target = wanted.path_in_container or wanted.path_on_host
-        source = os.path.realpath(wanted.path_on_host)
-        if os.path.isdir(source):
-            for current, _, files in os.walk(source):
-                for name in files:
-                    path = os.path.join(current, name)
-                    device = _device(path, target + path[len(source) :], wanted.cgroup_permissions or "rwm")
-                    if device is not None:
-                        devices.append(device)
-            continue
-        device = _device(source, target, wanted.cgroup_permissions or "rwm") if os.path.exists(source) else None
-        if device is None:
-            raise EnxameError(
-                f'error gathering device information while adding custom device "{wanted.path_on_host}": '
-                + ("not a device node" if os.path.exists(source) else "no such file or directory")
-            )
-        devices.append(device)
-    return devices
-
-
-def _device(source: str, target: str, access: str) -> Device | None:
-    info = os.stat(source)
-    kind = "c" if stat.S_ISCHR(info.st_mode) else "b" if stat.S_ISBLK(info.st_mode) else ""
-    if not kind:
-        return None
-    number = info.st_rdev
-    return Device(
-        target, kind, os.major(number), os.minor(number), access, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
-    )

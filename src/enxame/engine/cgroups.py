@@ -81,6 +81,17 @@ def processes(layout: CgroupLayout, path: str) -> list[int]:
     return found
 
 
+def was_out_of_memory(layout: CgroupLayout, path: str) -> bool:
+    """Whether the kernel killed a process of the group for want of memory."""
+    directory = layout.directory("memory" if layout.version == 1 else "", path)
+    name = "memory.oom_control" if layout.version == 1 else "memory.events"
+    try:
+        lines = (directory / name).read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in lines)
+
+
 def remove(layout: CgroupLayout, path: str) -> bool:
     """Remove the (empty) group under every controller. False when something still is in it."""
     gone = True

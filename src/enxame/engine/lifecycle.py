@@ -19,13 +19,14 @@ from enxame.engine import cgroups, restart_policy
 from enxame.engine.background import BackgroundTasks
 from enxame.engine.bundle import Machine, Written, cgroup_path, hostname_of, write_bundle
 from enxame.engine.container import Container, process_start
-from enxame.engine.container_record import Condition, RecordStore
+from enxame.engine.container_record import Condition, Definition, RecordStore
 from enxame.engine.events import EventBus
 from enxame.engine.image_defaults import as_list
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.runtime import Created, MonitorOptions, Runtime, RuntimeFailure
 from enxame.engine.runtime_errors import start_failure
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
+from enxame.engine.shared_memory import unmount_shm
 from enxame.errors import Conflict, EnxameError, NotModified
 from enxame.model.base import ZERO_TIME
 
@@ -130,7 +131,7 @@ class Lifecycle:
                 sandbox=sandbox,
                 volumes=volumes,
                 machine=self._machine,
-                pid_of=lambda ref: self._find(ref).condition.pid,
+                find=self._find_definition,
                 filters=self._runtime.seccomp_cache,
             )
             created = await self._create(container, bundle)
@@ -148,6 +149,10 @@ class Lifecycle:
             monitor_start=process_start(created.monitor_pid),
         )
         return created
+
+    def _find_definition(self, ref: str) -> tuple[Definition, int]:
+        other = self._find(ref)
+        return other.definition, other.condition.pid
 
     async def _create(self, container: Container, bundle: Path) -> Created:
         definition = container.definition
@@ -358,7 +363,7 @@ class Lifecycle:
         was_running = container.running
         container.unwatch()
         container.created = None
-        oom = (self.bundle(container) / "oom").exists()
+        oom = cgroups.was_out_of_memory(self._machine.layout, cgroup_path(container.definition))
         ran_for = time.monotonic() - container.started_mono
         if container.health is not None:
             container.health.cancel()
@@ -464,6 +469,7 @@ class Lifecycle:
         if cgroups.processes(layout, cgroup) or not cgroups.remove(layout, cgroup):
             return False
         shutil.rmtree(self._runtime.state_directory(container_id), ignore_errors=True)
+        unmount_shm(self._bundles / container_id)
         shutil.rmtree(self._bundles / container_id, ignore_errors=True)
         (self._exits / container_id).unlink(missing_ok=True)
         return True
