@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from enxame.errors import EnxameError, Unavailable
 from enxame.store.backend import Commit, CommitFailed, Corrupt, Mutation, Record
+from enxame.store.high_water import HighWater
 
 __all__ = ["SCHEMA_VERSION", "SqliteBackend"]
 
@@ -56,6 +57,7 @@ class SqliteBackend:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
+        self._mark: HighWater | None = None
         self._revision = 0
 
     async def load(self) -> tuple[int, list[Record]]:
@@ -92,7 +94,9 @@ class SqliteBackend:
             if not self._path.exists():
                 _make_database(self._path)
             self._connection = self._open()
-            return self._read(self._connection)
+            found = self._read(self._connection)
+            self._check_mark()
+            return found
         except EnxameError:
             self._close()
             raise
@@ -142,6 +146,16 @@ class SqliteBackend:
             records.append(Record(kind, object_id, revision, data))
         return self._revision, records
 
+    def _check_mark(self) -> None:
+        self._mark = HighWater(self._path.with_name(self._path.name + "-mark"))
+        acknowledged = self._mark.read()
+        if acknowledged > self._revision:
+            raise Corrupt(
+                f"the swarm's state in {self._path} is at revision {self._revision}, but revision {acknowledged} was "
+                f"acknowledged: its log ({self._path.name}-wal) was lost, or this is an old copy. Bring the log back, "
+                f"or remove {self._mark.path} to go on with what is there"
+            )
+
     def _commit(self, mutations: Sequence[Mutation]) -> int:
         connection = self._connection
         if connection is None:
@@ -162,12 +176,17 @@ class SqliteBackend:
                 connection.execute("ROLLBACK")
             raise CommitFailed(f"the swarm's state could not be saved in {self._path}: {error}") from error
         self._revision = revision
+        if self._mark is not None:
+            self._mark.write(revision)
         return revision
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            mark.close()
 
     def _corrupt(self, what: str) -> Corrupt:
         return Corrupt(

@@ -60,7 +60,7 @@ async def test_only_the_owner_can_read_the_state(path):
     async with opened(path) as store:
         await store.update(lambda tx: tx.create(service("a")))
         files = list(path.parent.iterdir())
-        assert {file.name for file in files} == {"state.db", "state.db-wal"}
+        assert {file.name for file in files} == {"state.db", "state.db-wal", "state.db-mark"}
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
@@ -134,7 +134,7 @@ async def test_a_directory_that_is_not_there_is_a_clear_error(tmp_path):
 async def test_a_half_made_database_is_made_again(path):
     path.with_name("state.db.new").write_bytes(b"half")
     await fill(path, 1)
-    assert {file.name for file in path.parent.iterdir()} == {"state.db"}
+    assert {file.name for file in path.parent.iterdir()} == {"state.db", "state.db-mark"}
 
 
 async def test_a_commit_that_fails_changes_nothing_and_later_ones_work(path):
@@ -253,3 +253,33 @@ async def test_committing_after_close_is_refused(path):
     await backend.close()
     with pytest.raises((CommitFailed, RuntimeError)):
         await backend.commit([Mutation("service", "x", b"")])
+
+
+@pytest.mark.parametrize("keep", [0, 40_000, None])
+async def test_a_lost_or_cut_log_is_named_and_may_be_accepted(path, tmp_path, keep):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(WRITER), path, stdout=subprocess.PIPE
+    )
+    for _ in range(50):
+        await asyncio.wait_for(process.stdout.readline(), 20)
+    process.kill()
+    await process.wait()
+    log = path.with_name("state.db-wal")
+    if keep is None:
+        log.unlink()
+    else:
+        os.truncate(log, keep)
+    store = Store(SqliteBackend(path))
+    with pytest.raises(Corrupt, match=r"was acknowledged: its log \(state.db-wal\) was lost"):
+        await store.start()
+    await store.close()
+    path.with_name("state.db-mark").unlink()
+    await fill(path, 0)
+
+
+async def test_a_mark_that_is_behind_or_unreadable_is_no_loss(path):
+    await fill(path, 3)
+    for content in (b"", b"garbage", b"%20d" % 1):
+        path.with_name("state.db-mark").write_bytes(content)
+        async with opened(path) as store:
+            assert store.revision >= 3
