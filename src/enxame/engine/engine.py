@@ -85,6 +85,8 @@ class Engine:
             events=self.events,
             runtime=runtime,
         )
+        containers = self.containers.list(all=True, filters=Filters())
+        await self.networks.forget_others({container.id for container in containers})
         self.images.users = self._users_of_image
 
     async def stop(self) -> None:

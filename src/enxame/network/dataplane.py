@@ -26,6 +26,7 @@ from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
 from enxame.network.nftables import Nftables, NftablesError
 from enxame.network.ports import PublishedPort
+from enxame.network.rtnetlink import Route
 
 __all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "Attachment", "DataPlane", "KernelState"]
 
@@ -147,16 +148,16 @@ class DataPlane:
         if self._claim is not None:
             self._claim.close()
 
-    async def routes(self, *, without: frozenset[str]) -> list[IPv4Network]:
+    async def routes(self, *, without: frozenset[str]) -> list[Route]:
         """The networks that this machine knows a way to, without the default route and without those of the links
         named in ``without`` and of our bridges.
         """
 
-        def work() -> list[IPv4Network]:
+        def work() -> list[Route]:
             links = [rtnetlink.parse_link(body) for body in self._routes().dump(rtnetlink.list_links())]
             ours = {link.index for link in links if link.name in without or link.name.startswith(BRIDGE_PREFIX)}
             found = [rtnetlink.parse_route(body) for body in self._routes().dump(rtnetlink.list_routes())]
-            return [route.destination for route in found if route.link not in ours and route.destination.prefixlen]
+            return [route for route in found if route.link not in ours and route.destination.prefixlen]
 
         return await self._call(work)
 

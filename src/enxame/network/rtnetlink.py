@@ -87,10 +87,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An IPv4 route; ``destination`` is ``0.0.0.0/0`` for the default one, ``link`` an index."""
+    """An IPv4 route; ``destination`` is ``0.0.0.0/0`` for the default one, ``link`` an index, ``direct`` without a
+    gateway between.
+    """
 
     destination: IPv4Network
     link: int
+    direct: bool
 
 
 def add_bridge(name: str, mac: bytes, mtu: int) -> Request:
@@ -262,7 +265,7 @@ def parse_route(body: bytes) -> Route:
     prefix = body[1]
     attributes = parse_attributes(body[12:])
     destination = IPv4Network((attributes.get(_RTA_DST, b"\0\0\0\0"), prefix))
-    return Route(destination, _number(attributes.get(_RTA_OIF, b"")))
+    return Route(destination, _number(attributes.get(_RTA_OIF, b"")), _RTA_GATEWAY not in attributes)
 
 
 def _text(data: bytes) -> str:

@@ -137,7 +137,7 @@ class NetworkManager:
                 self._wall(),
                 pools=self._pools,
                 own=self._registry.subnets(),
-                foreign=foreign,
+                foreign=[route.destination for route in foreign],
             )
             network = ActiveNetwork.of(resource)
             if network.bridge is not None and network.bridge.name in self._bridge_names():
@@ -201,11 +201,14 @@ class NetworkManager:
                 "the network of container %s was lost: its record under %s is missing", container_id, self._exec_root
             )
 
-    async def settle(self, running: Collection[str]) -> None:
-        """Release every container that is not among ``running`` (ids): it ended while the daemon was away."""
-        gone = [record.container_id for record in self._sandboxes.records if record.container_id not in running]
-        for container_id in gone:
-            await self.release(container_id)
+    async def forget_others(self, containers: Collection[str]) -> None:
+        """Release what belongs to none of ``containers`` (ids, running or not): those were removed, or were being made,
+        when the daemon ended.
+        """
+        for record in list(self._sandboxes.records):
+            if record.container_id not in containers:
+                _log.info("releasing the network of %s, which is no container any more", record.name)
+                await self.release(record.container_id)
 
     # Swarm
 
@@ -218,16 +221,41 @@ class NetworkManager:
         """
         resource = definitions.of_swarm(network)
         async with self._changing:
-            known = self._registry.by_id(resource.id)
-            if known is not None:
-                if msgspec.structs.replace(known.resource, created=resource.created) == resource:
-                    return
-                if known.resource.ipam != resource.ipam and known.endpoints:
-                    raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
-            fresh = ActiveNetwork.of(resource)
-            if known is not None and known.resource.ipam == resource.ipam:
-                fresh.pool, fresh.endpoints = known.pool, known.endpoints
-            await self._add(fresh)
+            try:
+                await self._ensure_swarm(resource)
+            except EnxameError as error:
+                self._sandboxes.missing[resource.id] = error.message
+                raise
+            self._sandboxes.missing.pop(resource.id, None)
+
+    async def _ensure_swarm(self, resource: NetworkResource) -> None:
+        known = self._registry.by_id(resource.id)
+        if known is not None:
+            if msgspec.structs.replace(known.resource, created=resource.created) == resource:
+                return
+            if known.resource.ipam != resource.ipam and known.endpoints:
+                raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
+        fresh = ActiveNetwork.of(resource)
+        if known is not None and known.resource.ipam == resource.ipam:
+            fresh.pool, fresh.endpoints = known.pool, known.endpoints
+        else:
+            await self._refuse_overlap(fresh)
+        await self._add(fresh)
+
+    async def _refuse_overlap(self, network: ActiveNetwork) -> None:
+        """A subnet that this machine reaches directly would be cut off by a bridge of the same addresses."""
+        name, subnet = network.resource.name, network.subnet
+        if subnet is None:
+            return
+        for other in self._registry:
+            if other.subnet is not None and other.resource.id != network.resource.id and subnet.overlaps(other.subnet):
+                raise EnxameError(f"the subnet {subnet} of network {name} overlaps with network {other.resource.name}")
+        for route in await self._dataplane.routes(without=self._bridge_names()):
+            if route.direct and subnet.overlaps(route.destination):
+                raise EnxameError(
+                    f"the subnet {subnet} of network {name} overlaps with {route.destination}, which this machine is "
+                    "on: choose another with --subnet, or other pools with swarm init --default-addr-pool"
+                )
 
     async def remove_swarm_network(self, network_id: str) -> None:
         """Remove the local side of a swarm network. Idempotent.
@@ -265,7 +293,7 @@ class NetworkManager:
             return  # containers hold its addresses; a new --bip waits until they are gone
         foreign = await self._dataplane.routes(without=self._bridge_names() | {definitions.DEFAULT_BRIDGE})
         others = [item.subnet for item in self._registry if item is not bridge and item.subnet is not None]
-        subnet, gateway = self._default_subnet(bridge, [*others, *foreign])
+        subnet, gateway = self._default_subnet(bridge, [*others, *(route.destination for route in foreign)])
         id_, created = (bridge.resource.id, bridge.resource.created) if bridge else (secrets.token_hex(32), now)
         await self._registry.add(ActiveNetwork.of(definitions.default_bridge(id_, created, subnet, gateway)))
 

@@ -16,17 +16,17 @@ import msgspec
 
 from enxame.engine.background import BackgroundTasks
 from enxame.engine.networks import definitions, name_files
+from enxame.engine.networks.endpoints import bare_endpoint, parse_mac, resource, take_address, way_out
 from enxame.engine.networks.port_requests import PortRequest, parse_port, parse_requests
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import PublishedRecord, SandboxFiles, SandboxRecord
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.container import EndpointSettings, PortBinding
-from enxame.model.network import EndpointResource
 from enxame.network.bridge import mac_of
 from enxame.network.dataplane import LINK_PREFIX, Attachment, DataPlane
 from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
-from enxame.network.ipam import AddressPool, parse_address
+from enxame.network.ipam import AddressPool
 from enxame.network.namespaces import Namespace
 from enxame.network.ports import PublishedPort
 
@@ -69,6 +69,8 @@ class Sandboxes:
         self._announce = announce
         self._records: dict[str, SandboxRecord] = {}
         self._held: dict[str, list[HeldPort]] = {}
+        #: Why a swarm network could not be made here, by its id.
+        self.missing: dict[str, str] = {}
         self._background = BackgroundTasks()
         self._going: set[asyncio.Task[None]] = set()
 
@@ -89,7 +91,7 @@ class Sandboxes:
                 if network.pool is not None and endpoint.ip_address:
                     with contextlib.suppress(EnxameError):  # two records with one address: both run already
                         network.pool.take(IPv4Address(endpoint.ip_address))
-                network.endpoints[record.container_id] = _resource(record.name, endpoint)
+                network.endpoints[record.container_id] = resource(record.name, endpoint)
             self._held[record.container_id] = [
                 self._held_ports.hold(
                     port.protocol, IPv4Address(port.host_ip) if port.host_ip else None, port.host_port, insist=True
@@ -126,7 +128,7 @@ class Sandboxes:
             raise EnxameError(f"store the network of container {request.name}: {error.strerror}") from error
         for name, endpoint in record.info.endpoints.items():
             network = self._registry.by_id(endpoint.network_id) or self._registry.find(name)
-            network.endpoints[container_id] = _resource(request.name, endpoint)
+            network.endpoints[container_id] = resource(request.name, endpoint)
             self._announce("connect", network, container_id)
         return record.info
 
@@ -184,7 +186,7 @@ class Sandboxes:
     def _host_info(self, request: SandboxRequest) -> SandboxInfo:
         network = self._registry.find("host")
         return SandboxInfo(
-            endpoints={"host": _bare_endpoint(network)},
+            endpoints={"host": bare_endpoint(network)},
             hosts=name_files.host_hosts_text(request.extra_hosts),
             resolv_conf=name_files.resolv_text(
                 servers=request.dns, search=request.dns_search, options=request.dns_options, keep_loopback=True
@@ -203,7 +205,7 @@ class Sandboxes:
         info = SandboxInfo(
             netns_path=str(namespace.path),
             sandbox_id=namespace.id,
-            endpoints={"none": _bare_endpoint(self._registry.find("none"))},
+            endpoints={"none": bare_endpoint(self._registry.find("none"))},
             hosts=name_files.hosts_text((), request.hostname, request.domainname, request.extra_hosts),
             resolv_conf=_resolv(request),
         )
@@ -254,21 +256,24 @@ class Sandboxes:
             published=[PublishedRecord.of(port) for port in plan.published],
         )
 
+    def _network(self, ref: str) -> ActiveNetwork:
+        if ref in self.missing and self._registry.by_id(ref) is None:
+            raise EnxameError(self.missing[ref])
+        # "default" is what clients call the default bridge.
+        return self._registry.find("bridge" if ref == "default" else ref)
+
     def _plan_endpoints(self, plan: _Plan, container_id: str, request: SandboxRequest) -> None:
         wanted = request.endpoints or {request.network_mode or "default": EndpointSettings()}
-        # "default" is what clients call the default bridge.
-        found = [
-            (self._registry.find("bridge" if ref == "default" else ref), settings) for ref, settings in wanted.items()
-        ]
-        way_out = _way_out([network for network, _ in found])
+        found = [(self._network(ref), settings) for ref, settings in wanted.items()]
+        exit_ = way_out([network for network, _ in found])
         for number, (network, settings) in enumerate(found):
             if network.pool is None or network.bridge is None:
                 raise InvalidArgument(f"a container cannot be on {network.resource.name} and on other networks")
             if container_id in network.endpoints:
                 raise InvalidArgument(f"the network {network.resource.name} is named twice")
-            address = _take_address(network, settings)
+            address = take_address(network, settings)
             endpoint_id = secrets.token_hex(32)
-            mac = _parse_mac(settings.mac_address) if settings.mac_address else mac_of(address)
+            mac = parse_mac(settings.mac_address) if settings.mac_address else mac_of(address)
             gateway = None if network.resource.internal else network.pool.gateway
             plan.networks.append(network)
             plan.attachments.append(
@@ -279,7 +284,7 @@ class Sandboxes:
                     address=network.pool.interface(address),
                     mac=mac,
                     gateway=gateway,
-                    default=network is way_out,
+                    default=network is exit_,
                 )
             )
             endpoint = msgspec.structs.replace(
@@ -292,7 +297,7 @@ class Sandboxes:
                 mac_address=mac.hex(":"),
             )
             plan.endpoints[network.resource.name] = endpoint
-            network.endpoints[container_id] = _resource(request.name, endpoint)
+            network.endpoints[container_id] = resource(request.name, endpoint)
 
     def _plan_ports(self, plan: _Plan, request: SandboxRequest) -> None:
         target = next((item for item in plan.attachments if item.default), plan.attachments[0])
@@ -359,48 +364,6 @@ async def _all(*work: Awaitable[None]) -> None:
     for outcome in outcomes:
         if outcome is not None:
             raise outcome
-
-
-def _way_out(networks: Sequence[ActiveNetwork]) -> ActiveNetwork | None:
-    """The network of the default route: not an internal one, and the ingress network only when it is the only one."""
-    open_ = [network for network in networks if not network.resource.internal]
-    return next((network for network in open_ if not network.resource.ingress), next(iter(open_), None))
-
-
-def _take_address(network: ActiveNetwork, settings: EndpointSettings) -> IPv4Address:
-    pool = network.pool
-    assert pool is not None
-    text = settings.ipam_config.ipv4_address.partition("/")[0] if settings.ipam_config is not None else ""
-    if text:
-        if network.resource.name == "bridge":
-            raise InvalidArgument("user specified IP address is supported on user defined networks only")
-        return pool.take(parse_address(text))
-    if network.resource.scope == "swarm":
-        raise InvalidArgument(f"Could not attach to network {network.resource.name}: the manager gave no address")
-    return pool.take()
-
-
-def _parse_mac(text: str) -> bytes:
-    try:
-        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        mac = b""
-    if len(mac) != 6 or mac[0] & 1:
-        raise InvalidArgument(f"{text} is not a valid mac address")
-    return mac
-
-
-def _resource(name: str, endpoint: EndpointSettings) -> EndpointResource:
-    return EndpointResource(
-        name=name,
-        endpoint_id=endpoint.endpoint_id,
-        mac_address=endpoint.mac_address,
-        ipv4_address=f"{endpoint.ip_address}/{endpoint.ip_prefix_len}" if endpoint.ip_address else "",
-    )
-
-
-def _bare_endpoint(network: ActiveNetwork) -> EndpointSettings:
-    return EndpointSettings(network_id=network.resource.id, endpoint_id=secrets.token_hex(32))
 
 
 def _resolv(request: SandboxRequest) -> str:

@@ -1,0 +1,63 @@
+"""What a container gets on one network: its address, its way out, and how that is shown."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from enxame.engine.networks.registry import ActiveNetwork
+from enxame.errors import InvalidArgument
+from enxame.model.container import EndpointSettings
+from enxame.model.network import EndpointResource
+from enxame.network.ipam import parse_address
+
+
+def way_out(networks: Sequence[ActiveNetwork]) -> ActiveNetwork | None:
+    """The network of the default route: not an internal one, and the ingress network only when it is the only one."""
+    open_ = [network for network in networks if not network.resource.internal]
+    return next((network for network in open_ if not network.resource.ingress), next(iter(open_), None))
+
+
+def take_address(network: ActiveNetwork, settings: EndpointSettings) -> IPv4Address:
+    """The address asked for, or any; it is in use from now on.
+
+    Raises:
+        EnxameError: it is not to be had.
+    """
+    pool = network.pool
+    assert pool is not None
+    text = settings.ipam_config.ipv4_address.partition("/")[0] if settings.ipam_config is not None else ""
+    if text:
+        if network.resource.name == "bridge":
+            raise InvalidArgument("user specified IP address is supported on user defined networks only")
+        return pool.take(parse_address(text))
+    if network.resource.scope == "swarm":
+        raise InvalidArgument(f"Could not attach to network {network.resource.name}: the manager gave no address")
+    return pool.take()
+
+
+def parse_mac(text: str) -> bytes:
+    """A link address as users write it. Raises InvalidArgument when it is none."""
+    try:
+        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6 or mac[0] & 1:
+        raise InvalidArgument(f"{text} is not a valid mac address")
+    return mac
+
+
+def resource(name: str, endpoint: EndpointSettings) -> EndpointResource:
+    """An endpoint as ``network inspect`` shows it."""
+    return EndpointResource(
+        name=name,
+        endpoint_id=endpoint.endpoint_id,
+        mac_address=endpoint.mac_address,
+        ipv4_address=f"{endpoint.ip_address}/{endpoint.ip_prefix_len}" if endpoint.ip_address else "",
+    )
+
+
+def bare_endpoint(network: ActiveNetwork) -> EndpointSettings:
+    """An endpoint without addresses: on ``host`` and ``none``."""
+    return EndpointSettings(network_id=network.resource.id, endpoint_id=secrets.token_hex(32))
