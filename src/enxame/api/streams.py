@@ -21,6 +21,9 @@ STDOUT: Final = 1
 STDERR: Final = 2
 SYSTEM_ERROR: Final = 3
 
+#: Bytes that wait for a client before their source is held back.
+_BATCH_BYTES: Final = 64 * 1024
+
 T = TypeVar("T")
 
 
@@ -35,17 +38,68 @@ def output_type(call: Call, *, tty: bool) -> str:
 
 
 async def stream_bytes(call: Call, content_type: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Send ``chunks`` as they come; headers at once. A client that reads slowly slows the source; one that leaves
-    ends it.
+    """Send ``chunks`` as they come; headers at once. What comes in one go is sent in one go. A client that reads slowly
+    slows the source; one that leaves ends it.
     """
     response = stream_response(content_type)
+    batch = _Batch()
     with cancelled_on_disconnect(call.request):
-        async with closing_on_exit(chunks) as source:
-            await response.prepare(call.request)
-            async for chunk in source:
-                await response.write(chunk)
+        await response.prepare(call.request)
+        source = asyncio.ensure_future(_collect(chunks, batch))
+        try:
+            while data := await batch.take():
+                await response.write(data)
+            await source
+        finally:
+            source.cancel()
+            await asyncio.wait({source})
     await response.write_eof()
     return response
+
+
+async def _collect(chunks: AsyncIterator[bytes], batch: _Batch) -> None:
+    try:
+        async with closing_on_exit(chunks) as source:
+            async for chunk in source:
+                await batch.put(chunk)
+    finally:
+        batch.end()
+
+
+class _Batch:
+    """Chunks between their source and a slower sink: taken all at once, bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def put(self, chunk: bytes) -> None:
+        """Add; waits only while the batch is full."""
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        self._some.set()
+        if self._size >= _BATCH_BYTES:
+            self._room.clear()
+            await self._room.wait()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._some.set()
+
+    async def take(self) -> bytes:
+        """Everything that is there, once there is something; empty at the end."""
+        await self._some.wait()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        if not self._ended:
+            self._some.clear()
+        self._room.set()
+        return data
 
 
 async def stream_json(call: Call, items: AsyncIterator[Any]) -> web.StreamResponse:
