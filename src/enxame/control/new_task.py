@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from enxame.control.board import Board, SlotKey
@@ -47,16 +49,23 @@ def task_spec(service: Service, cluster: Cluster | None) -> TaskSpec:
 
 
 def is_dirty(board: Board, service: Service, task: Task) -> bool:
-    """The task must be replaced to become what the service asks for. Constraints that changed alone and still let the
-    task stay where it is do not count.
+    """The task must be replaced to become what the service asks for (see :func:`differs`)."""
+    return differs(service, task, board.cluster, lambda: board.node(task.node_id) if task.node_id else None)
+
+
+def differs(
+    service: Service, task: Task, cluster: Callable[[], Cluster | None], node: Callable[[], Node | None]
+) -> bool:
+    """The task is not what the service asks for. Constraints that changed alone and still let the task stay on its
+    ``node`` do not count. ``cluster`` and ``node`` are only asked for when they matter: mostly they do not.
     """
     internal = task.internal
     if internal is None or service.internal is None or internal.spec_version == service.internal.spec_version:
         return False
-    wanted = task_spec(service, board.cluster())
+    wanted = task_spec(service, cluster())
     if _without_constraints(wanted) != _without_constraints(task.spec):
         return True
-    if wanted != task.spec and not _may_stay(wanted, board.node(task.node_id) if task.node_id else None):
+    if wanted != task.spec and not _may_stay(wanted, node()):
         return True
     if task.status.state is TaskState.NEW:
         return False

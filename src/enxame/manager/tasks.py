@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from enxame.control import constraint
-from enxame.control.new_task import task_spec
-from enxame.errors import EnxameError, InvalidArgument
+from enxame.control.new_task import differs
+from enxame.errors import InvalidArgument
 from enxame.manager import lookup
 from enxame.manager.matching import matches_head
 from enxame.model.base import Meta
 from enxame.model.cluster import Cluster
 from enxame.model.filters import Filters
 from enxame.model.node import Node
-from enxame.model.service import Placement, Service, TaskSpec
+from enxame.model.service import Service
 from enxame.model.task import Task, TaskState
 from enxame.store.interface import View
 from enxame.store.store import Store
@@ -49,8 +48,7 @@ class TaskControl:
             and matches_head(filters, task.id, lookup.task_name(task), _service_labels(task))
         ]
         if "_up-to-date" in filters:
-            cluster = next(iter(view.all(Cluster)), None)
-            found = [task for task in found if is_up_to_date(view, cluster, task)]
+            found = [task for task in found if is_up_to_date(view, task)]
         return found
 
     def get(self, ref: str) -> Task:
@@ -61,40 +59,12 @@ class TaskControl:
         return lookup.node(self._store.view, self._node_id if ref == "self" and self._node_id else ref)
 
 
-def is_up_to_date(view: View, cluster: Cluster | None, task: Task) -> bool:
+def is_up_to_date(view: View, task: Task) -> bool:
     """Whether the task is what its service asks for now."""
     service = view.get(Service, task.service_id)
-    if service is None:
-        return False
-    internal = task.internal
-    if internal is None or service.internal is None or internal.spec_version == service.internal.spec_version:
-        return True
-    wanted = task_spec(service, cluster)
-    if wanted != task.spec:
-        if _unconstrained(wanted) != _unconstrained(task.spec):
-            return False
-        if not _may_stay(wanted, view.get(Node, task.node_id)):
-            return False
-    return task.status.state is TaskState.NEW or internal.ports == service.endpoint.ports
-
-
-def _unconstrained(spec: TaskSpec) -> tuple[object, ...]:
-    placement = spec.placement or Placement()
-    return (
-        *(getattr(spec, name) for name in spec.__struct_fields__ if name != "placement"),
-        placement.preferences,
-        placement.max_replicas,
-        placement.platforms,
+    return service is not None and not differs(
+        service, task, lambda: next(iter(view.all(Cluster)), None), lambda: view.get(Node, task.node_id)
     )
-
-
-def _may_stay(spec: TaskSpec, node: Node | None) -> bool:
-    if node is None:
-        return False
-    try:
-        return constraint.matches(constraint.parse(spec.placement.constraints if spec.placement else ()), node)
-    except EnxameError:
-        return False
 
 
 def _candidates(view: View, services: set[str], nodes: set[str]) -> Iterable[Task]:
