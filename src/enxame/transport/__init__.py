@@ -1,0 +1,1 @@
+"""The links between nodes: calls and streams over mutual TLS."""

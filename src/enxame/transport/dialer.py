@@ -1,0 +1,64 @@
+"""Links from a node to a manager."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from enxame.errors import EnxameError, Unavailable
+from enxame.transport import identity
+from enxame.transport.peer import Peer, Served
+
+CONNECT_DEADLINE: Final = 5.0
+#: Back-off between tries to reach a manager: seconds (swarmkit agent/session.go).
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 8.0
+
+
+@asynccontextmanager
+async def link(address: str, context: ssl.SSLContext, served: Served | None = None) -> AsyncIterator[Peer]:
+    """A link to ``host:port``, cut when the block ends. ``served`` is what the other side may call here.
+
+    Where the context verifies, the other side must be a manager.
+
+    Raises:
+        Unavailable: nobody there, or somebody who cannot prove to be a manager of this swarm.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(CONNECT_DEADLINE):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+    except ssl.SSLError as error:
+        raise Unavailable(f"{address} did not prove to be a manager of this swarm: {error.reason}") from error
+    except (OSError, TimeoutError, ValueError) as error:
+        raise Unavailable(f"cannot reach {address}: {_reason(error)}") from error
+    try:
+        who = identity.caller(writer) if context.verify_mode is ssl.CERT_REQUIRED else identity.Caller(role="manager")
+        if who.role != "manager":
+            raise Unavailable(f"{address} is no manager")
+    except EnxameError:
+        writer.transport.abort()
+        raise
+    peer = Peer(reader, writer, served or Served(), node_id=who.node_id, role=who.role, cluster_id=who.cluster_id)
+    running = asyncio.get_running_loop().create_task(peer.run(), name=f"link to {address}")
+    try:
+        yield peer
+    finally:
+        peer.close()
+        await asyncio.wait({running})
+
+
+def next_delay(delay: float, random: float) -> float:
+    """How long to wait after a failed try, given the wait before and a number from 0 to 1: doubled, with jitter."""
+    return min(max(delay * 2, FIRST_DELAY), LONGEST_DELAY) * (0.5 + random / 2)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_DEADLINE:g} s"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)

@@ -1,0 +1,90 @@
+"""A manager's port: takes links, finds out who calls, serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from enxame.errors import EnxameError
+from enxame.transport import identity
+from enxame.transport.identity import Caller
+from enxame.transport.peer import Peer, Served
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_DEADLINE: Final = 10.0
+#: Links without a certificate (nodes that join) that are open at once, and how long one may stay: seconds.
+MAX_STRANGERS: Final = 64
+STRANGER_DEADLINE: Final = 30.0
+
+
+class Listener:
+    """``admit`` is asked about every caller with a certificate and raises EnxameError for those who may not in."""
+
+    def __init__(self, served: Served, admit: Callable[[Caller], None]) -> None:
+        self._served = served
+        self._admit = admit
+        self._server: asyncio.Server | None = None
+        self._peers: dict[Peer, asyncio.Task[None]] = {}
+        self._strangers = 0
+
+    async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        """Begin to listen; returns the port. Raises OSError when the address cannot be had."""
+        self._server = await asyncio.start_server(
+            self._accept, host, port, ssl=context, ssl_handshake_timeout=HANDSHAKE_DEADLINE, backlog=1024
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening and cut all links."""
+        if self._server is not None:
+            self._server.close()
+        serving = list(self._peers.values())
+        for peer in list(self._peers):
+            peer.close()
+        if serving:
+            await asyncio.wait(serving)
+
+    def cut(self, node_id: str) -> None:
+        """Cut a node's links: it was removed, or its role changed."""
+        for peer in list(self._peers):
+            if peer.node_id == node_id:
+                peer.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            who = identity.caller(writer)
+            if who.node_id:
+                self._admit(who)
+        except EnxameError as error:
+            log.warning("refused a link from %s: %s", writer.get_extra_info("peername"), error)
+            writer.transport.abort()
+            return
+        peer = Peer(reader, writer, self._served, node_id=who.node_id, role=who.role, cluster_id=who.cluster_id)
+        task = asyncio.current_task()
+        assert task is not None
+        self._peers[peer] = task
+        try:
+            if who.node_id:
+                await peer.run()
+            else:
+                await self._serve_stranger(peer)
+        finally:
+            del self._peers[peer]
+
+    async def _serve_stranger(self, peer: Peer) -> None:
+        """Whoever has no certificate gets little time, and there are never many of them."""
+        if self._strangers >= MAX_STRANGERS:
+            peer.close()
+            return
+        self._strangers += 1
+        try:
+            async with asyncio.timeout(STRANGER_DEADLINE):
+                await peer.run()
+        except TimeoutError:
+            peer.close()
+        finally:
+            self._strangers -= 1
