@@ -13,7 +13,7 @@ import pytest
 
 from enxame.engine.images.reference import parse
 from enxame.engine.images.registry import Registry
-from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.errors import EnxameError, InvalidArgument, NotFound, Unauthenticated
 from enxame.model.image import RegistryAuth
 from enxame.testing.sample_image import build
 from tests.engine.image_lab import LoopbackRegistry, Progress, archive, files, leftovers, open_store
@@ -247,6 +247,14 @@ async def test_a_guarded_registry_wants_the_right_password(guarded, store, tmp_p
     image = await store.pull(reference, auth=right, progress=Progress())
     assert len(image.layers) == 2
     assert (await store.distribution(reference, right)).platforms[0].architecture == "amd64"
+    assert not list((tmp_path / "images/registry").glob("auth-*"))
+
+
+async def test_a_login_is_tried_at_the_registry(guarded, store, tmp_path):
+    right = RegistryAuth(username="user", password="secret", serveraddress=guarded.address)
+    await store.login(right)
+    with pytest.raises(Unauthenticated):
+        await store.login(RegistryAuth(username="user", password="no", serveraddress=f"http://{guarded.address}/v1/"))
     assert not list((tmp_path / "images/registry").glob("auth-*"))
 
 

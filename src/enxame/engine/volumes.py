@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -67,13 +67,18 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VolumeStore:
-    """All volumes. Containers hold volumes from ``acquire`` to ``release``, over restarts of the daemon."""
+    """All volumes. Containers hold volumes from ``acquire`` to ``release``, over restarts of the daemon.
+
+    ``holders`` tells which other containers want a volume kept, by its name: those that are made but do not run. The
+    container engine sets it.
+    """
 
     def __init__(self, root: Path, events: EventPublisher) -> None:
         self._root = root
         self._events = events
         self._volumes: dict[str, _Stored] = {}
         self._users: dict[str, set[str]] = {}
+        self.holders: Callable[[str], Iterable[str]] = lambda _name: ()
         # Gone with the last operation that holds them.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -124,7 +129,7 @@ class VolumeStore:
         return VolumeListResponse(volumes=found)
 
     def _matches(self, name: str, stored: _Stored, filters: Filters) -> bool:
-        if "dangling" in filters and filters.flag("dangling") == bool(self._users[name]):
+        if "dangling" in filters and filters.flag("dangling") == bool(self._in_use(name)):
             return False
         if "driver" in filters and "local" not in filters.get("driver"):
             return False
@@ -138,7 +143,7 @@ class VolumeStore:
         return [
             msgspec.structs.replace(
                 self._view(self._volumes[name]),
-                usage_data=VolumeUsage(size=size, ref_count=len(self._users[name])),
+                usage_data=VolumeUsage(size=size, ref_count=len(self._in_use(name))),
             )
             for name, size in sorted(sizes.items())
             if name in self._volumes
@@ -150,7 +155,7 @@ class VolumeStore:
         Raises:
             NotFound: no such volume.
         """
-        return sorted(self._users[self._get(name).name])
+        return self._in_use(self._get(name).name)
 
     # Making and removing
 
@@ -162,9 +167,7 @@ class VolumeStore:
             NotFound: a driver that there is not.
             EnxameError: the disk refused.
         """
-        if request.driver not in {"", "local", "default"}:
-            name = request.driver
-            raise NotFound(f'create {request.name}: error looking up volume plugin {name}: plugin "{name}" not found')
+        _check_driver(request.driver, request.name)
         name = request.name or secrets.token_hex(32)
         async with self._lock(name):
             return await self._create(name, request, anonymous=not request.name)
@@ -229,8 +232,9 @@ class VolumeStore:
             if name not in self._volumes and force:
                 return
             self._get(name)
-            if self._users[name]:
-                raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(self._users[name]))}]")
+            users = self._in_use(name)
+            if users:
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             await self._remove(name)
 
     async def _remove(self, name: str) -> None:
@@ -260,7 +264,7 @@ class VolumeStore:
             if "label!" in wanted and wanted.labels_match(stored.labels, "label!"):
                 continue
             async with self._lock(name):
-                if name not in self._volumes or self._users[name]:
+                if name not in self._volumes or self._in_use(name):
                     continue
                 size = await asyncio.to_thread(_size, self._data(name))
                 await self._remove(name)
@@ -271,9 +275,9 @@ class VolumeStore:
 
     # Containers
 
-    async def acquire(self, name: str, container_id: str) -> str:
-        """Let a container hold the volume, made when it is missing, mounted when it is a mount. Idempotent.
-        Returns the directory to bind into the container.
+    async def acquire(self, name: str, container_id: str, wanted: VolumeCreateRequest | None = None) -> str:
+        """Let a container hold the volume, made when it is missing (as ``wanted`` says), mounted when it is a mount.
+        Idempotent. Returns the directory to bind into the container.
 
         Raises:
             InvalidArgument: the name breaks a rule.
@@ -281,7 +285,9 @@ class VolumeStore:
         """
         async with self._lock(name):
             if name not in self._volumes:
-                await self._create(name, VolumeCreateRequest(name=name), anonymous=False)
+                request = wanted or VolumeCreateRequest(name=name)
+                _check_driver(request.driver, name)
+                await self._create(name, request, anonymous=ANONYMOUS_LABEL in request.labels)
             await _blocking(f"mount {name}", lambda: self._take(name, container_id))
             self._users[name].add(container_id)
             return str(self._data(name))
@@ -357,11 +363,19 @@ class VolumeStore:
             mountpoint=str(self._data(stored.name)),
         )
 
+    def _in_use(self, name: str) -> builtins.list[str]:
+        return sorted(self._users[name].union(self.holders(name)))
+
     def _lock(self, name: str) -> asyncio.Lock:
         lock = self._locks.get(name)
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         return lock
+
+
+def _check_driver(driver: str, name: str) -> None:
+    if driver not in {"", "local", "default"}:
+        raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
 
 
 def _check_filters(filters: Filters, accepted: frozenset[str]) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from enxame.engine.volumes import VolumeStore
+from enxame.engine.volumes import ANONYMOUS_LABEL, VolumeStore
 from enxame.errors import Conflict, InvalidArgument, NotFound
 from enxame.model.filters import Filters
 from enxame.model.volume import VolumeCreateRequest
@@ -102,6 +102,24 @@ async def test_a_volume_in_use_is_not_removed_not_even_after_a_restart(volumes):
     await volumes.release("c2")
     await volumes.remove("data")
     assert not os.path.exists(path)
+
+
+async def test_containers_that_do_not_run_keep_their_volumes_too(volumes):
+    await volumes.create(VolumeCreateRequest(name="data"))
+    volumes.holders = lambda name: ["stopped"] if name == "data" else []
+    with pytest.raises(Conflict, match=r"volume is in use - \[stopped\]"):
+        await volumes.remove("data")
+    assert (await volumes.prune(where(all=["1"]))).volumes_deleted is None
+    assert names(volumes.list(where(dangling=["false"]))) == ["data"]
+
+
+async def test_a_missing_volume_is_made_as_the_container_wants_it(volumes):
+    wanted = VolumeCreateRequest(labels={"a": "b", ANONYMOUS_LABEL: ""})
+    await volumes.acquire("data", "c1", wanted)
+    assert volumes.inspect("data").labels == wanted.labels
+    assert volumes.is_anonymous("data")
+    with pytest.raises(NotFound, match="error looking up volume plugin bogus"):
+        await volumes.acquire("other", "c1", VolumeCreateRequest(driver="bogus"))
 
 
 async def test_volumes_that_are_not_there(volumes):

@@ -101,11 +101,11 @@ class ImageStore:
 
     def list(self, *, filters: Filters | None = None, all: bool = False) -> builtins.list[ImageSummary]:  # noqa: A002, ARG002
         """The images, newest first. ``all`` would add intermediate images, which are not made here."""
-        wanted = filters or Filters()
+        wanted, now = filters or Filters(), datetime.now(UTC)
         rows = []
         for record in self._index.records.values():
             names = self._index.references_of(record.image.id)
-            if views.matches(record, names, wanted, self._index.lookup):
+            if views.matches(record, names, wanted, lookup=self._index.lookup, now=now):
                 rows.append(views.summary(record, names))
         return sorted(rows, key=lambda row: (-row.created, row.id))
 

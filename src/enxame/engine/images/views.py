@@ -24,7 +24,7 @@ from enxame.model.image import (
 
 __all__ = ["LIST_FILTERS", "PRUNE_FILTERS", "deleted_layers", "history", "inspection", "matches", "prunable", "summary"]
 
-LIST_FILTERS = frozenset({"dangling", "label", "before", "since", "reference"})
+LIST_FILTERS = frozenset({"dangling", "label", "before", "since", "until", "reference"})
 PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 
 
@@ -103,7 +103,12 @@ def history(record: ImageRecord, names: Sequence[Reference]) -> list[ImageHistor
 
 
 def matches(
-    record: ImageRecord, names: Sequence[Reference], filters: Filters, lookup: Callable[[str], ImageRecord]
+    record: ImageRecord,
+    names: Sequence[Reference],
+    filters: Filters,
+    *,
+    lookup: Callable[[str], ImageRecord],
+    now: datetime,
 ) -> bool:
     """Whether an image is in the filtered list. ``before`` and ``since`` name images, by creation time.
 
@@ -121,6 +126,8 @@ def matches(
     if any(record.image.created >= lookup(other).image.created for other in filters.get("before")):
         return False
     if any(record.image.created <= lookup(other).image.created for other in filters.get("since")):
+        return False
+    if any(record.image.created > _moment(text, now) for text in filters.get("until")):
         return False
     patterns = filters.get("reference")
     return not patterns or any(_familiar_match(pattern, name) for pattern in patterns for name in names)

@@ -36,7 +36,7 @@ def names(*texts):
 def matches(image, given, others=(), **filters):
     known = {f"i{number}": other for number, other in enumerate(others)}
     wanted = Filters({name: frozenset(values) for name, values in filters.items()})
-    return views.matches(image, names(*given), wanted, known.__getitem__)
+    return views.matches(image, names(*given), wanted, lookup=known.__getitem__, now=NOW)
 
 
 def test_filters_dangling_and_label():
@@ -54,6 +54,12 @@ def test_filters_before_and_since_compare_the_times_of_creation():
     assert not matches(new, [], [new], before=["i0"])
     assert matches(new, [], [old], since=["i0"])
     assert not matches(old, [], [old], since=["i0"])
+
+
+def test_filter_until_keeps_what_is_older():
+    image = record(created=NOW - timedelta(hours=2))
+    assert matches(image, [], until=["1h"])
+    assert not matches(image, [], until=["3h"])
 
 
 @pytest.mark.parametrize(
