@@ -10,7 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 from urllib.parse import quote, urlencode
 
 from enxame import API_VERSION, MIN_API_VERSION, __version__
@@ -53,7 +53,7 @@ class Hijacked:
     def early_bytes(self) -> bytes:
         """What came together with the answer's headers. The socket must not block."""
         reader = self._response.fp
-        waiting = len(reader.peek(1))  # type: ignore[attr-defined]
+        waiting = len(reader.peek(1))
         return reader.read1(waiting) if waiting else b""
 
     def half_close(self) -> None:
@@ -82,7 +82,7 @@ class Stream:
         self._response = response
         self.content_type = response.getheader("Content-Type", "")
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,5 +1,6 @@
 """``enxame events``."""
 
+from collections.abc import Callable
 from typing import Any
 
 from enxame.cli.command import Args, Flags, command
@@ -43,7 +44,7 @@ def events(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     except ValueError as problem:
         raise CliError(str(problem)) from None
     template = flags["format"]
-    render = event_line
+    render: Callable[[Any], str] = event_line
     if template in {"json", "{{json .}}"}:
         from enxame.cli.table import to_json
 

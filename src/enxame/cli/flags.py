@@ -1,4 +1,4 @@
-"""Flags with docker's grammar: ``-it``, ``-p 80:80``, ``--name=x``, ``--detach=false``; and their part of a help page."""
+"""Flags with docker's grammar (``-it``, ``-p 80:80``, ``--name=x``, ``--detach=false``), and their part of a help page."""
 
 import shutil
 import textwrap
@@ -66,70 +66,89 @@ def parse_flags(
     options: Sequence[click.Option], args: list[str], ctx: click.Context, *, interspersed: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Raw values by parameter name, and the positional arguments. Raises UsageError in pflag's words."""
-    known = {name: option for option in options for name in option.opts}
-    values: dict[str, Any] = {}
-    rest: list[str] = []
-    pending = list(args)
+    parser = _Parser(options, args, ctx)
+    parser.run(interspersed=interspersed)
+    return parser.values, parser.rest
 
-    def store(option: click.Option, raw: Any) -> None:
+
+class _Parser:
+    """Takes one word after the other. While a shell completes, unfinished words are no errors."""
+
+    def __init__(self, options: Sequence[click.Option], args: list[str], ctx: click.Context) -> None:
+        self.values: dict[str, Any] = {}
+        self.rest: list[str] = []
+        self._known = {name: option for option in options for name in option.opts}
+        self._pending = list(args)
+        self._ctx = ctx
+
+    def run(self, *, interspersed: bool) -> None:
+        while self._pending:
+            word = self._pending.pop(0)
+            if word == "--":
+                self.rest += self._pending
+                return
+            if word.startswith("--"):
+                self._long(word)
+            elif word.startswith("-") and len(word) > 1:
+                self._short(word)
+            elif interspersed:
+                self.rest.append(word)
+            else:
+                self.rest += [word, *self._pending]
+                return
+
+    def _long(self, word: str) -> None:
+        name, given, raw = word.partition("=")
+        option = self._known.get(name)
+        if option is None:
+            self._refuse(f"unknown flag: {name}")
+        elif option.is_flag:
+            self._store(option, self._switch(option, raw) if given else True)
+        else:
+            self._store(option, raw if given else self._follow(name))
+
+    def _short(self, word: str) -> None:
+        letters = word[1:]
+        while letters:
+            letter, letters = letters[0], letters[1:]
+            option = self._known.get(f"-{letter}")
+            if option is None:
+                self._refuse(f"unknown shorthand flag: '{letter}' in {word}")
+                return
+            if not option.is_flag:
+                raw = letters.removeprefix("=") if letters else self._follow(f"'{letter}' in {word}")
+                self._store(option, raw)
+                return
+            if letters.startswith("="):
+                self._store(option, self._switch(option, letters[1:]))
+                return
+            self._store(option, True)
+
+    def _store(self, option: click.Option, raw: Any) -> None:
         key = option.name or ""
         if option.multiple:
-            values.setdefault(key, []).append(raw)
+            self.values.setdefault(key, []).append(raw)
         else:
-            values[key] = raw
+            self.values[key] = raw
 
-    def flag(option: click.Option, shown: str, raw: str) -> bool:
+    def _switch(self, option: click.Option, raw: str) -> bool:
         try:
             return parse_bool(raw)
         except ValueError as problem:
-            raise UsageError(f'invalid argument "{raw}" for "{shown}" flag: {problem}', ctx.command_path) from None
+            names = _shown(option)
+            raise UsageError(
+                f'invalid argument "{raw}" for "{names}" flag: {problem}', self._ctx.command_path
+            ) from None
 
-    def follow(option: click.Option, missing: str) -> str:
-        if not pending:
-            if ctx.resilient_parsing:
-                return ""
-            raise UsageError(f"flag needs an argument: {missing}", ctx.command_path)
-        return pending.pop(0)
+    def _follow(self, missing: str) -> str:
+        if self._pending:
+            return self._pending.pop(0)
+        self._refuse(f"flag needs an argument: {missing}")
+        return ""
 
-    while pending:
-        word = pending.pop(0)
-        if word == "--":
-            rest += pending
-            break
-        if word.startswith("--"):
-            name, given, raw = word.partition("=")
-            option = known.get(name)
-            if option is None:
-                if ctx.resilient_parsing:
-                    continue
-                raise UsageError(f"unknown flag: {name}", ctx.command_path)
-            if option.is_flag:
-                store(option, flag(option, _shown(option), raw) if given else True)
-            else:
-                store(option, raw if given else follow(option, name))
-        elif word.startswith("-") and len(word) > 1:
-            letters = word[1:]
-            while letters:
-                letter, letters = letters[0], letters[1:]
-                option = known.get(f"-{letter}")
-                if option is None:
-                    if ctx.resilient_parsing:
-                        break
-                    raise UsageError(f"unknown shorthand flag: '{letter}' in {word}", ctx.command_path)
-                if option.is_flag:
-                    if letters.startswith("="):
-                        store(option, flag(option, _shown(option), letters[1:]))
-                        break
-                    store(option, True)
-                else:
-                    store(option, letters.removeprefix("=") if letters else follow(option, f"'{letter}' in {word}"))
-                    break
-        elif interspersed:
-            rest.append(word)
-        else:
-            rest += [word, *pending]
-            break
-    return values, rest
+    def _refuse(self, problem: str) -> None:
+        if not self._ctx.resilient_parsing:
+            raise UsageError(problem, self._ctx.command_path)
 
 
 def _shown(option: click.Option) -> str:

@@ -36,7 +36,7 @@ def duration_words(seconds: float) -> str:
 
 
 def ago(seconds_since_epoch: float, now: float | None = None) -> str:
-    """ "5 minutes ago" of a moment."""
+    """How long ago a moment was: "5 minutes ago"."""
     return duration_words((time.time() if now is None else now) - seconds_since_epoch) + " ago"
 
 

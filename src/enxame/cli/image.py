@@ -95,9 +95,7 @@ def _table(*, trunc: bool, digests: bool) -> Table:
             "Size": lambda i: size_words(i.get("Size", 0), 3),
             "Containers": lambda i: _count(i.get("Containers", -1)),
             "SharedSize": lambda i: "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["SharedSize"]),
-            "UniqueSize": lambda i: (
-                "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["Size"] - i["SharedSize"])
-            ),
+            "UniqueSize": lambda i: "N/A" if i.get("SharedSize", -1) < 0 else size_words(i["Size"] - i["SharedSize"]),
             "VirtualSize": lambda i: size_words(i.get("Size", 0), 3),
         },
         columns,

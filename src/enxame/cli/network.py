@@ -162,7 +162,7 @@ def create(cli: Session, flags: Flags, args: Args) -> None:
     request: Json = {
         "Name": args[0],
         "CheckDuplicate": True,
-        "Driver": "" if flags["config-only"] and not flags.changed("driver") else flags["driver"],
+        "Driver": flags["driver"],
         "Scope": flags["scope"],
         "EnableIPv6": flags["ipv6"],
         "IPAM": {"Driver": flags["ipam-driver"], "Options": to_map(flags["ipam-opt"]), "Config": _ipam(flags)},

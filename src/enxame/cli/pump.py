@@ -157,9 +157,7 @@ class Pump:
             except (BlockingIOError, InterruptedError):
                 return True
             except OSError as problem:
-                if type(problem).__name__ in {"SSLWantReadError", "SSLWantWriteError"}:
-                    return True
-                return False
+                return type(problem).__name__ in {"SSLWantReadError", "SSLWantWriteError"}
             if not data:
                 return False
             self._show(data)

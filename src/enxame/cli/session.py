@@ -2,10 +2,12 @@
 
 import os
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from enxame.cli.client import Client
 from enxame.cli.endpoint import Endpoint, TlsFiles, host_from_environment, parse_host
+
+if TYPE_CHECKING:
+    from enxame.cli.client import Client
 
 
 class Session:
@@ -14,14 +16,17 @@ class Session:
     def __init__(self, host: str = "", tls: TlsFiles | None = None, *, debug: bool = False) -> None:
         self._host = host
         self._tls = tls
-        self._client: Client | None = None
+        self._client: "Client | None" = None  # noqa: UP037 - not imported at run time
         self.debug = debug
         self.failed = False
 
     @property
-    def client(self) -> Client:
+    def client(self) -> "Client":
         """Connected on first use."""
         if self._client is None:
+            # Only now: what needs no daemon (help) starts without an HTTP client.
+            from enxame.cli.client import Client
+
             self._client = Client(self.endpoint)
         return self._client
 

@@ -374,7 +374,9 @@ def ca(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
         config["NodeCertExpiry"] = flags["cert-expiry"]
     if flags.changed("external-ca"):
         config["ExternalCAs"] = list(flags["external-ca"])
-    config["SigningCACert"], config["SigningCAKey"] = certificate, key
+    config.pop("SigningCACert", None)
+    config.pop("SigningCAKey", None)
+    config.update({"SigningCACert": certificate, **({"SigningCAKey": key} if key else {})} if certificate else {})
     if not certificate:
         config["ForceRotate"] = config.get("ForceRotate", 0) + 1
     _update(cli, swarm["Spec"], swarm["Version"]["Index"])

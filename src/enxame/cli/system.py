@@ -1,5 +1,6 @@
 """``enxame system``: disk usage, and cleaning up."""
 
+from operator import itemgetter
 from typing import Any
 
 from enxame.cli.command import Args, Flags, Group, command
@@ -61,7 +62,7 @@ def usage_rows(found: Json) -> list[Json]:
 
 
 TABLE = Table(
-    {name: (lambda row, key=name: row[key]) for name in ("Type", "TotalCount", "Active", "Size", "Reclaimable")},
+    {name: itemgetter(name) for name in ("Type", "TotalCount", "Active", "Size", "Reclaimable")},
     (("Type", "TYPE"), ("TotalCount", "TOTAL"), ("Active", "ACTIVE"), ("Size", "SIZE"), ("Reclaimable", "RECLAIMABLE")),
 )
 

@@ -47,7 +47,7 @@ TABLE = Table(
         "Size": lambda v: "N/A" if _usage(v, "Size") < 0 else size_words(_usage(v, "Size")),
         "Group": lambda v: ((v.get("ClusterVolume") or {}).get("Spec") or {}).get("Group", "N/A") or "N/A",
         "Availability": lambda v: ((v.get("ClusterVolume") or {}).get("Spec") or {}).get("Availability", "N/A"),
-        "Status": lambda v: "N/A",
+        "Status": lambda _: "N/A",
     },
     (("Driver", "DRIVER"), ("Name", "VOLUME NAME")),
     {

@@ -56,12 +56,9 @@ class RecordingDaemon:
                 asked = re.match(r"^/v(\d+)\.(\d+)", parts.path)
                 status, answer = daemon.answer(self.command, path)
                 if asked and (int(asked[1]), int(asked[2])) > tuple(int(p) for p in version.split(".")):
-                    status, answer = (
-                        400,
-                        {
-                            "message": f"client version {asked[1]}.{asked[2]} is too new. Maximum supported API version is {version}"
-                        },
-                    )
+                    spoken = f"{asked[1]}.{asked[2]}"
+                    limit = f"Maximum supported API version is {version}"
+                    status, answer = 400, {"message": f"client version {spoken} is too new. {limit}"}
                 else:
                     try:
                         body = json.loads(raw) if raw else None
@@ -86,7 +83,7 @@ class RecordingDaemon:
                 if self.command != "HEAD":
                     self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve
+            do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _serve  # noqa: N815
 
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True

@@ -64,7 +64,7 @@ def _names(container: Json, *, trunc: bool) -> str:
 
 
 def _command(container: Json, *, trunc: bool) -> str:
-    text = container.get("Command", "")
+    text = str(container.get("Command", ""))
     if trunc:
         text = shorten(text, 20)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'

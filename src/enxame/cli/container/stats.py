@@ -18,7 +18,7 @@ _REFRESH = 0.5
 
 
 def cpu_percent(sample: Json) -> float:
-    """Share of one CPU × 100 between a sample and the one before."""
+    """Share of one CPU times 100 between a sample and the one before."""
     now, before = sample.get("cpu_stats") or {}, sample.get("precpu_stats") or {}
     used = now.get("cpu_usage", {}).get("total_usage", 0) - before.get("cpu_usage", {}).get("total_usage", 0)
     passed = now.get("system_cpu_usage", 0) - before.get("system_cpu_usage", 0)

@@ -65,7 +65,8 @@ def update(cli: Session, flags: Flags, args: Args) -> None:
             request["RestartPolicy"] = parse_restart_policy(flags["restart"])
         except ValueError as problem:
             raise CliError(str(problem)) from None
-    problems, warnings = [], []
+    problems: list[str] = []
+    warnings: list[str] = []
     for name in args:
         try:
             answer = cli.client.post(f"/containers/{quoted(name)}/update", request) or {}

@@ -9,7 +9,7 @@ from enxame.cli.flags import switch, text
 from enxame.cli.humanise import natural_key
 from enxame.cli.inspecting import inspect_objects
 from enxame.cli.listflags import FORMAT_HELP
-from enxame.cli.options.ports import parse_port_number
+from enxame.cli.options.numbers import parse_port_number
 from enxame.cli.session import Session
 from enxame.cli.tabwriter import align
 

@@ -111,7 +111,7 @@ class _Parser:
             if not tokens:
                 self._fail("missing value for command")
             word = tokens[0].text if tokens[0].kind == "name" else ""
-            if word == "end" or word == "else":
+            if word in {"end", "else"}:
                 return nodes, " ".join(t.text for t in tokens if t.kind != "space") if word == "else" else "end"
             if word in {"if", "with", "range"}:
                 nodes.append(self._block(word, tokens[1:]))

@@ -1,5 +1,6 @@
 """How values of templates are tested, counted and printed: Go's ``%v`` over decoded JSON."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -64,9 +65,9 @@ def format_value(value: Any) -> str:
 
 def format_float(number: float) -> str:
     """``%v`` of a float64: shortest form, exponents from 1e+21 on and below 1e-04."""
-    if number != number:
+    if math.isnan(number):
         return "NaN"
-    if number in (float("inf"), float("-inf")):
+    if math.isinf(number):
         return "+Inf" if number > 0 else "-Inf"
     if number == int(number) and abs(number) < 1e21:
         return str(int(number))

@@ -31,9 +31,5 @@ def parse_external_ca(text: str) -> dict[str, Any]:
         raise ValueError("the external-ca option needs a protocol= parameter")
     if "URL" not in found:
         raise ValueError("the external-ca option needs a url= parameter")
-    return {
-        "Protocol": found["Protocol"],
-        "URL": found["URL"],
-        "Options": found["Options"],
-        "CACert": found.get("CACert", ""),
-    }
+    options = {"Options": found["Options"]} if found["Options"] else {}
+    return {"Protocol": found["Protocol"], "URL": found["URL"], **options, "CACert": found.get("CACert", "")}

@@ -60,7 +60,7 @@ def parse_uint(text: str) -> int:
 
 
 def parse_port_number(text: str) -> int:
-    """0–65535, decimal."""
+    """0 to 65535, decimal."""
     if not text.isascii() or not text.isdigit():
         raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
     if int(text) > 65535:

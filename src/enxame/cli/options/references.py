@@ -7,7 +7,7 @@ from enxame.cli.options.fields import csv_fields
 Json = dict[str, Any]
 
 
-def parse_network(text: str) -> Json:
+def parse_network(text: str) -> Json:  # noqa: C901 - one case for each key
     """``NAME`` or ``name=NAME,alias=A,driver-opt=k=v,ip=…`` → target, aliases, driver options and addresses."""
     if "=" not in text:
         return {"Target": text}
@@ -104,7 +104,7 @@ def parse_credential_spec(text: str) -> Json:
     """``config://``, ``file://`` or ``registry://``; empty removes."""
     for prefix, key in (("config://", "Config"), ("file://", "File"), ("registry://", "Registry")):
         if text.startswith(prefix):
-            return {key: text.removeprefix(prefix)}
+            return {"Config": "", "File": "", "Registry": "", key: text.removeprefix(prefix)}
     if text:
         raise ValueError(
             'invalid credential spec: value must be prefixed with "config://", "file://", or "registry://"'

@@ -1,4 +1,4 @@
-"""Flags of ``service update`` applied to an existing spec, with the stock command's rules for ``--X-add``/``--X-rm``."""
+"""Flags of ``service update`` over an existing spec, with the stock command's rules for ``--X-add``/``--X-rm``."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -59,7 +59,7 @@ def merge(flags: Flags, spec: Json, client: Client) -> None:
 
 def _put(holder: Json, key: str, value: Any) -> None:
     """Sets a field, or takes it out when it is empty."""
-    if value in (None, "", 0, False) or value == [] or value == {}:
+    if not value:
         holder.pop(key, None)
     else:
         holder[key] = value

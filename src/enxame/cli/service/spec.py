@@ -33,11 +33,7 @@ HEALTH_FLAGS = (
 
 def compact(values: Mapping[str, Any]) -> Json:
     """Without what is empty: the API's ``omitempty``."""
-    return {
-        key: value
-        for key, value in values.items()
-        if value not in (None, "", 0, False) and value != [] and value != {} and value != ()
-    }
+    return {key: value for key, value in values.items() if value}
 
 
 def default_update_config() -> Json:
@@ -266,7 +262,7 @@ def _add_configs(flags: Flags, spec: Json, client: Client) -> None:
     if configs:
         spec["Configs"] = configs
     if credential:
-        if "Config" in credential:
+        if credential["Config"]:
             credential["Config"] = next(c["ConfigID"] for c in configs if c["ConfigName"] == credential["Config"])
         spec["Privileges"] = {"CredentialSpec": credential, "SELinuxContext": None}
 
