@@ -148,3 +148,34 @@ async def test_empty_credentials_are_none(served: Any, header: str) -> None:
     response = await served.post("/images/create?fromImage=web", headers={"X-Registry-Auth": header})
     await response.read()
     assert served.engine.images.pulled == ("web", None, "")
+
+
+async def test_many_lines_arrive_whole_and_in_order(served: Any) -> None:
+    served.engine.containers.tty = True
+    lines = [f"line {number}\n".encode() for number in range(20_000)]
+    served.engine.containers.records = [LogRecord(1, STAMP, line) for line in lines]
+    response = await served.get("/containers/box/logs?stdout=1")
+    assert await response.read() == b"".join(lines)
+
+
+async def test_a_client_that_does_not_read_holds_the_source_back(served: Any) -> None:
+    told = 0
+
+    async def logs(ref: str, options: Any) -> Any:
+        nonlocal told
+        while True:
+            told += 1
+            yield LogRecord(1, STAMP, b"x" * 1000)
+
+    served.engine.containers.logs = logs
+    _, writer = await asyncio.open_unix_connection(str(served.path), limit=1024)
+    writer.write(b"GET /containers/box/logs?stdout=1&follow=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    before = -1
+    async with asyncio.timeout(10):
+        # Others are served meanwhile; after a while the source does not move any more.
+        while told == 0 or told != before:
+            before = told
+            for _ in range(20):
+                assert (await served.get("/_ping")).status == 200
+    assert told < 5_000
+    writer.close()
