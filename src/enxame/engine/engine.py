@@ -88,6 +88,7 @@ class Engine:
         containers = self.containers.list(all=True, filters=Filters())
         await self.networks.forget_others({container.id for container in containers})
         self.images.users = self._users_of_image
+        self.volumes.holders = self._holders_of_volume
 
     async def stop(self) -> None:
         """Let go of everything; containers go on."""
@@ -101,6 +102,15 @@ class Engine:
     async def pull_for_task(self, reference: str, registry_auth: str) -> None:
         """Pull the image of a task with the credentials its service was given (base64url JSON; may be empty)."""
         await self.images.pull(reference, auth=decode_auth(registry_auth), progress=lambda _message: None)
+
+    def _holders_of_volume(self, name: str) -> list[str]:
+        wanted = Filters({"volume": frozenset({name})})
+        # A container that is being removed takes its own volumes along.
+        return [
+            container.id
+            for container in self.containers.list(all=True, filters=wanted)
+            if container.state != "removing"
+        ]
 
     def _users_of_image(self, image_id: str) -> list[ImageUser]:
         return [
