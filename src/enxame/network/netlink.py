@@ -43,6 +43,8 @@ _NESTED: Final = 0x8000
 
 _RECEIVE_SIZE: Final = 1 << 17
 _BATCH_BYTES: Final = 64 * 1024
+#: Answers wait in the socket's buffer while the rest of the batch runs; 200 KB, the usual limit, hold more than these.
+_BATCH_REQUESTS: Final = 100
 _ANSWER_TIMEOUT: Final = 10.0
 _DUMP_ATTEMPTS: Final = 5
 
@@ -156,7 +158,7 @@ class NetlinkSocket:
         batch: list[Request] = []
         size = 0
         for request in requests:
-            if batch and size + len(request.payload) + 16 > _BATCH_BYTES:
+            if batch and (size + len(request.payload) + 32 > _BATCH_BYTES or len(batch) == _BATCH_REQUESTS):
                 results += self._run_batch(batch)
                 batch, size = [], 0
             batch.append(request)
@@ -243,13 +245,18 @@ class NetlinkSocket:
                 + payload
                 + b"\0" * (-len(payload) % 4)
             )
-        self._socket.send(b"".join(parts))
+        try:
+            self._socket.send(b"".join(parts))
+        except OSError as error:
+            raise NetlinkError("send to the kernel", error.errno or errno.EIO) from error
 
     def _receive(self) -> list[tuple[int, int, int, bytes]]:
         try:
             data = self._socket.recv(_RECEIVE_SIZE)
         except TimeoutError:
             raise NetlinkError("netlink", errno.ETIMEDOUT, "the kernel did not answer") from None
+        except OSError as error:
+            raise NetlinkError("receive from the kernel", error.errno or errno.EIO) from error
         messages: list[tuple[int, int, int, bytes]] = []
         offset = 0
         while offset + 16 <= len(data):
