@@ -1,4 +1,4 @@
-"""Everything that crosses the network between nodes: names, who may call, types. See docs/design/0004."""
+"""Everything that crosses the network between nodes: names, who may call, types. See docs/design/0005."""
 
 from __future__ import annotations
 
