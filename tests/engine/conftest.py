@@ -97,6 +97,9 @@ class DirectoryVolumes:
     root: Path
     held: dict = field(default_factory=dict)
 
+    async def create(self, request):
+        (self.root / request.name / "_data").mkdir(parents=True, exist_ok=True)
+
     async def acquire(self, name, container_id):
         directory = self.root / name / "_data"
         directory.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ from enxame.engine.restoration import restore
 from enxame.engine.runtime import Runtime
 from enxame.engine.signals import parse_signal
 from enxame.engine.streams import Streams
+from enxame.engine.volumes import ANONYMOUS_LABEL
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotModified
 from enxame.model.container import ContainerCreateRequest
 from enxame.model.container_view import (
@@ -44,6 +45,7 @@ from enxame.model.exec import ExecCreateRequest, ExecInspect
 from enxame.model.filters import Filters
 from enxame.model.stats import ContainerStats
 from enxame.model.stream import AttachOptions, LogOptions, LogRecord
+from enxame.model.volume import VolumeCreateRequest
 
 _DEFAULT_STOP_TIMEOUT = 10.0
 
@@ -65,7 +67,7 @@ class ContainerManager:
     ) -> None:
         self._records = RecordStore(data_root / "containers")
         self._exec_root = exec_root
-        self._images, self._networks = images, networks
+        self._images, self._networks, self._volumes = images, networks, volumes
         self._machine = machine
         self._runtime = runtime
         self._containers: dict[str, Container] = {}
@@ -259,13 +261,19 @@ class ContainerManager:
         self._check_references(definition.host.network_mode, definition.host.pid_mode, definition.host.ipc_mode)
         # The name is ours before the first await: two creates of one name cannot both pass.
         self._names[chosen] = definition.id
-        try:
-            await asyncio.to_thread(self._records.define, definition)
-        except OSError as error:
-            del self._names[chosen]
-            raise EnxameError(f"cannot write the container's record: {error}") from error
         container = Container(definition, Condition())
-        self._containers[definition.id] = container
+        self._containers[definition.id] = container  # from here on its volumes are held
+        try:
+            for mount in definition.mounts:
+                if mount.type == "volume":
+                    await self._volumes.create(_wanted_volume(mount))
+            await asyncio.to_thread(self._records.define, definition)
+        except BaseException as error:
+            self._names.pop(chosen, None)
+            self._containers.pop(definition.id, None)
+            if isinstance(error, OSError):
+                raise EnxameError(f"cannot write the container's record: {error}") from error
+            raise
         self._life.publish(container, "create")
         return ContainerCreateResponse(id=definition.id, warnings=warnings)
 
@@ -495,3 +503,11 @@ def _disk_use(directory: str) -> int:
                     seen.add(info.st_ino)
                     total += info.st_size
     return total
+
+
+def _wanted_volume(mount: MountRequest) -> VolumeCreateRequest:
+    """The volume that a mount asks for, should it not be there yet."""
+    labels = {**mount.labels, ANONYMOUS_LABEL: ""} if mount.anonymous else mount.labels
+    return VolumeCreateRequest(
+        name=mount.name, driver=mount.driver or "local", driver_opts=mount.driver_options, labels=labels
+    )

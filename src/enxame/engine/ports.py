@@ -6,6 +6,7 @@ from typing import Protocol
 
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.model.image import Image
+from enxame.model.volume import Volume, VolumeCreateRequest
 
 
 class Images(Protocol):
@@ -36,6 +37,10 @@ class Volumes(Protocol):
     """Named volumes. ``acquire`` makes a missing one and returns its directory; ``release`` drops every hold of
     a container.
     """
+
+    async def create(self, request: VolumeCreateRequest) -> Volume:
+        """Make a volume, or find the one of that name."""
+        ...
 
     async def acquire(self, name: str, container_id: str) -> str:
         """Hold a volume for a container; returns its directory."""

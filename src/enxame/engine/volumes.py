@@ -170,7 +170,7 @@ class VolumeStore:
         _check_driver(request.driver, request.name)
         name = request.name or secrets.token_hex(32)
         async with self._lock(name):
-            return await self._create(name, request, anonymous=not request.name)
+            return await self._create(name, request, anonymous=not request.name or ANONYMOUS_LABEL in request.labels)
 
     async def _create(self, name: str, request: VolumeCreateRequest, *, anonymous: bool) -> Volume:
         known = self._volumes.get(name)
