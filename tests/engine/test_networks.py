@@ -93,10 +93,11 @@ class Machine:
 
     async def kernel(self) -> tuple[set[str], set[str], str]:
         """Links, named namespaces that are in use, and rules."""
-        await self.manager._sandboxes.settled()
-        return links(self.lab, self.lab.host), await self.namespaces(), self.rules()
+        namespaces = await self.namespaces()
+        return links(self.lab, self.lab.host), namespaces, self.rules()
 
     async def namespaces(self) -> set[str]:
+        await self.manager._sandboxes.settled()
         await self.full_pool()
         pool = {namespace.path.name for namespace in self.manager._dataplane._pool._ready}
         return names_in(self.directory / "exec" / "netns") - pool
