@@ -27,7 +27,9 @@ _CHUNK: Final = 1 << 16
 class Readable(Protocol):
     """What a byte stream from the daemon offers."""
 
-    def read1(self, size: int = -1, /) -> bytes: ...
+    def read1(self, size: int = -1, /) -> bytes:
+        """At least one byte; empty at the end."""
+        ...
 
 
 class _Connection(http.client.HTTPConnection):
@@ -234,7 +236,7 @@ class Client:
                 raise
             return self._request(method, path, query, body, headers, versioned=versioned)
 
-    def _exchange(
+    def _exchange(  # noqa: PLR0917 - a request's own parts
         self,
         connection: http.client.HTTPConnection,
         method: str,
@@ -281,7 +283,8 @@ class Client:
         where = self.endpoint.url
         if isinstance(problem, PermissionError):
             return Unreachable(
-                f"permission denied while trying to connect to the Enxame daemon socket at {where}: connect: permission denied"
+                f"permission denied while trying to connect to the Enxame daemon socket at {where}: "
+                "connect: permission denied"
             )
         if isinstance(problem, TimeoutError):
             return Unreachable(f"error during connect: the daemon at {where} did not answer in time")

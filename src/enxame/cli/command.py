@@ -81,6 +81,7 @@ class Command(click.Command):
         self.completes = completes
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the flags; what is left are positional words."""
         options = [param for param in self.params if isinstance(param, click.Option)]
         values, rest = parse_flags(options, args, ctx, interspersed=self.interspersed)
         if "help" in values and not ctx.resilient_parsing:
@@ -110,10 +111,12 @@ class Command(click.Command):
         raise UsageError(f'"{ctx.command_path}" {problem}', ctx.command_path, 1, tail)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs what was asked for."""
         names = {_long(p): ctx.params.get(p.name or "") for p in self.params}
         self.run(ctx.obj, Flags(names, ctx.meta["given"]), tuple(ctx.args))
 
     def get_help(self, ctx: click.Context) -> str:
+        """The help page."""
         lines = ["", f"Usage:  {ctx.command_path} {self.usage}".rstrip(), "", self.summary]
         if self.aliases:
             parent = ctx.parent.command_path if ctx.parent else ""
@@ -128,6 +131,7 @@ class Command(click.Command):
         return "\n".join(lines)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Flags, or names of objects."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         from enxame.cli.complete import complete_objects
@@ -178,13 +182,16 @@ class Group(click.Group):
         self.aliases = dict(aliases or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names, sorted."""
         return sorted(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now; None for an unknown name."""
         target = self.verbs.get(self.aliases.get(cmd_name, cmd_name))
         return load(target) if target else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the flags; what is left are positional words."""
         values, rest = parse_flags([_HELP], args, ctx, interspersed=False)
         if "help" in values and not ctx.resilient_parsing:
             click.echo(self.get_help(ctx))
@@ -193,6 +200,7 @@ class Group(click.Group):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs what was asked for."""
         words = subcommand_words(ctx)
         found = self.get_command(ctx, words[0]) if words else None
         if found is None:
@@ -202,6 +210,7 @@ class Group(click.Group):
             return inner.command.invoke(inner)
 
     def get_help(self, ctx: click.Context) -> str:
+        """The help page."""
         rows = [
             (name, (self.get_command(ctx, name) or click.Command(name)).get_short_help_str(200))
             for name in self.list_commands(ctx)

@@ -1,4 +1,4 @@
-"""Flags with docker's grammar (``-it``, ``-p 80:80``, ``--name=x``, ``--detach=false``), and their part of a help page."""
+"""Flags in docker's grammar (``-it``, ``-p 80:80``, ``--name=x``, ``--detach=false``), and their part of help pages."""
 
 import shutil
 import textwrap
@@ -21,6 +21,7 @@ class Value(click.ParamType):  # type: ignore[type-arg]
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value. Raises UsageError."""
         if not isinstance(value, str):
             return value
         try:
@@ -82,6 +83,7 @@ class _Parser:
         self._ctx = ctx
 
     def run(self, *, interspersed: bool) -> None:
+        """Takes all words."""
         while self._pending:
             word = self._pending.pop(0)
             if word == "--":

@@ -36,13 +36,16 @@ class Root(click.Group):
         super().__init__("enxame", params=list(_GLOBAL_FLAGS), add_help_option=False, invoke_without_command=True)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names, sorted."""
         return sorted({**MANAGEMENT, **COMMANDS})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now; None for an unknown name."""
         entry = MANAGEMENT.get(cmd_name) or COMMANDS.get(cmd_name) or HIDDEN.get(cmd_name)
         return load(entry[0]) if entry else None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the flags; what is left are positional words."""
         options = [param for param in self.params if isinstance(param, click.Option)]
         values, rest = parse_flags(options, args, ctx, interspersed=False)
         for option in options:
@@ -65,6 +68,7 @@ class Root(click.Group):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs what was asked for."""
         words = subcommand_words(ctx)
         if ctx.params["version"]:
             click.echo(f"Enxame version {__version__}")
@@ -82,6 +86,7 @@ class Root(click.Group):
             ctx.obj.close()
 
     def get_help(self, ctx: click.Context) -> str:  # noqa: ARG002
+        """The help page."""
         options = [p for p in self.params if isinstance(p, click.Option) and not p.hidden]
         return "\n".join(
             [

@@ -19,8 +19,9 @@ from enxame.cli.timestamps import go_time
 
 Json = dict[str, Any]
 _INGRESS_WARNING = (
-    "WARNING! Before removing the routing-mesh network, make sure all the nodes in your swarm run the same docker engine "
-    "version. Otherwise, removal may not be effective and functionality of newly create ingress networks will be impaired.\n"
+    "WARNING! Before removing the routing-mesh network, make sure all the nodes in your swarm run the same docker "
+    "engine version. Otherwise, removal may not be effective and functionality of newly create ingress networks will "
+    "be impaired.\n"
     "Are you sure you want to continue?"
 )
 
@@ -102,7 +103,8 @@ def _ipam(flags: Flags) -> list[Json]:
                     raise CliError(f"no matching subnet for {noun} {address}")
                 if key in holder:
                     raise CliError(
-                        f"cannot configure multiple {noun}s ({address}, {holder[key]}) on the same subnet ({holder['Subnet']})"
+                        f"cannot configure multiple {noun}s ({address}, {holder[key]}) "
+                        f"on the same subnet ({holder['Subnet']})"
                     )
                 holder[key] = address
         for name, address in auxiliary.items():
@@ -286,7 +288,10 @@ def disconnect(cli: Session, flags: Flags, args: Args) -> None:
 )
 def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     """Removes networks that nothing uses."""
-    question = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?"
+    question = (
+        "WARNING! This will remove all custom networks not used by at least one container.\n"
+        "Are you sure you want to continue?"
+    )
     if not flags["force"] and not cli.confirm(question):
         return
     found = cli.client.post("/networks/prune", query={"filters": encode_filters(flags["filter"])}) or {}

@@ -12,11 +12,17 @@ _BAR = 50
 class Progress(Protocol):
     """Where progress is shown."""
 
-    def update(self, name: str, action: str, current: int = 0, total: int = 0) -> None: ...
+    def update(self, name: str, action: str, current: int = 0, total: int = 0) -> None:
+        """The newest of one thing; with a total as a bar."""
+        ...
 
-    def message(self, name: str, text: str) -> None: ...
+    def message(self, name: str, text: str) -> None:
+        """Something that stays."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """No more comes."""
+        ...
 
 
 class Silent:
@@ -39,7 +45,7 @@ class PlainLines:
         self._out = out
         self._last: dict[str, str] = {}
 
-    def update(self, name: str, action: str, current: int = 0, total: int = 0) -> None:
+    def update(self, name: str, action: str, current: int = 0, total: int = 0) -> None:  # noqa: ARG002
         """A line, unless it is a bar or the same as before."""
         if total or not action.strip() or self._last.get(name) == action:
             return

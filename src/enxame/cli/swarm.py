@@ -126,7 +126,8 @@ def join_command(cli: Session, role: str) -> str:
             "data-path-port",
             "uint32",
             parse_uint,
-            "Port number to use for data path traffic (1024 - 49151). If no value is set or is set to 0, the default port (4789) is used.",
+            "Port number to use for data path traffic (1024 - 49151). If no value is set or is set to 0, "
+            "the default port (4789) is used.",
             default=0,
         ),
         many("default-addr-pool", "ipNetSlice", "default address pool in CIDR format"),
@@ -368,7 +369,8 @@ def ca(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
         raise CliError("the --ca-key flag requires that a --ca-cert flag be provided as well")
     if certificate and not key and not flags["external-ca"]:
         raise CliError(
-            "rotating to an external CA requires the `--external-ca` flag to specify the external CA's cert - to add an external CA with the current root CA certificate, use the `update` command instead"
+            "rotating to an external CA requires the `--external-ca` flag to specify the external CA's cert - "
+            "to add an external CA with the current root CA certificate, use the `update` command instead"
         )
     if flags.changed("cert-expiry"):
         config["NodeCertExpiry"] = flags["cert-expiry"]

@@ -86,7 +86,7 @@ def df(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
 def _verbose(cli: Session, found: Json) -> None:
     from enxame.cli.container.list import table as container_table
-    from enxame.cli.image import image_usage_rows, image_usage_table
+    from enxame.cli.image.list import image_usage_rows, image_usage_table
     from enxame.cli.volume import TABLE as VOLUMES
 
     cli.say("Images space usage:\n")

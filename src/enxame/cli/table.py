@@ -38,8 +38,8 @@ _METHODS = frozenset({"Label"})
 class Table:
     """How one kind of object is listed.
 
-    ``fields``: how to compute each field from an object; ``columns``: (field, header) of the default table; ``headers``:
-    headers of further fields for custom tables.
+    ``fields``: how to compute each field from an object; ``columns``: (field, header) of the default table;
+    ``headers``: headers of further fields for custom tables.
     """
 
     def __init__(

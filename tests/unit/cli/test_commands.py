@@ -32,8 +32,8 @@ def test_service_ls_is_dockers_table(daemon, enxame):
     daemon.answers = {"GET /services": (200, [SERVICE, JOB])}
     assert enxame("service", "ls").out.splitlines() == [
         "ID             NAME      MODE             REPLICAS                               IMAGE     PORTS",
-        "jjjjjjjjjjjj   job       replicated job   1/2 (3/5 completed) (max 2 per node)   img:1     *:8080-8081->80-81/tcp",
-        "ssssssssssss   web       replicated       2/3 (max 2 per node)                   img:1     *:8080-8081->80-81/tcp",
+        "jjjjjjjjjjjj   job       replicated job   1/2 (3/5 completed) (max 2 per node)   img:1     *:8080-8081->80-81/tcp",  # noqa: E501
+        "ssssssssssss   web       replicated       2/3 (max 2 per node)                   img:1     *:8080-8081->80-81/tcp",  # noqa: E501
     ]
 
 
@@ -121,22 +121,34 @@ def test_run_ends_with_the_code_for_a_command_that_cannot_be_started(daemon, enx
         (
             ["service", "create", "--replicas", "abc", "x"],
             125,
-            'invalid argument "abc" for "--replicas" flag: strconv.ParseUint: parsing "abc": invalid syntax\nSee \'enxame service create --help\'.\n',
+            (
+                'invalid argument "abc" for "--replicas" flag: strconv.ParseUint: parsing "abc": invalid syntax\n'
+                "See 'enxame service create --help'.\n"
+            ),
         ),
         (
             ["service", "create", "-p", "x:y", "img"],
             125,
-            'invalid argument "x:y" for "-p, --publish" flag: Invalid containerPort: y\nSee \'enxame service create --help\'.\n',
+            (
+                'invalid argument "x:y" for "-p, --publish" flag: Invalid containerPort: y\n'
+                "See 'enxame service create --help'.\n"
+            ),
         ),
         (
             ["ps", "--all=maybe"],
             125,
-            'invalid argument "maybe" for "-a, --all" flag: strconv.ParseBool: parsing "maybe": invalid syntax\nSee \'enxame ps --help\'.\n',
+            (
+                'invalid argument "maybe" for "-a, --all" flag: strconv.ParseBool: parsing "maybe": invalid syntax\n'
+                "See 'enxame ps --help'.\n"
+            ),
         ),
         (
             ["rm"],
             1,
-            "\"enxame rm\" requires at least 1 argument.\nSee 'enxame rm --help'.\n\nUsage:  enxame rm [OPTIONS] CONTAINER [CONTAINER...]\n\nRemove one or more containers\n",
+            (
+                "\"enxame rm\" requires at least 1 argument.\nSee 'enxame rm --help'.\n\n"
+                "Usage:  enxame rm [OPTIONS] CONTAINER [CONTAINER...]\n\nRemove one or more containers\n"
+            ),
         ),
         (["foo"], 1, "enxame: 'foo' is not an enxame command.\nSee 'enxame --help'.\n"),
     ],
@@ -178,7 +190,8 @@ def test_join_token_prints_the_block(daemon, enxame):
         ),
     }
     assert enxame("swarm", "join-token", "manager").out == (
-        "To add a manager to this swarm, run the following command:\n\n    enxame swarm join --token SWMTKN-m 10.0.0.1:2377\n\n"
+        "To add a manager to this swarm, run the following command:\n\n"
+        "    enxame swarm join --token SWMTKN-m 10.0.0.1:2377\n\n"
     )
     assert enxame("swarm", "join-token", "-q", "worker").out == "SWMTKN-w\n"
 

@@ -156,16 +156,19 @@ LINES = Path(__file__).with_name("same_requests.txt").read_text().splitlines()
 COMMANDS = [line for line in LINES if not line.startswith("#")]
 
 #: Stock docker 20.10 fills structs with zeros where the command leaves fields out: these do not count.
-_SHUFFLED = {"Env", "GenericResources", "Ports"}
+_SHUFFLED = {"Binds", "Configs", "Env", "GenericResources", "Ports", "Secrets"}
 _ZEROES = (None, "", 0, False, [], {})
 
 
 def _normal(value: Any, path: str) -> Any:
     """Bodies of containers and networks without fields that only say "nothing"; lists sorted that docker shuffles."""
     if isinstance(value, dict):
-        if path.startswith(("/containers", "/networks")):
-            return {k: _normal(v, path) for k, v in value.items() if v not in _ZEROES}
-        return {k: sorted(v, key=str) if k in _SHUFFLED and v else _normal(v, path) for k, v in value.items()}
+        sparse = path.startswith(("/containers", "/networks"))
+        return {
+            k: sorted(v, key=str) if k in _SHUFFLED and isinstance(v, list) else _normal(v, path)
+            for k, v in value.items()
+            if not sparse or v not in _ZEROES
+        }
     return [_normal(v, path) for v in value] if isinstance(value, list) else value
 
 

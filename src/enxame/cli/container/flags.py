@@ -164,7 +164,8 @@ def _health() -> list[click.Option]:
             "health-start-period",
             "duration",
             parse_duration,
-            "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)",
+            "Start period for the container to initialize before starting health-retries countdown "
+            "(ms|s|m|h) (default 0s)",
             default=0,
         ),
         value(

@@ -1,4 +1,4 @@
-"""``stop``, ``restart``, ``kill``, ``rm``, ``pause``, ``unpause``, ``rename``, ``wait``: one call for each container."""
+"""``stop``, ``restart``, ``kill``, ``rm``, ``pause``, ``unpause``, ``rename``, ``wait``: a call for each container."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

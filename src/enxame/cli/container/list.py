@@ -31,11 +31,10 @@ def port_text(ports: list[Json]) -> str:
             port.get("Type", ""),
             port.get("IP", ""),
         )
-        if ip:
-            if public != private:
-                address = f"[{ip}]" if ":" in ip else ip
-                host_mapped.append(f"{address}:{public}->{private}/{kind}")
-                continue
+        if ip and public != private:
+            address = f"[{ip}]" if ":" in ip else ip
+            host_mapped.append(f"{address}:{public}->{private}/{kind}")
+            continue
         group = groups.get((ip, kind))
         if group is None:
             groups[ip, kind] = (private, private)

@@ -88,7 +88,8 @@ def parse_generic_resources(values: Iterable[str]) -> list[Json]:
             kind, separator, amount = field.partition("=")
             if not separator or not kind or not amount:
                 raise ValueError(
-                    f"Invalid generic resource specification: incorrect term {field}, missing '=' or malformed expression"
+                    f"Invalid generic resource specification: incorrect term {field}, "
+                    "missing '=' or malformed expression"
                 )
             if not amount.lstrip("-").isdigit():
                 raise ValueError(

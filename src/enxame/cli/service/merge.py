@@ -310,7 +310,8 @@ def _replicas(flags: Flags, spec: Json) -> None:
 
 
 def _port_key(port: Json) -> str:
-    return f"{port.get('PublishedPort', 0)}:{port.get('TargetPort', 0)}/{port.get('Protocol', '')}/{port.get('PublishMode', '')}"
+    published, target = port.get("PublishedPort", 0), port.get("TargetPort", 0)
+    return f"{published}:{target}/{port.get('Protocol', '')}/{port.get('PublishMode', '')}"
 
 
 def _ports(flags: Flags, current: list[Json]) -> list[Json]:

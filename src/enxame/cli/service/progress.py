@@ -107,7 +107,9 @@ def _watch(cli: Session, service: str, shown: Progress) -> None:
 class Updater(Protocol):
     """Shows one look at a service's tasks; True when all is as it should be."""
 
-    def update(self, service: Json, tasks: list[Json], nodes: set[str], *, rolling_back: bool) -> bool: ...
+    def update(self, service: Json, tasks: list[Json], nodes: set[str], *, rolling_back: bool) -> bool:
+        """Shows; True when converged."""
+        ...
 
 
 def _updater(service: Json, shown: Progress) -> Updater:

@@ -174,9 +174,8 @@ def resolve_files(client: Client, kind: str, references: list[Json]) -> list[Jso
     targets = [r["File"]["Name"] for r in references if "File" in r]
     for target in targets:
         if targets.count(target) > 1:
-            raise CliError(
-                f"duplicate {noun} target for {next(r[f'{kind}Name'] for r in references if r['File']['Name'] == target)} not allowed"
-            )
+            name = next(r[f"{kind}Name"] for r in references if r["File"]["Name"] == target)
+            raise CliError(f"duplicate {noun} target for {name} not allowed")
     found = client.get(f"/{noun}s", {"filters": encode_filters(("name", n) for n in names)}) or []
     ids = {item["Spec"]["Name"]: item["ID"] for item in found}
     for name in names:
