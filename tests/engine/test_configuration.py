@@ -1,6 +1,7 @@
 """What a container's configuration makes of the real container."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,7 @@ async def test_devices_and_sysctls(engine):
 
 
 async def test_init_reaps_and_forwards(engine):
-    if not any(Path(p).exists() for p in ("/usr/bin/docker-init", "/usr/bin/tini-static", "/usr/bin/catatonit")):
+    if not any(Path(p).exists() for p in ("/usr/bin/docker-init", "/usr/bin/tini-static", "/usr/bin/catatonit")):  # noqa: ASYNC240
         pytest.skip("no init program")
     ref = await engine.run("sh", "-c", "echo up; exec sleep 60", host=HostConfig(init=True))
     async for _ in engine.containers.logs(ref, LogOptions(follow=True)):
@@ -204,7 +205,7 @@ async def test_namespaces_of_the_host_and_of_another_container(engine):
     other = engine.containers.inspect(second).state.pid
     for kind in ("pid", "ipc", "net"):
         assert os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/{other}/ns/{kind}")
-    assert Path(f"/proc/{other}/root/dev/shm/x").read_text() == "shared\n"
+    assert Path(f"/proc/{other}/root/dev/shm/x").read_text() == "shared\n"  # noqa: ASYNC240
     assert os.readlink(f"/proc/{other}/ns/uts") == os.readlink("/proc/self/ns/uts")
 
 
@@ -238,3 +239,15 @@ async def test_a_custom_seccomp_profile_is_applied(engine):
     script = "busybox mkdir /tmp/x; echo code $?"
     assert "code 1" in await said(engine, "sh", "-c", script, host=HostConfig(security_opt=[f"seccomp={profile}"]))
     assert "code 0" in await said(engine, "sh", "-c", script, host=HostConfig(security_opt=["seccomp=unconfined"]))
+
+
+async def test_what_the_host_mounts_later_shows_in_a_bind(engine, tmp_path):
+    place = tmp_path / "late"
+    place.mkdir()
+    await engine.run("true")
+    subprocess.run(["mount", "-t", "tmpfs", "late", str(place)], check=True)  # noqa: ASYNC221 - quick
+    try:
+        (place / "file").write_text("late")
+        assert await said(engine, "cat", "/in/file", host=HostConfig(binds=[f"{place}:/in"])) == "late"
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)  # noqa: ASYNC221 - quick

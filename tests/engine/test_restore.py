@@ -75,7 +75,7 @@ async def test_a_killed_monitor_ends_the_container_and_says_so(engine):
     assert result.status_code == 137
     assert "monitor" in engine.containers.inspect(ref).state.error
     async with asyncio.timeout(5):
-        while Path(f"/proc/{pid}").exists():
+        while Path(f"/proc/{pid}").exists():  # noqa: ASYNC240
             await asyncio.sleep(0.01)
     await engine.containers.start(ref)
     assert engine.containers.inspect(ref).state.running
@@ -152,7 +152,7 @@ asyncio.run(main())
 async def test_kill_9_at_any_moment_leaves_what_can_be_recovered(engine, base_rootfs, delay):
     await engine.containers.close()
     script = KILLED_DAEMON.format(tests=str(Path(__file__).parent), root=str(engine.root), base=str(base_rootfs))
-    daemon = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent)
+    daemon = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent)  # noqa: ASYNC220
     assert await asyncio.to_thread(daemon.stdout.readline) == b"ready\n"
     await asyncio.sleep(delay)
     daemon.kill()
@@ -171,4 +171,4 @@ async def test_kill_9_at_any_moment_leaves_what_can_be_recovered(engine, base_ro
     for summary in everything:
         await engine.containers.remove(summary.id, force=True)
     assert not list((engine.exec_root / "containers").iterdir())
-    assert str(engine.root / "data/overlay") not in Path("/proc/self/mountinfo").read_text()
+    assert str(engine.root / "data/overlay") not in Path("/proc/self/mountinfo").read_text()  # noqa: ASYNC240

@@ -102,7 +102,9 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end(engine):
 
 
 async def test_a_terminal_has_one_stream_and_the_size_it_was_given(engine):
-    request = ContainerCreateRequest(image="base", cmd=["sh", "-c", "read line; stty size"], tty=True, open_stdin=True)
+    request = ContainerCreateRequest(
+        image="base", cmd=["sh", "-c", "read line; until stty size; do sleep 0.02; done"], tty=True, open_stdin=True
+    )
     await engine.containers.create("job", request)
     attachment = await engine.containers.attach("job", EVERYTHING)
     await engine.containers.start("job")
@@ -189,7 +191,9 @@ async def test_exec_in_a_stopped_container_is_a_conflict(engine):
 async def test_stats_and_top_show_what_runs(engine):
     from enxame.model.container import HostConfig
 
-    ref = await engine.run("sleep", "60", host=HostConfig(memory=64 << 20, pids_limit=20))
+    ref = await engine.run("sh", "-c", "echo up; exec sleep 60", host=HostConfig(memory=64 << 20, pids_limit=20))
+    async for _ in engine.containers.logs(ref, LogOptions(follow=True)):
+        break
     async for sample in engine.containers.stats(ref, stream=False):
         assert sample.memory_stats.limit == 64 << 20
         assert sample.pids_stats.current == 1
@@ -197,7 +201,7 @@ async def test_stats_and_top_show_what_runs(engine):
         assert sample.cpu_stats.cpu_usage.total_usage > 0
     top = await engine.containers.top(ref)
     assert len(top.processes) == 1
-    assert "sleep 60" in " ".join(top.processes[0])
+    assert top.processes[0][top.titles.index("PID")] == str(engine.containers.inspect(ref).state.pid)
 
 
 async def test_health_goes_from_starting_to_healthy_to_unhealthy(engine):
@@ -229,3 +233,22 @@ async def test_a_probe_that_hangs_is_killed_and_counts_as_failed(engine):
         assert (await anext(stream)).action == "health_status: unhealthy"
     assert "exceeded timeout" in engine.containers.inspect(ref).state.health.log[0].output
     await stream.aclose()
+
+
+async def test_an_exec_goes_on_quietly_when_its_client_leaves(engine):
+    ref = await engine.run("sleep", "60")
+    request = ExecCreateRequest(
+        cmd=["sh", "-c", "sleep 0.3; yes | head -n 100000; echo done > /done"],
+        tty=True,
+        attach_stdin=True,
+        attach_stdout=True,
+    )
+    identity = await engine.containers.exec_create(ref, request)
+    attachment = await engine.containers.exec_start(identity, tty=True)
+    await attachment.close()
+    async with asyncio.timeout(10):
+        while engine.containers.exec_inspect(identity).running:
+            await asyncio.sleep(0.02)
+    assert engine.containers.exec_inspect(identity).exit_code == 0
+    out, _ = await run_exec(engine, ref, "cat", "/done")
+    assert out[1] == b"done\n"

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
 from enxame.engine.processes import PipeReader, Process, wait_writable
@@ -151,6 +151,9 @@ class ProcessAttachment(Attachment):
         self._keeper = keeper
         #: Last words of the engine itself: why the exec did not start.
         self.epilogue: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        #: Runs the emptying of the streams after the client has gone; without it they are closed at once.
+        self.linger: Callable[[Coroutine[None, None, None]], object] | None = None
+        self._lingering = False
         if stdin >= 0:
             os.set_blocking(stdin, False)
 
@@ -206,6 +209,33 @@ class ProcessAttachment(Attachment):
     async def close(self) -> None:
         """See :class:`Attachment`."""
         await self.close_stdin()
+        if self._process.ended or self.linger is None:
+            self._release()
+        elif not self._lingering:
+            self._lingering = True
+            self.linger(self._drain())
+
+    async def _drain(self) -> None:
+        """Take what the process writes until it ends: it shall notice nothing of its client's leaving.
+
+        (And crun turns in circles at full speed when the terminal it copies from is hung up.)
+        """
+
+        async def discard(reader: PipeReader) -> None:
+            while await reader.read():
+                pass
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for reader in self._outputs.values():
+                    group.create_task(discard(reader))
+                await self._process.wait()
+                for reader in self._outputs.values():
+                    reader.drain_and_end()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         for reader in self._outputs.values():
             reader.close()
         if self._keeper >= 0:

@@ -87,6 +87,7 @@ class Execs:
             self._runtime, self._capabilities, attached=not detach, tty=(tty or session.request.tty) and not detach
         )
         self._life.publish(container, f"exec_start: {' '.join(session.command)}", execID=session.id)
+        attachment.linger = lambda work: self._life.background.start(work, f"exec streams {identity[:12]}")
         follow = self._life.background.start(self._follow(session, attachment), f"exec {identity[:12]}")
         if not detach:
             return attachment

@@ -167,6 +167,8 @@ class Lifecycle:
             stdin_once=definition.config.stdin_once,
         )
         (self._exits / container.id).unlink(missing_ok=True)
+        if (namespace := self._runtime.namespace) is not None:
+            await namespace.make_visible([mount.source for mount in definition.mounts if mount.type == "bind"])
         try:
             return await self._runtime.create(options)
         except (RuntimeFailure, OSError) as error:

@@ -46,6 +46,11 @@ class Process:
         self._pidfd = watch_end(pid, self._ended)
         self._code: int | None = None
 
+    @property
+    def ended(self) -> bool:
+        """It has been reaped."""
+        return self._code is not None
+
     async def wait(self) -> int:
         """The exit code; may be awaited by several."""
         await asyncio.shield(self._ended)

@@ -45,6 +45,8 @@ class RuntimeNamespace:
         self._stage = stage
         self._shared = shared
         self._descriptor = -1
+        #: Ids of the host's mounts when it was made.
+        self._known: set[str] = set()
 
     async def open(self) -> None:
         """Make it. Raises OSError with the reason when the kernel or a tool refuses."""
@@ -55,6 +57,7 @@ class RuntimeNamespace:
     async def renew(self) -> None:
         """Replace it by a fresh copy of the host's mounts; processes in the old one are not touched."""
         await asyncio.to_thread(self._stage.mkdir, parents=True, exist_ok=True)
+        known = {line.split(" ", 1)[0] for line in _mountinfo().splitlines()}
         stdin_read, stdin_write = os.pipe2(os.O_CLOEXEC)
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
         reader = PipeReader(out_read)
@@ -81,6 +84,7 @@ class RuntimeNamespace:
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
+        self._known = known
 
     async def _share(self, directory: Path) -> None:
         if await asyncio.to_thread(_make_and_ask, directory):
@@ -89,6 +93,11 @@ class RuntimeNamespace:
             code, said = await run(argv, timeout=_DEADLINE)
             if code:
                 raise OSError(f"cannot share the mounts below {directory}: {said.strip()}")
+
+    async def make_visible(self, paths: list[str]) -> None:
+        """See to it that ``paths`` are the same inside: the host may have mounted something since it was made."""
+        if paths and covering_mounts(_mountinfo(), paths) - self._known:
+            await self.renew()
 
     def enter(self) -> list[str]:
         """The words before a command that shall run inside. It then starts in ``/``: give it absolute paths."""
@@ -117,6 +126,21 @@ def _make_and_ask(directory: Path) -> bool:
     """Make sure of the directory; whether its mounts propagate already."""
     directory.mkdir(parents=True, exist_ok=True)
     return is_shared(_mountinfo(), str(directory.resolve()))
+
+
+def covering_mounts(mountinfo: str, paths: list[str]) -> set[str]:
+    """Ids of the mounts that ``paths`` lie on, without those that reach other namespaces by themselves."""
+    found: dict[str, tuple[str, str, bool]] = {}
+    for line in mountinfo.splitlines():
+        fields = line.split(" ")
+        where = _unescape(fields[4])
+        shared = any(field.startswith("shared:") for field in fields[6 : fields.index("-")])
+        for path in map(os.path.realpath, paths):
+            inside = path == where or path.startswith(where.rstrip("/") + "/")
+            # A later mount on the same place covers the earlier one.
+            if inside and len(where) >= len(found.get(path, ("", "", False))[1]):
+                found[path] = (fields[0], where, shared)
+    return {identity for identity, _, shared in found.values() if not shared}
 
 
 def mount_points(mountinfo: str) -> list[str]:
