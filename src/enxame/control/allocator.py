@@ -244,12 +244,16 @@ class Allocator:
         held = self._vips.setdefault(service.id, {})
         for network_id in [network_id for network_id in held if network_id not in {s.network.id for s in wanted}]:
             self._release(network_id, held.pop(network_id))
+        fresh: list[str] = []
         for state in wanted:
             if state.network.id not in held:
                 address = state.take_vip()
                 if address is None:
+                    for network_id in fresh:
+                        self._networks[network_id].release(held.pop(network_id))
                     raise _Wait("could not find an available IP while allocating VIP")
                 held[state.network.id] = address
+                fresh.append(state.network.id)
         return [VirtualIP(network_id=state.network.id, addr=held[state.network.id]) for state in wanted]
 
     def _adopt_service(self, service: Service) -> None:

@@ -27,7 +27,7 @@ from enxame.store.interface import Event, Tx
 #: A replicated task's slot number, or the node id of a global service's task.
 SlotKey: TypeAlias = int | str
 Slot: TypeAlias = tuple[str, SlotKey]
-#: What a timer wakes: ("slot", service id, key), ("update", service id, ""), ("node", node id, "").
+#: What a timer wakes: ("slot", service id, key), ("update" or "service", service id, ""), ("node", node id, "").
 TimerKey: TypeAlias = tuple[str, str, SlotKey]
 
 
@@ -276,6 +276,8 @@ class Board:
             self.dirty_slots[object_id, slot_key] = None
         elif kind == "update":
             self.due_updates[object_id] = None
+        elif kind == "service":
+            self.dirty_services[object_id] = None
         else:
             self.dirty_nodes[object_id] = None
 

@@ -143,7 +143,8 @@ class RestartSupervisor:
             return
         if isinstance(slot[1], str) and node_is_gone(node):
             return
-        delay = restart_delay(task) if ended else 0.0
+        # Neither a drained, a lost nor a removed node is the task's fault.
+        delay = restart_delay(task) if ended and task.status.state is not TaskState.ORPHANED else 0.0
         others = [other for other in board.in_slot(slot) if other.desired_state > TaskState.RUNNING]
         self._record(board, slot, old)
         if any(_competes(other, old) for other in board.in_slot(slot)):

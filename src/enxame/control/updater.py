@@ -140,6 +140,8 @@ class Updater:
             return
         del self._rollouts[service.id]
         self._complete(board, board.service(service.id) or service)
+        # Slots may have died meanwhile.
+        board.wake_at(now, ("service", service.id, ""))
 
     def _check(self, board: Board, service: Service, rollout: Rollout, key: SlotKey, task_id: str) -> None:
         task = board.tasks.get(task_id)
@@ -157,11 +159,12 @@ class Updater:
         # One that is wanted running comes before one that still waits.
         clean.sort(key=lambda task: task.desired_state is not TaskState.RUNNING)
         start_first = rollout.rules.start_first
-        if not live:
+        tasks = board.in_slot(slot)
+        if not live and (not tasks or tasks[-1].desired_state is TaskState.REMOVE):
             return
         if not clean:
             self._shut_down(board, _superseded(live) if start_first else live)
-            old = () if start_first else board.in_slot(slot)
+            old = () if start_first else tasks
             task = self._restarts.replace(board, slot, service, old, delay=0.0)
             rollout.tasks[task.id] = None
             rollout.active[key] = task.id

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
+from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig, Service
+from enxame.model.task import TaskState
+from tests.unit.control.lab import Lab
+
+
+def network(lab: Lab, name: str, subnet: str = "", *, gateway: str = "") -> Network:
+    options = IPAMOptions(configs=[IPAMConfig(subnet=subnet, gateway=gateway)]) if subnet else None
+    lab.put(Network(id=f"{name}-id", spec=NetworkSpec(name=name, ipam_options=options)))
+    lab.settle()
+    found = lab.store.view.get(Network, f"{name}-id")
+    assert found is not None
+    return found
+
+
+def subnet(net: Network) -> str:
+    assert net.ipam_options is not None
+    return net.ipam_options.configs[0].subnet
+
+
+def published(*ports: int, mode: str = "ingress") -> dict[str, EndpointSpec]:
+    configs = [PortConfig(target_port=80 + i, published_port=port, publish_mode=mode) for i, port in enumerate(ports)]
+    return {"endpoint_spec": EndpointSpec(ports=configs)}
+
+
+def ports_of(lab: Lab, service: Service) -> list[int]:
+    return [port.published_port for port in lab.get(service).endpoint.ports]
+
+
+def addresses(lab: Lab, service: Service) -> list[str]:
+    return [a for t in lab.tasks(service) for attachment in t.networks_attachments for a in attachment.addresses]
+
+
+def test_networks_get_subnets_gateways_and_vxlan_ids_in_turn(lab: Lab) -> None:
+    ingress = lab.store.view.get(Network, "ingress")
+    assert ingress is not None
+    one, two = network(lab, "one"), network(lab, "two")
+    assert [subnet(net) for net in (ingress, one, two)] == ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24"]
+    assert one.ipam_options is not None
+    assert one.ipam_options.configs[0].gateway == "10.0.1.1"
+    vxlan = [net.driver_state.options for net in (ingress, one, two) if net.driver_state]
+    assert [int(v["com.docker.network.driver.overlay.vxlanid_list"]) for v in vxlan] == [4096, 4097, 4098]
+    assert one.driver_state is not None
+    assert one.driver_state.name == "overlay"
+
+
+def test_a_network_keeps_the_subnet_that_was_asked_for_and_others_avoid_it(lab: Lab) -> None:
+    assert subnet(network(lab, "mine", "10.0.1.0/24", gateway="10.0.1.9")) == "10.0.1.0/24"
+    assert subnet(network(lab, "other")) == "10.0.2.0/24"
+
+
+def test_a_removed_networks_subnet_is_used_again(lab: Lab) -> None:
+    one = network(lab, "one")
+    lab.delete(one)
+    lab.settle()
+    assert subnet(network(lab, "two")) == subnet(one)
+
+
+@pytest.mark.parametrize("target", ["host", "bridge", "none"])
+def test_node_local_networks_are_passed_through_without_addresses(lab: Lab, target: str) -> None:
+    lab.node("n1")
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target=target)])
+    attachment = lab.tasks(web)[0].networks_attachments[0]
+    assert (attachment.network.spec.name, attachment.addresses) == (target, [])
+    assert lab.tasks(web)[0].status.state is TaskState.ASSIGNED
+
+
+def test_services_and_tasks_get_addresses_of_their_own(lab: Lab) -> None:
+    lab.node("n1")
+    net = network(lab, "net")
+    web = lab.service("web", 3, spec=published(8080), networks=[NetworkAttachmentConfig(target="net", aliases=["w"])])
+    service = lab.get(web)
+    vips = {vip.network_id: vip.addr for vip in service.endpoint.virtual_ips}
+    assert set(vips) == {"ingress", net.id}
+    everything = [*vips.values(), *addresses(lab, web)]
+    assert len(set(everything)) == len(everything) == 8
+    task = lab.tasks(web)[0]
+    assert task.internal is not None
+    assert task.internal.virtual_ips == vips
+    own = next(attachment for attachment in task.networks_attachments if attachment.network.id == net.id)
+    assert own.aliases == ["w"]
+    assert ipaddress.ip_interface(own.addresses[0]).network == ipaddress.ip_network(subnet(net))
+
+
+def test_dnsrr_services_have_no_virtual_address(lab: Lab) -> None:
+    lab.node("n1")
+    network(lab, "net")
+    web = lab.service(
+        "web", 1, spec={"endpoint_spec": EndpointSpec(mode="dnsrr")}, networks=[NetworkAttachmentConfig(target="net")]
+    )
+    assert lab.get(web).endpoint.virtual_ips == []
+    assert len(addresses(lab, web)) == 1
+
+
+def test_dynamic_ports_are_given_in_turn_and_stay(lab: Lab) -> None:
+    one = lab.service("one", 0, spec=published(0, 0))
+    two = lab.service("two", 0, spec=published(0))
+    assert ports_of(lab, one) == [30000, 30001]
+    assert ports_of(lab, two) == [30002]
+    lab.scale(one, 1)
+    lab.elect()
+    assert ports_of(lab, one) == [30000, 30001]
+    three = lab.service("three", 0, spec=published(0))
+    assert ports_of(lab, three) == [30003] or ports_of(lab, three)[0] not in (30000, 30001, 30002)
+
+
+def test_a_port_taken_is_waited_for(lab: Lab) -> None:
+    lab.node("n1")
+    one = lab.service("one", 1, spec=published(8080))
+    two = lab.service("two", 1, spec=published(8080))
+    task = lab.tasks(two)[0]
+    assert task.status.state is TaskState.NEW
+    assert task.status.err == "port '8080' is already in use by service 'one' (one-id) as an ingress port"
+    lab.delete(lab.get(one))
+    lab.settle()
+    assert ports_of(lab, two) == [8080]
+    assert lab.task(task).status.state is TaskState.ASSIGNED
+
+
+def test_host_ports_are_nobodys_but_the_nodes(lab: Lab) -> None:
+    for node in ("n1", "n2"):
+        lab.node(node)
+    one = lab.service("one", 1, spec=published(8080, mode="host"))
+    two = lab.service("two", 1, spec=published(8080, mode="host"))
+    assert lab.tasks(one)[0].node_id != lab.tasks(two)[0].node_id
+
+
+def test_without_free_addresses_a_task_waits_and_says_so(lab: Lab) -> None:
+    lab.node("n1")
+    network(lab, "net", "10.9.0.0/29")  # .1 is the gateway: 5 addresses
+    attach = {"networks": [NetworkAttachmentConfig(target="net")]}
+    one = lab.service("one", 4, **attach)
+    assert len(addresses(lab, one)) == 4
+    two = lab.service("two", 1, **attach)
+    task = lab.tasks(two)[0]
+    assert (task.status.state, task.status.err) == (
+        TaskState.NEW,
+        "could not find an available IP while allocating VIP",
+    )
+    lab.play()
+    lab.scale(one, 1)
+    lab.play()
+    assert lab.task(task).status.state is TaskState.RUNNING
+
+
+def test_dead_tasks_give_their_addresses_back(lab: Lab) -> None:
+    lab.node("n1")
+    network(lab, "net", "10.9.0.0/29")
+    web = lab.service("web", 4, networks=[NetworkAttachmentConfig(target="net")])
+    lab.play()
+    for _ in range(5):
+        for task in lab.wanted(web):
+            lab.report(task, TaskState.FAILED)
+        lab.play()
+        lab.pass_time(6)
+        lab.play()
+    assert len(lab.wanted(web)) == 4
+    assert {task.status.state for task in lab.wanted(web)} == {TaskState.RUNNING}
+
+
+def test_an_unknown_network_is_waited_for(lab: Lab) -> None:
+    lab.node("n1")
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="late")])
+    assert lab.tasks(web)[0].status.err == "network late not found"
+    network(lab, "late")
+    assert lab.tasks(web)[0].status.state is TaskState.ASSIGNED
+
+
+def test_a_removed_services_virtual_address_rests_until_its_tasks_are_gone(lab: Lab) -> None:
+    lab.node("n1")
+    network(lab, "net", "10.9.0.0/29")
+    attach = {"networks": [NetworkAttachmentConfig(target="net")]}
+    one = lab.service("one", 4, **attach)
+    lab.play()
+    lab.delete(lab.get(one))
+    two = lab.service("two", 1, **attach)
+    assert lab.get(two).endpoint.virtual_ips == []
+    lab.play()
+    assert len(lab.get(two).endpoint.virtual_ips) == 1
