@@ -28,7 +28,8 @@ __all__ = ["ImageIndex", "ImageRecord", "chain_ids", "check_layer_count", "make_
 
 _log = logging.getLogger(__name__)
 _HEX = frozenset("0123456789abcdef")
-_MAX_LAYERS = 500
+#: What fits into the page of options of one overlay mount; Docker stacks 128.
+_MAX_LAYERS = 160
 
 
 class _StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,14 +183,14 @@ def check_layer_count(count: int, file: ImageFile) -> list[str]:
     """The diff-ids of a configuration, when a manifest with ``count`` layers fits it.
 
     Raises:
-        InvalidArgument: it does not, or the layers are more than overlayfs stacks.
+        InvalidArgument: it does not, or the layers are more than one mount takes.
     """
     if count != len(file.rootfs.diff_ids):
         raise InvalidArgument(
             f"invalid manifest, layers length mismatch: expected {count}, got {len(file.rootfs.diff_ids)}"
         )
     if count > _MAX_LAYERS:
-        raise InvalidArgument(f"max depth exceeded: the image has {count} layers, overlayfs stacks {_MAX_LAYERS}")
+        raise InvalidArgument(f"max depth exceeded: the image has {count} layers, at most {_MAX_LAYERS} are stacked")
     return file.rootfs.diff_ids
 
 
