@@ -198,5 +198,6 @@ async def bench(tmp_path, base_rootfs, runtime=""):
 
 @pytest.fixture
 async def engine(tmp_path, base_rootfs):
-    async with bench(tmp_path, base_rootfs) as made:
+    """``ENXAME_TEST_RUNTIME=runc`` runs the tests on that runtime alone."""
+    async with bench(tmp_path, base_rootfs, os.environ.get("ENXAME_TEST_RUNTIME", "")) as made:
         yield made
