@@ -6,20 +6,29 @@ import base64
 import os
 import shutil
 from pathlib import Path
+from threading import Lock
+from typing import Final
 
+from enxame.engine.mount_syscalls import MS_FLAGS, is_mounted, mount, unmount
 from enxame.model.container import Mount
 from enxame.model.secret import Config, Secret
-from enxame.model.service import FileTarget
+from enxame.model.service import ContainerSpec, FileTarget
 from enxame.model.task import Task
+
+_MOUNT_FLAGS: Final = MS_FLAGS["nosuid"][0] | MS_FLAGS["nodev"][0] | MS_FLAGS["noexec"][0]
 
 
 class PayloadFiles:
-    """``root`` must lie on a tmpfs. Files are written when the task is prepared and deleted with it."""
+    """Files are written when the task is prepared and deleted with it. A tmpfs of its own is mounted on ``root`` with
+    the first file and goes with the last: secrets never touch a disk, wherever the exec root lies.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._secrets: dict[str, Secret] = {}
         self._configs: dict[str, Config] = {}
+        # Tasks are prepared and removed in several threads; the last file's removal unmounts.
+        self._writing = Lock()
 
     def keep(self, secrets: list[Secret], configs: list[Config]) -> None:
         """Remember what the manager sent."""
@@ -36,25 +45,40 @@ class PayloadFiles:
     def write(self, task: Task) -> list[Mount]:
         """Write the files of a task; the read-only mounts that show them in its container."""
         spec = task.spec.container_spec
-        if spec is None:
+        if spec is None or not (spec.secrets or spec.configs):
             return []
+        with self._writing:
+            self._ensure_tmpfs()
+            return self._write_all(task.id, spec)
+
+    def _write_all(self, task_id: str, spec: ContainerSpec) -> list[Mount]:
         mounts = []
         for secret_use in spec.secrets:
             target = secret_use.file or FileTarget(name=secret_use.secret_name)
             secret = self._secrets.get(secret_use.secret_id)
             if secret is not None:
                 path = _inside(target.name, "/run/secrets")
-                mounts.append(self._write_one(task.id, secret.id, secret.spec.data, target, path))
+                mounts.append(self._write_one(task_id, secret.id, secret.spec.data, target, path))
         for config_use in spec.configs:
             config = self._configs.get(config_use.config_id)
             if config is not None and config_use.file is not None:
                 path = _inside(config_use.file.name, "/")
-                mounts.append(self._write_one(task.id, config.id, config.spec.data, config_use.file, path))
+                mounts.append(self._write_one(task_id, config.id, config.spec.data, config_use.file, path))
         return mounts
 
     def remove(self, task_id: str) -> None:
         """Delete a task's files."""
-        shutil.rmtree(self._root / task_id, ignore_errors=True)
+        if not (self._root / task_id).is_dir():
+            return
+        with self._writing:
+            shutil.rmtree(self._root / task_id, ignore_errors=True)
+            if not any(self._root.iterdir()):
+                unmount(str(self._root))
+
+    def _ensure_tmpfs(self) -> None:
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not is_mounted(str(self._root)):
+            mount("tmpfs", str(self._root), "tmpfs", _MOUNT_FLAGS, "mode=0700")
 
     def _write_one(self, task_id: str, object_id: str, data: str, target: FileTarget, where: str) -> Mount:
         directory = self._root / task_id

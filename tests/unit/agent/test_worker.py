@@ -104,7 +104,14 @@ async def test_a_task_runs_through_all_states_in_order(make):
     await bench.until(TaskState.RUNNING)
     bench.controller.gates["wait"].set()
     await bench.until(TaskState.COMPLETE)
-    assert [state.value for state in bench.states] == "accepted preparing ready starting running complete".split()
+    assert [state.value for state in bench.states] == [
+        "accepted",
+        "preparing",
+        "ready",
+        "starting",
+        "running",
+        "complete",
+    ]
 
 
 async def test_a_task_that_is_only_wanted_ready_waits_to_start(make):
