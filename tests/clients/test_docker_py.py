@@ -14,7 +14,6 @@ from enxame.testing.daemons import Daemon, wait_until
 from tests.clients.command import IMAGE
 from tests.conftest import remove_containers
 
-
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed:ResourceWarning", "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
