@@ -24,6 +24,7 @@ from enxame.model.service import (
     TaskSpec,
 )
 from enxame.model.task import Task, TaskState, TaskStatus
+from enxame.store.interface import Event
 from enxame.testing.clock import VirtualClock
 from enxame.testing.sync_store import SyncStore
 
@@ -36,6 +37,8 @@ class Lab:
         self.store = SyncStore(self.clock.wall)
         self._ids = 0
         self.wake: float | None = None
+        #: All events that the leader was given.
+        self.events: list[Event] = []
         self.put(Cluster(id="cluster"), Network(id="ingress", spec=NetworkSpec(name="ingress", ingress=True)))
         self.elect()
 
@@ -45,7 +48,7 @@ class Lab:
 
     def elect(self) -> None:
         self.leader = Leader(self.new_id, random.Random(7).random)
-        self.store.take_events()
+        self.events += self.store.take_events()
         self.wake = self.store.update(lambda tx: self.leader.start(tx, self.clock.now()))
         self.settle()
 
@@ -53,6 +56,7 @@ class Lab:
         """One step; whether it changed anything."""
         before = self.store.revision
         events = self.store.take_events()
+        self.events += events
         self.wake = self.store.update(lambda tx: self.leader.step(tx, events, self.clock.now()))
         return self.store.revision != before
 
@@ -97,7 +101,13 @@ class Lab:
         return node
 
     def service(
-        self, name: str, replicas: int = 1, *, image: str = "v1", spec: dict[str, Any] | None = None, **template: Any
+        self,
+        name: str,
+        replicas: int = 1,
+        *,
+        container: ContainerSpec | None = None,
+        spec: dict[str, Any] | None = None,
+        **template: Any,
     ) -> Service:
         """``spec`` are fields of the service's spec, other keywords of its task template. ``replicas`` -1 is global."""
         mode = (
@@ -105,7 +115,7 @@ class Lab:
             if replicas < 0
             else ServiceMode(replicated=ReplicatedService(replicas=replicas))
         )
-        task = TaskSpec(container_spec=ContainerSpec(image=image), **template)
+        task = TaskSpec(container_spec=container or ContainerSpec(image="v1"), **template)
         service = Service(
             id=f"{name}-id",
             spec=ServiceSpec(name=name, mode=mode, task_template=task, **(spec or {})),
