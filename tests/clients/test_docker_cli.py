@@ -182,7 +182,8 @@ def test_restart_policy_brings_a_failed_container_back(docker: Command) -> None:
 def test_a_running_container_is_only_removed_by_force(docker: Command) -> None:
     container = start(docker)
     assert re.search(
-        rf"You cannot remove a running container {container}. Stop the container before attempting removal or force remove"
+        rf"You cannot remove a running container {container}\. "
+        r"Stop the container before attempting removal or force remove"
         r'|cannot remove container "/\w+": container is running: stop the container before removing or force remove',
         docker.refused("rm", container),
     )
