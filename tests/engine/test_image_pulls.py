@@ -13,7 +13,7 @@ import pytest
 
 from enxame.engine.images.reference import parse
 from enxame.engine.images.registry import Registry
-from enxame.errors import EnxameError, InvalidArgument, NotFound, Unauthenticated
+from enxame.errors import EnxameError, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from enxame.model.image import RegistryAuth
 from enxame.testing.sample_image import build
 from tests.engine.image_lab import LoopbackRegistry, Progress, archive, files, leftovers, open_store
@@ -310,6 +310,30 @@ async def test_one_of_two_that_goes_away_does_not_stop_the_other(store, tmp_path
         with pytest.raises(asyncio.CancelledError):
             await first
         assert (await second).layers
+
+
+async def test_a_pull_that_was_given_up_does_not_spoil_the_next(store, tmp_path):
+    with LoopbackRegistry(tmp_path / "r") as registry:
+        reference = registry.push(archive([files(("big", os.urandom(5_000_000)))], "web"), "next:1")
+        first = asyncio.create_task(store.pull(reference, progress=Progress()))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        assert (await store.pull(reference, progress=Progress())).layers
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_stopping_the_daemon_stops_pulls_with_a_word(store, tmp_path):
+    with LoopbackRegistry(tmp_path / "r") as registry:
+        reference = registry.push(archive([files(("big", os.urandom(5_000_000)))], "web"), "stop:1")
+        registry.pause()
+        pull = asyncio.create_task(store.pull(reference, progress=Progress()))
+        await asyncio.sleep(0)
+        await store.stop()
+        with pytest.raises(Unavailable, match="shutting down"):
+            await pull
+        assert leftovers(tmp_path) == []
 
 
 async def test_a_mirror_is_asked_before_docker_io(registry, tmp_path):

@@ -274,6 +274,19 @@ async def test_a_damaged_index_is_reported_and_the_rest_works(store, tmp_path, v
     await restarted.stop()
 
 
+async def test_an_image_that_lost_a_layer_is_forgotten_and_can_be_loaded_again(store, tmp_path, caplog):
+    await load(store, [BASE, TOP], "a")
+    await load(store, [TOP], "b")
+    (tmp_path / "images/layers" / hashlib.sha256(BASE).hexdigest() / "layer.json").write_bytes(b"")
+    restarted = await open_store(tmp_path)
+    assert "has lost a layer and is forgotten" in caplog.text
+    assert [row.repo_tags for row in restarted.list()] == [["b:latest"]]
+    await load(restarted, [BASE, TOP], "a")
+    assert Path(await restarted.mount("c1", restarted.resolve("a")), "etc/name").read_text() == "top"
+    await restarted.delete_layer("c1")
+    await restarted.stop()
+
+
 async def test_a_full_disk_is_told_and_the_store_goes_on(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

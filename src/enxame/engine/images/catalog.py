@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from enxame.engine.images.reference import Reference
 from enxame.engine.mount_syscalls import syncfs
 
 __all__ = ["Catalog"]
+
+_log = logging.getLogger(__name__)
 
 
 class Catalog:
@@ -36,6 +39,10 @@ class Catalog:
         self.layers.load()
         self.index.load()
         self.containers.load()
+        for record in list(self.index.records.values()):
+            if any(self.layers.get(layer.diff_id) is None for layer in record.layers):
+                _log.error("image %s has lost a layer and is forgotten: pull or load it again", record.image.id)
+                self.index.forget(record.image.id)
         if not self.index.damaged:
             self.layers.sweep(self._layers_in_use(), set(self.index.records))
 

@@ -15,6 +15,7 @@ import select
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,8 @@ class ImageProxy:
         self._control = control
         self._reference = reference
         self._one_fetch = asyncio.Lock()
+        # Its own threads: they wait as long as a download lasts, and the loop's few are everybody's.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="image-proxy")
         self._image: Any = None
 
     @classmethod
@@ -71,6 +74,7 @@ class ImageProxy:
                 yield proxy
             finally:
                 proxy._kill()
+                proxy._threads.shutdown(wait=False)
                 await asyncio.shield(process.wait())
 
     async def fetch(self, digest: str, size: int, target: Path, report: Callable[[int], None]) -> None:
@@ -92,8 +96,9 @@ class ImageProxy:
             loop.call_soon_threadsafe(report, done)
 
         # The thread owns the pipe and ends with it: when the proxy dies, it reads an end of file.
-        transfer = asyncio.ensure_future(asyncio.to_thread(_drain, pipe, target, tell))
+        transfer = loop.run_in_executor(self._threads, _drain, pipe, target, tell)
         finish = asyncio.ensure_future(self._call("FinishPipe", pipe_id, deadline=None))
+        both: set[asyncio.Future[Any]] = {transfer, finish}
         try:
             received = await asyncio.shield(transfer)
             await asyncio.shield(finish)
@@ -102,8 +107,8 @@ class ImageProxy:
         finally:
             if not (transfer.done() and finish.done()):
                 self._kill()
-                await asyncio.wait({transfer, finish})
-            for ended in (transfer, finish):
+                await asyncio.wait(both)
+            for ended in both:
                 ended.exception()  # looked at, so that nobody misses it
         if received != size:
             raise EnxameError(f"filesystem layer verification failed for digest {digest}: unexpected EOF")
@@ -117,7 +122,7 @@ class ImageProxy:
         self, method: str, *arguments: Any, deadline: float | None = _CALL_DEADLINE
     ) -> tuple[Any, int | None, int]:
         self._control.settimeout(deadline)
-        call = asyncio.ensure_future(asyncio.to_thread(self._roundtrip, method, arguments))
+        call = asyncio.get_running_loop().run_in_executor(self._threads, self._roundtrip, method, arguments)
         try:
             return await asyncio.shield(call)
         finally:

@@ -56,6 +56,7 @@ class ImageIndex:
         self.records: dict[str, ImageRecord] = {}
         #: Full name (with tag or digest) to image id.
         self.names: dict[str, str] = {}
+        self._references: dict[str, list[Reference]] = {}
         #: Whether something could not be read: then nothing that is unknown may be collected.
         self.damaged = False
 
@@ -71,15 +72,15 @@ class ImageIndex:
                 self.records[image_id] = make_record(image_id, config, stored.layers, stored.tagged_at)
             except (OSError, msgspec.DecodeError, InvalidArgument) as error:
                 self._set_aside(path, error)
-        self.names.clear()
+        self._set_names({})
         try:
-            self.names.update(msgspec.json.decode(self._names_path.read_bytes(), type=dict[str, str]))
+            names = msgspec.json.decode(self._names_path.read_bytes(), type=dict[str, str])
+            self._set_names({name: image_id for name, image_id in names.items() if image_id in self.records})
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, InvalidArgument) as error:
+            self._set_names({})
             self._set_aside(self._names_path, error)
-        for name in [name for name, image_id in self.names.items() if image_id not in self.records]:
-            del self.names[name]
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         self.damaged = True
@@ -95,7 +96,7 @@ class ImageIndex:
 
     def forget(self, image_id: str) -> None:
         """Remove an image and all its names."""
-        self.rename(dict.fromkeys(self.names_of(image_id), ""))
+        self.rename(dict.fromkeys(map(str, self.references_of(image_id)), ""))
         (self._records_path / f"{image_id.removeprefix('sha256:')}.json").unlink(missing_ok=True)
         self.records.pop(image_id, None)
 
@@ -106,15 +107,17 @@ class ImageIndex:
         names = {name: image_id for name, image_id in (self.names | changes).items() if image_id}
         if names != self.names:
             replace_file(self._names_path, msgspec.json.encode(names))
-            self.names = names
+            self._set_names(names)
 
-    def names_of(self, image_id: str) -> list[str]:
-        """All names of an image, in order."""
-        return sorted(name for name, owner in self.names.items() if owner == image_id)
+    def _set_names(self, names: dict[str, str]) -> None:
+        self.names = names
+        self._references = {}
+        for name in sorted(names):
+            self._references.setdefault(names[name], []).append(parse(name))
 
     def references_of(self, image_id: str) -> list[Reference]:
-        """All names of an image, read."""
-        return [parse(name) for name in self.names_of(image_id)]
+        """All names of an image, in order."""
+        return self._references.get(image_id, [])
 
     def lookup(self, ref: str) -> ImageRecord:
         """The image of a name, an id, or a unique prefix of an id; in Docker's order.

@@ -17,7 +17,7 @@ from enxame.engine.images.index import check_layer_count
 from enxame.engine.images.layers import Layer, LayerStore
 from enxame.engine.images.reference import Reference
 from enxame.engine.images.registry import FoundManifest, Registry, Session
-from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.errors import EnxameError, InvalidArgument, NotFound, Unavailable
 from enxame.model.base import decode
 from enxame.model.image import (
     Descriptor,
@@ -55,6 +55,8 @@ class SharedPull:
 
     def __init__(self, start: Callable[[Progress], Awaitable[None]]) -> None:
         self._listeners: list[Progress] = []
+        #: Nobody waits any more: it is being stopped, and must not be joined.
+        self.abandoned = False
         self._told: list[ProgressMessage] = []
         self.task = asyncio.ensure_future(start(self._tell))
 
@@ -70,10 +72,14 @@ class SharedPull:
             progress(message)
         self._listeners.append(progress)
         try:
-            await asyncio.shield(self.task)
+            await asyncio.wait({self.task})
+            if self.task.cancelled():
+                raise Unavailable("the daemon is shutting down: the pull was stopped")
+            self.task.result()
         finally:
             self._listeners.remove(progress)
             if not self._listeners and not self.task.done():
+                self.abandoned = True
                 self.task.cancel()
                 await asyncio.wait({self.task})
 

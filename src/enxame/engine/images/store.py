@@ -180,7 +180,7 @@ class ImageStore:
             name = name.canonical(name.digest)
         key = (str(name), platform, auth)
         shared = self._pulls.get(key)
-        if shared is None or shared.task.done():
+        if shared is None or shared.abandoned or shared.task.done():
             shared = self._pulls[key] = SharedPull(lambda tell: self._pull(name, auth, platform, tell))
         try:
             await shared.join(progress)
