@@ -173,16 +173,27 @@ class Client:
         if raw is not None and not isinstance(raw, bytes):
             self.negotiate()
         connection = self._open()
-        response = self._exchange(connection, method, path, query, raw, extra)
+        try:
+            response = self._exchange(connection, method, path, query, raw, extra)
+        except BaseException:
+            connection.close()
+            raise
         return Stream(connection, response)
 
     def hijack(self, path: str, query: Query | None = None, body: Any = None) -> Hijacked:
         """Upgrades a POST to a raw connection. Raises DaemonError when the daemon refuses."""
         raw, extra = _raw_body(body, {"Connection": "Upgrade", "Upgrade": "tcp"})
         connection = self._open()
-        connection.connect()
-        sock = connection.sock
-        response = self._exchange(connection, "POST", path, query, raw, extra, upgraded=True)
+        try:
+            connection.connect()
+            sock = connection.sock
+            response = self._exchange(connection, "POST", path, query, raw, extra, upgraded=True)
+        except OSError as problem:
+            connection.close()
+            raise self._unreachable(problem) from None
+        except BaseException:
+            connection.close()
+            raise
         return Hijacked(sock, response)
 
     def negotiate(self) -> str:

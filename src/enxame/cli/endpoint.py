@@ -68,7 +68,11 @@ def _wrap(sock: socket.socket, server: str, files: TlsFiles) -> socket.socket:
         context.verify_mode = ssl.CERT_NONE
     if files.cert and files.key:
         context.load_cert_chain(files.cert, files.key)
-    return context.wrap_socket(sock, server_hostname=server)
+    try:
+        return context.wrap_socket(sock, server_hostname=server)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def parse_host(url: str, tls: TlsFiles | None = None) -> Endpoint:
