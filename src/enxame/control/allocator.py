@@ -19,7 +19,7 @@ from enxame.control.ports import NoPortFree, PortTable, PortTaken, normal
 from enxame.control.subnets import SubnetPool
 from enxame.model.cluster import Driver
 from enxame.model.network import IPAMConfig, IPAMOptions, Network
-from enxame.model.service import Endpoint, EndpointSpec, PortConfig, Service, TaskSpec, VirtualIP
+from enxame.model.service import Endpoint, EndpointSpec, Service, TaskSpec, VirtualIP
 from enxame.model.task import NetworkAttachment, Task, TaskState, TaskStatus
 
 PENDING_MESSAGE = "pending task scheduling"
@@ -206,55 +206,60 @@ class Allocator:
             self._service(board, service)
 
     def _service(self, board: Board, service: Service) -> None:
+        """All or nothing: what the stored endpoint shows stays the service's until the new one is complete."""
         self._waiting_services.pop(service.id, None)
         spec = service.spec.endpoint_spec or EndpointSpec()
         owned = self._ports.owned(service.id)
+        held = self._vips.setdefault(service.id, {})
+        fresh: list[str] = []
         try:
+            wanted = self._vip_networks(board, service, spec)
+            self._take_vips(held, wanted, fresh)
             ports = self._ports.assign(service.id, spec.ports, service.endpoint.ports)
-            virtual_ips = self._virtual_ips(board, service, spec, ports)
-        except PortTaken as taken:
-            owner = board.service(taken.owner)
-            name = owner.spec.name if owner is not None else taken.owner
-            self._waiting_services[service.id] = (
-                f"port '{taken.port}' is already in use by service '{name}' ({taken.owner}) as an ingress port"
-            )
+        except (PortTaken, NoPortFree, _Wait) as reason:
+            for network_id in fresh:
+                self._networks[network_id].release(held.pop(network_id))
+            self._waiting_services[service.id] = self._explain(board, reason)
             return
-        except (NoPortFree, _Wait) as reason:
-            self._waiting_services[service.id] = str(reason)
-            return
+        for network_id in set(held) - {state.network.id for state in wanted}:
+            self._release(network_id, held.pop(network_id))
         if set(owned) - set(self._ports.owned(service.id)):
             self._freed = True
+        virtual_ips = [VirtualIP(network_id=state.network.id, addr=held[state.network.id]) for state in wanted]
         endpoint = Endpoint(spec=spec, ports=ports, virtual_ips=virtual_ips)
         if endpoint != service.endpoint:
             board.update_service(replace(service, endpoint=endpoint))
 
-    def _virtual_ips(
-        self, board: Board, service: Service, spec: EndpointSpec, ports: list[PortConfig]
-    ) -> list[VirtualIP]:
-        template = service.spec.task_template
-        configs = template.networks or service.spec.networks
+    def _vip_networks(self, board: Board, service: Service, spec: EndpointSpec) -> list[NetworkState]:
+        if (spec.mode or "vip") != "vip":
+            return []
         wanted = []
-        if (spec.mode or "vip") == "vip":
-            if any(port.publish_mode == "ingress" for port in ports):
-                wanted.append(self._ingress())
-            for config in configs:
-                state = self._find(board, config.target)[1]
-                if state is not None and state not in wanted:
-                    wanted.append(state)
-        held = self._vips.setdefault(service.id, {})
-        for network_id in [network_id for network_id in held if network_id not in {s.network.id for s in wanted}]:
-            self._release(network_id, held.pop(network_id))
-        fresh: list[str] = []
+        if any(normal(port).publish_mode == "ingress" for port in spec.ports):
+            wanted.append(self._ingress())
+        for config in service.spec.task_template.networks or service.spec.networks:
+            state = self._find(board, config.target)[1]
+            if state is not None and state not in wanted:
+                wanted.append(state)
+        return wanted
+
+    @staticmethod
+    def _take_vips(held: dict[str, str], wanted: list[NetworkState], fresh: list[str]) -> None:
         for state in wanted:
-            if state.network.id not in held:
-                address = state.take_vip()
-                if address is None:
-                    for network_id in fresh:
-                        self._networks[network_id].release(held.pop(network_id))
-                    raise _Wait("could not find an available IP while allocating VIP")
-                held[state.network.id] = address
-                fresh.append(state.network.id)
-        return [VirtualIP(network_id=state.network.id, addr=held[state.network.id]) for state in wanted]
+            if state.network.id in held:
+                continue
+            address = state.take_vip()
+            if address is None:
+                raise _Wait("could not find an available IP while allocating VIP")
+            held[state.network.id] = address
+            fresh.append(state.network.id)
+
+    @staticmethod
+    def _explain(board: Board, reason: Exception) -> str:
+        if not isinstance(reason, PortTaken):
+            return str(reason)
+        owner = board.service(reason.owner)
+        name = owner.spec.name if owner is not None else reason.owner
+        return f"port '{reason.port}' is already in use by service '{name}' ({reason.owner}) as an ingress port"
 
     def _adopt_service(self, service: Service) -> None:
         ports = [normal(port) for port in service.endpoint.ports if port.published_port]

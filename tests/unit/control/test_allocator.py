@@ -3,6 +3,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
+from msgspec.structs import replace
 
 from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
 from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig, Service
@@ -183,3 +184,21 @@ def test_a_removed_services_virtual_address_rests_until_its_tasks_are_gone(lab: 
     assert lab.get(two).endpoint.virtual_ips == []
     lab.play()
     assert len(lab.get(two).endpoint.virtual_ips) == 1
+
+
+def test_a_change_that_cannot_be_allocated_gives_nothing_away(lab: Lab) -> None:
+    lab.node("n1")
+    network(lab, "net", "10.9.0.0/29")
+    full = lab.service("full", 4, networks=[NetworkAttachmentConfig(target="net")])
+    web = lab.service("web", 0, spec=published(0))
+    assert ports_of(lab, web) == [30000]
+    current = lab.get(web)
+    template = replace(current.spec.task_template, networks=[NetworkAttachmentConfig(target="net")])
+    lab.change(current, spec=replace(current.spec, task_template=template, **published(8080)))
+    lab.settle()
+    assert ports_of(lab, web) == [30000], "no address for it: the endpoint is as it was"
+    assert ports_of(lab, lab.service("other", 0, spec=published(0))) == [30001]
+    lab.play()
+    lab.scale(full, 1)
+    lab.play()
+    assert ports_of(lab, web) == [8080]
