@@ -144,6 +144,7 @@ class Allocator:
             known = self._networks.get(network_id)
             if known is None:
                 self._adopt_network(network)
+                self._freed = True
             else:
                 known.network = network
             return
@@ -152,7 +153,8 @@ class Allocator:
             vxlan = self._subnets.take_vxlan_id(network_id)
             if vxlan is None:
                 raise _Wait("no VXLAN id is free")
-        except _Wait as reason:
+        except (_Wait, ValueError) as reason:
+            # ValueError: an address that is none. One bad object must not keep the others from being served.
             self._subnets.release(network_id)
             self._waiting_networks[network_id] = str(reason)
             return
@@ -165,8 +167,13 @@ class Allocator:
             driver_state=Driver(name=(driver.name if driver is not None else "") or "overlay", options=options),
             ipam_options=IPAMOptions(driver=replace(ipam_driver, name=ipam_driver.name or "default"), configs=configs),
         )
+        try:
+            self._networks[network_id] = NetworkState(allocated)
+        except ValueError as reason:
+            self._subnets.release(network_id)
+            self._waiting_networks[network_id] = str(reason)
+            return
         board.tx.update(allocated)
-        self._networks[network_id] = NetworkState(allocated)
 
     def _configs(self, network: Network) -> list[IPAMConfig]:
         spec = network.spec.ipam_options

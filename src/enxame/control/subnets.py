@@ -33,9 +33,9 @@ class SubnetPool:
 
     def take(self, network_id: str) -> str | None:
         """A free subnet for a network; None when the pools are used up."""
-        taken = [subnet for subnets in self._subnets.values() for subnet in subnets]
+        taken = {subnet: None for subnets in self._subnets.values() for subnet in subnets}
         for candidate in self._candidates():
-            if not any(_overlap(candidate, other) for other in taken):
+            if candidate not in taken and not any(_overlap(candidate, other) for other in taken):
                 self._subnets.setdefault(network_id, []).append(candidate)
                 return str(candidate)
         return None

@@ -202,3 +202,14 @@ def test_a_change_that_cannot_be_allocated_gives_nothing_away(lab: Lab) -> None:
     lab.scale(full, 1)
     lab.play()
     assert ports_of(lab, web) == [8080]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"subnet": "10.0.0.0/99"}, {"subnet": "nonsense"}, {"subnet": "10.7.0.0/24", "gateway": "x"}]
+)
+def test_a_network_that_makes_no_sense_hurts_nobody_else(lab: Lab, bad: dict[str, str]) -> None:
+    lab.node("n1")
+    network(lab, "bad", bad["subnet"], gateway=bad.get("gateway", ""))
+    broken = lab.service("broken", 1, networks=[NetworkAttachmentConfig(target="bad")])
+    assert lab.tasks(broken)[0].status.err.startswith("network bad cannot be used: ")
+    assert lab.tasks(lab.service("web", 1))[0].status.state is TaskState.ASSIGNED
