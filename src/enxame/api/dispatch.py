@@ -53,12 +53,12 @@ class Dispatcher:
         found = self._routes.find(method, path)
         if found is None:
             return message_response(404, "page not found")
-        handler, name = found
+        operation, name = found
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         try:
-            return await handler(Call(self._api, request, name, raw_query, version))
+            return await operation.handler(Call(self._api, request, name, raw_query, version))
         except Exception as error:  # noqa: BLE001
             transport = request.transport
             if transport is None or transport.is_closing():

@@ -7,8 +7,9 @@ action is what follows the last one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from aiohttp import web
 
@@ -22,49 +23,79 @@ Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 _NAMES_WITH_SLASHES: Final = frozenset({"images", "distribution", "plugins"})
 
 
+class Declaration(TypedDict, total=False):
+    """What a route takes and answers, beside what its handler reads; ``/openapi.json`` is made of it."""
+
+    #: Parameter (``name*`` when it must be there) → str, int, bool, list[str], or the names of the filters it takes.
+    query: Mapping[str, Any]
+    headers: tuple[str, ...]
+    #: Type of the JSON body, or the media type of one that is taken as it comes.
+    body: Any
+    #: Type of the JSON answer; none without a body.
+    answer: Any
+    #: Of the answer, when it is not one JSON document.
+    media: str
+    #: Of success.
+    status: int
+    #: Others that have a meaning here; 400 and 500 may come anywhere.
+    errors: tuple[int, ...]
+    #: Changes nothing, shows no secret, asks nobody else: read-only sockets serve it.
+    looks: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A route: handler and declaration."""
+
+    method: str
+    path: str
+    handler: Handler
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
+    body: Any = None
+    answer: Any = None
+    media: str = "application/json"
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    looks: bool = False
+    #: False: the answer is always 501.
+    offered: bool = True
+
+
 class Routes:
     """The routes that a resource's module declares with decorators, later those of the whole API."""
 
     def __init__(self) -> None:
-        #: (method, whole path) → handler
-        self._fixed: dict[tuple[str, str], Handler] = {}
-        #: (method, collection, action) → handler taking a name
-        self._named: dict[tuple[str, str, str], Handler] = {}
+        #: (method, whole path) → operation
+        self._fixed: dict[tuple[str, str], Operation] = {}
+        #: (method, collection, action) → operation of a name
+        self._named: dict[tuple[str, str, str], Operation] = {}
 
-    def get(self, path: str) -> Callable[[Handler], Handler]:
+    def get(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a handler of ``GET path``; ``{name}`` may stand as second segment."""
-        return self.on("GET", path)
+        return self.on("GET", path, **declaration)
 
-    def head(self, path: str) -> Callable[[Handler], Handler]:
+    def head(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a handler of ``HEAD path``."""
-        return self.on("HEAD", path)
+        return self.on("HEAD", path, **declaration)
 
-    def post(self, path: str) -> Callable[[Handler], Handler]:
+    def post(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a handler of ``POST path``."""
-        return self.on("POST", path)
+        return self.on("POST", path, **declaration)
 
-    def put(self, path: str) -> Callable[[Handler], Handler]:
+    def put(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a handler of ``PUT path``."""
-        return self.on("PUT", path)
+        return self.on("PUT", path, **declaration)
 
-    def delete(self, path: str) -> Callable[[Handler], Handler]:
+    def delete(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a handler of ``DELETE path``."""
-        return self.on("DELETE", path)
+        return self.on("DELETE", path, **declaration)
 
-    def on(self, method: str, path: str) -> Callable[[Handler], Handler]:
+    def on(self, method: str, path: str, **declaration: Unpack[Declaration]) -> Callable[[Handler], Handler]:
         """Declare a handler of ``method path``."""
 
         def declare(handler: Handler) -> Handler:
-            if "/{name}" in path:
-                collection, _, action = path[1:].partition("/{name}")
-                key = (method, collection, action[1:])
-                if key in self._named:
-                    raise ValueError(f"{method} {path} is declared twice")
-                self._named[key] = handler
-            else:
-                if (method, path) in self._fixed:
-                    raise ValueError(f"{method} {path} is declared twice")
-                self._fixed[(method, path)] = handler
+            self._add(Operation(method=method, path=path, handler=handler, **declaration))
             return handler
 
         return declare
@@ -75,7 +106,20 @@ class Routes:
         async def refuse(_call: Call) -> web.StreamResponse:
             raise Unimplemented(f"{what} is not supported by this daemon yet")
 
-        self.on(method, path)(refuse)
+        self._add(Operation(method=method, path=path, handler=refuse, offered=False))
+
+    def _add(self, operation: Operation) -> None:
+        method, path = operation.method, operation.path
+        if "/{name}" in path:
+            collection, _, action = path[1:].partition("/{name}")
+            key = (method, collection, action[1:])
+            if key in self._named:
+                raise ValueError(f"{method} {path} is declared twice")
+            self._named[key] = operation
+        else:
+            if (method, path) in self._fixed:
+                raise ValueError(f"{method} {path} is declared twice")
+            self._fixed[(method, path)] = operation
 
     def include(self, other: Routes) -> None:
         """Add another module's routes. Raises ValueError on a route that is there already."""
@@ -85,8 +129,14 @@ class Routes:
         self._fixed.update(other._fixed)
         self._named.update(other._named)
 
-    def find(self, method: str, path: str) -> tuple[Handler, str] | None:
-        """The handler of a request and the ``{name}`` in its path (empty where there is none).
+    @property
+    def operations(self) -> list[Operation]:
+        """All of them, by path and method."""
+        every = [*self._fixed.values(), *self._named.values()]
+        return sorted(every, key=lambda operation: (operation.path, operation.method))
+
+    def find(self, method: str, path: str) -> tuple[Operation, str] | None:
+        """The operation that a request means and the ``{name}`` in its path (empty where there is none).
 
         ``path`` has neither version prefix nor query; it is still percent-encoded, and so is the name.
         """
