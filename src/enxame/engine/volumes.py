@@ -26,6 +26,7 @@ import msgspec
 
 from enxame.engine import mount_syscalls
 from enxame.engine.durable_file import replace_file
+from enxame.engine.uncancelled import to_the_end
 from enxame.engine.volume_filling import fill
 from enxame.engine.volume_options import MountOptions, mount_options
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
@@ -202,8 +203,6 @@ class VolumeStore:
             anonymous=anonymous,
         )
         await _blocking(f"create {name}", lambda: self._make(stored))
-        self._volumes[name] = stored
-        self._users[name] = set()
         self._events.publish("volume", "create", name, {"driver": "local"})
         return self._view(stored)
 
@@ -219,6 +218,8 @@ class VolumeStore:
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
+        self._volumes[stored.name] = stored
+        self._users[stored.name] = set()
 
     async def remove(self, name: str, force: bool = False) -> None:
         """Remove a volume and what is in it. ``force`` forgives one that is not there.
@@ -239,13 +240,13 @@ class VolumeStore:
 
     async def _remove(self, name: str) -> None:
         await _blocking(f"remove {name}", lambda: self._delete(name))
-        del self._volumes[name], self._users[name]
         self._events.publish("volume", "destroy", name, {"driver": "local"})
 
     def _delete(self, name: str) -> None:
         mount_syscalls.unmount(str(self._data(name)))
         grave = self._root / _TRASH / secrets.token_hex(8)
         (self._root / name).rename(grave)
+        del self._volumes[name], self._users[name]
         shutil.rmtree(grave)
 
     async def prune(self, filters: Filters | None = None) -> VolumesPruneReport:
@@ -289,7 +290,6 @@ class VolumeStore:
                 _check_driver(request.driver, name)
                 await self._create(name, request, anonymous=ANONYMOUS_LABEL in request.labels)
             await _blocking(f"mount {name}", lambda: self._take(name, container_id))
-            self._users[name].add(container_id)
             return str(self._data(name))
 
     def _take(self, name: str, container_id: str) -> None:
@@ -298,6 +298,7 @@ class VolumeStore:
         if options is not None and not mount_syscalls.is_mounted(data):
             _mount(options, data)
         (self._root / name / "users" / container_id).touch()
+        self._users[name].add(container_id)
 
     async def release(self, container_id: str) -> None:
         """The container no longer holds any volume; mounts that nobody holds any more are undone. Idempotent."""
@@ -386,7 +387,7 @@ def _check_filters(filters: Filters, accepted: frozenset[str]) -> None:
 
 async def _blocking(what: str, call: Callable[[], T]) -> T:
     try:
-        return await asyncio.to_thread(call)
+        return await to_the_end(call)
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         raise EnxameError(f"{what}:{place}: {(error.strerror or str(error)).lower()}") from error

@@ -15,6 +15,7 @@ from enxame.engine.images.layers import Layer, LayerStore
 from enxame.engine.images.overlay import ContainerLayers
 from enxame.engine.images.reference import Reference
 from enxame.engine.mount_syscalls import syncfs
+from enxame.engine.uncancelled import to_the_end
 
 __all__ = ["Catalog"]
 
@@ -55,7 +56,7 @@ class Catalog:
         """Make an image known whose layers are unpacked. It is on the disk when this returns."""
         record = make_record(image_id, config, layers, datetime.now(UTC))
         async with self.changing:
-            await asyncio.to_thread(self._register, record, config, names)
+            await to_the_end(lambda: self._register(record, config, names))
 
     def _register(self, record: ImageRecord, config: bytes, names: Sequence[Reference]) -> None:
         self.layers.write_blob(record.image.id, config)
@@ -66,20 +67,20 @@ class Catalog:
     async def tag(self, record: ImageRecord, name: Reference) -> None:
         """Give an image a name; hold ``changing``."""
         tagged = msgspec.structs.replace(record, tagged_at=datetime.now(UTC))
-        await asyncio.to_thread(self.index.put, tagged)
-        await asyncio.to_thread(self.index.rename, {str(name): record.image.id})
+        await to_the_end(lambda: self.index.put(tagged))
+        await to_the_end(lambda: self.index.rename({str(name): record.image.id}))
 
     async def untag(self, names: Sequence[Reference]) -> None:
         """Take names away; hold ``changing``."""
-        await asyncio.to_thread(self.index.rename, {str(name): "" for name in names})
+        await to_the_end(lambda: self.index.rename({str(name): "" for name in names}))
 
     async def forget(self, record: ImageRecord) -> tuple[list[str], int]:
         """Remove an image with its names and with the layers that only it needed; hold ``changing``.
         Returns the diff-ids that went and the bytes of their files.
         """
-        await asyncio.to_thread(self.index.forget, record.image.id)
+        await to_the_end(lambda: self.index.forget(record.image.id))
         if not self.layers.leased(record.image.id):
-            await asyncio.to_thread(self.layers.drop_blob, record.image.id)
+            await to_the_end(lambda: self.layers.drop_blob(record.image.id))
         return await self._collect({layer.diff_id for layer in record.layers})
 
     async def release_layers(self, diff_ids: set[str]) -> None:

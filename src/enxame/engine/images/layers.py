@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from enxame.engine.images.worker_process import unpack_layer
+from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument
 
 __all__ = ["Layer", "LayerStore"]
@@ -169,10 +170,9 @@ class LayerStore:
                         f"layer {digest or blob.name} is damaged: expected {diff_id}, got {result.diff_id}"
                     )
                 layer = Layer(diff_id=result.diff_id, blob=result.digest, blob_size=result.blob_size, size=result.size)
-                await asyncio.to_thread(self._commit, draft, layer, blob)
+                await to_the_end(lambda: self._commit(draft, layer, blob))
             finally:
                 await asyncio.shield(self.discard(draft))
-        self._layers[layer.diff_id] = layer
         return layer
 
     def _commit(self, draft: Path, layer: Layer, blob: Path) -> None:
@@ -186,13 +186,14 @@ class LayerStore:
         except OSError as error:
             if not target.exists():
                 raise EnxameError(f"cannot keep layer {layer.diff_id}: {error.strerror}") from error
+        self._layers[layer.diff_id] = layer
 
     async def remove(self, diff_ids: Iterable[str]) -> int:
         """Delete layers that nobody needs, with their blobs. Returns the bytes of their files."""
         here = [diff_id for diff_id in diff_ids if diff_id in self._layers]
         freed = sum(self._layers[diff_id].size for diff_id in here)
         graves = [self._bury(diff_id) for diff_id in here]
-        await asyncio.to_thread(_remove_all, graves)
+        await to_the_end(lambda: _remove_all(graves))
         return freed
 
     def _bury(self, diff_id: str) -> Path:

@@ -10,7 +10,6 @@ Mounts outlive the daemon. Every call may be repeated after a crash.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from enxame.engine.mount_syscalls import is_mountpoint, mount, unmount
+from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 
 __all__ = ["ContainerLayers", "overlay_options"]
@@ -87,7 +87,7 @@ class ContainerLayers:
         """
         home = self.directory(container_id)
         self._lower[container_id] = tuple(diff_ids)  # first: from here on the layers may not be collected
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._mount, home, diff_ids, directories)
+        return await to_the_end(lambda: self._mount(home, diff_ids, directories), self._pool)
 
     def _mount(self, home: Path, diff_ids: Sequence[str], directories: list[Path]) -> str:
         merged = str(home / "merged")
@@ -127,7 +127,7 @@ class ContainerLayers:
         """
         merged = str(self.directory(container_id) / "merged")
         try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, unmount, merged)
+            await to_the_end(lambda: unmount(merged), self._pool)
         except OSError as error:
             raise EnxameError(f"cannot unmount {merged}: {error.strerror}") from error
 
@@ -140,7 +140,7 @@ class ContainerLayers:
         await self.unmount(container_id)
         home = self.directory(container_id)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, self._delete, home)
+            await to_the_end(lambda: self._delete(home), self._pool)
         except OSError as error:
             raise EnxameError(f"cannot remove the filesystem of container {container_id}: {error}") from error
         return self._lower.pop(container_id, ())

@@ -19,6 +19,7 @@ from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
 from enxame.engine.images.reference import Reference, parse, parse_repository
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal
+from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.filters import Filters
 from enxame.model.image import (
@@ -211,7 +212,7 @@ class ImageStore:
                 image_id = self._index.names[str(name.canonical(digest))]
                 new = self._index.names.get(str(name)) != image_id
                 async with self._catalog.changing:
-                    await asyncio.to_thread(self._index.rename, {str(name): image_id})
+                    await to_the_end(lambda: self._index.rename({str(name): image_id}))
         except OSError as error:
             raise EnxameError(f"cannot pull {name.familiar}: {error}") from error
         progress(ProgressMessage(status=f"Digest: {digest}"))
