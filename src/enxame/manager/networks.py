@@ -38,8 +38,8 @@ class NetworkControl:
         self._new_id = new_id
 
     def list(self, filters: Filters) -> Sequence[NetworkResource]:
-        """Networks that match ``id``, ``name``, ``label``, ``driver``, ``scope``, ``type``, ``dangling``. Those that every
-        node has of its own (``host``, ``bridge``) are for each node to show.
+        """Networks that match ``id``, ``name``, ``label``, ``driver``, ``scope``, ``type``, ``dangling``. Those that
+        every node has of its own (``host``, ``bridge``) are for each node to show.
         """
         types = filters.get("type")
         if not types <= {"custom", "builtin"}:
