@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any, Final
 
 from enxame.api.call import Call
 from enxame.errors import InvalidArgument
 from enxame.model.stream import LogOptions
+
+#: What a route that reads :func:`log_options` declares.
+LOG_QUERY: Final[Mapping[str, Any]] = {
+    "stdout": bool,
+    "stderr": bool,
+    "follow": bool,
+    "since": str,
+    "until": str,
+    "timestamps": bool,
+    "tail": str,
+}
 
 
 def log_options(call: Call) -> LogOptions:

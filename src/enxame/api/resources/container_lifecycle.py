@@ -18,7 +18,7 @@ from enxame.model.container_view import WaitError, WaitResult
 routes = Routes()
 
 
-@routes.post("/containers/{name}/start")
+@routes.post("/containers/{name}/start", query={"detachKeys": str}, status=204, errors=(304, 404))
 async def start(call: Call) -> web.StreamResponse:
     """Run it; 304 when it runs."""
     if len(await call.request.read()) > 2:
@@ -29,28 +29,28 @@ async def start(call: Call) -> web.StreamResponse:
     return empty_response(204)
 
 
-@routes.post("/containers/{name}/stop")
+@routes.post("/containers/{name}/stop", query={"t": int, "signal": str}, status=204, errors=(304, 404))
 async def stop(call: Call) -> web.StreamResponse:
     """Ask it to end, after ``t`` seconds make it; 304 when it does not run."""
     await call.api.engine.containers.stop(call.name, signal=call.text("signal"), timeout=_grace(call))
     return empty_response(204)
 
 
-@routes.post("/containers/{name}/restart")
+@routes.post("/containers/{name}/restart", query={"t": int, "signal": str}, status=204, errors=(404,))
 async def restart(call: Call) -> web.StreamResponse:
     """Stop, then start."""
     await call.api.engine.containers.restart(call.name, signal=call.text("signal"), timeout=_grace(call))
     return empty_response(204)
 
 
-@routes.post("/containers/{name}/kill")
+@routes.post("/containers/{name}/kill", query={"signal": str}, status=204, errors=(404, 409))
 async def kill(call: Call) -> web.StreamResponse:
     """Send a signal."""
     await call.api.engine.containers.kill(call.name, call.text("signal") or "SIGKILL")
     return empty_response(204)
 
 
-@routes.post("/containers/{name}/resize")
+@routes.post("/containers/{name}/resize", query={"h*": int, "w*": int}, errors=(404, 409))
 async def resize(call: Call) -> web.StreamResponse:
     """Tell the terminal its size."""
     height, width = call.required_integer("h"), call.required_integer("w")
@@ -58,7 +58,7 @@ async def resize(call: Call) -> web.StreamResponse:
     return empty_response()
 
 
-@routes.post("/containers/{name}/wait")
+@routes.post("/containers/{name}/wait", query={"condition": str}, answer=WaitResult, errors=(404,))
 async def wait(call: Call) -> web.StreamResponse:
     """Answer when the container has ended. The headers go out as soon as the wait is on: clients start the container
     only then, so that no exit is missed.

@@ -10,17 +10,28 @@ from enxame.api import detach_keys
 from enxame.api.call import Call
 from enxame.api.connection import cancelled_on_disconnect
 from enxame.api.hijack import converse
-from enxame.api.log_query import log_options
+from enxame.api.log_query import LOG_QUERY, log_options
 from enxame.api.responses import json_response
 from enxame.api.routing import Routes
-from enxame.api.streams import closing_on_exit, frame, output_type, stream_bytes, stream_json
+from enxame.api.streams import (
+    MULTIPLEXED_STREAM,
+    RAW_STREAM,
+    closing_on_exit,
+    frame,
+    output_type,
+    stream_bytes,
+    stream_json,
+)
 from enxame.errors import NotFound
+from enxame.model.stats import ContainerStats
 from enxame.model.stream import AttachOptions, LogRecord
 
 routes = Routes()
 
 
-@routes.get("/containers/{name}/logs")
+@routes.get(
+    "/containers/{name}/logs", query=LOG_QUERY, media=MULTIPLEXED_STREAM, answer=bytes, errors=(404,), looks=True
+)
 async def logs(call: Call) -> web.StreamResponse:
     """What the container has written; with ``follow`` also what it will."""
     options = log_options(call)
@@ -40,7 +51,13 @@ async def _rendered(records: AsyncIterator[LogRecord], *, tty: bool, stamps: boo
             yield line if tty else frame(record.stream, line)
 
 
-@routes.post("/containers/{name}/attach")
+@routes.post(
+    "/containers/{name}/attach",
+    query={"stdin": bool, "stdout": bool, "stderr": bool, "logs": bool, "stream": bool, "detachKeys": str},
+    media=RAW_STREAM,
+    answer=bytes,
+    errors=(404, 409),
+)
 async def attach(call: Call) -> web.StreamResponse:
     """Connect the client's terminal or pipes with the container's."""
     stdin = call.flag("stdin")
@@ -56,7 +73,13 @@ async def attach(call: Call) -> web.StreamResponse:
     return await converse(call, attachment, stdin=stdin, keys=keys)
 
 
-@routes.get("/containers/{name}/stats")
+@routes.get(
+    "/containers/{name}/stats",
+    query={"stream": bool, "one-shot": bool},
+    answer=ContainerStats,
+    errors=(404,),
+    looks=True,
+)
 async def stats(call: Call) -> web.StreamResponse:
     """The container's use of resources: samples as long as the client listens, or one."""
     containers = call.api.engine.containers

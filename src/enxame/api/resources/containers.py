@@ -9,6 +9,7 @@ from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.errors import InvalidArgument
 from enxame.model.container import ContainerCreateRequest
+from enxame.model.container_view import ContainerCreateResponse, ContainerInspect, ContainerSummary, TopResult
 
 routes = Routes()
 _FILTERS = (
@@ -30,7 +31,12 @@ _FILTERS = (
 )
 
 
-@routes.get("/containers/json")
+@routes.get(
+    "/containers/json",
+    query={"all": bool, "limit": int, "size": bool, "filters": _FILTERS},
+    answer=list[ContainerSummary],
+    looks=True,
+)
 async def list_containers(call: Call) -> web.StreamResponse:
     """All containers that match; without ``all``, those that run."""
     containers = call.api.engine.containers.list(
@@ -39,7 +45,14 @@ async def list_containers(call: Call) -> web.StreamResponse:
     return json_response(containers)
 
 
-@routes.post("/containers/create")
+@routes.post(
+    "/containers/create",
+    query={"name": str, "platform": str},
+    body=ContainerCreateRequest,
+    answer=ContainerCreateResponse,
+    status=201,
+    errors=(404, 409),
+)
 async def create_container(call: Call) -> web.StreamResponse:
     """Make a container, not yet started."""
     if not call.request.can_read_body:
@@ -48,13 +61,13 @@ async def create_container(call: Call) -> web.StreamResponse:
     return json_response(await call.api.engine.containers.create(call.text("name"), request), status=201)
 
 
-@routes.get("/containers/{name}/json")
+@routes.get("/containers/{name}/json", query={"size": bool}, answer=ContainerInspect, errors=(404,), looks=True)
 async def inspect_container(call: Call) -> web.StreamResponse:
     """One container."""
     return json_response(call.api.engine.containers.inspect(call.name, size=call.flag("size")))
 
 
-@routes.delete("/containers/{name}")
+@routes.delete("/containers/{name}", query={"force": bool, "v": bool, "link": bool}, status=204, errors=(404, 409))
 async def remove_container(call: Call) -> web.StreamResponse:
     """Remove a container; with ``force`` a running one too, with ``v`` its anonymous volumes."""
     if call.flag("link"):
@@ -63,13 +76,13 @@ async def remove_container(call: Call) -> web.StreamResponse:
     return empty_response(204)
 
 
-@routes.get("/containers/{name}/top")
+@routes.get("/containers/{name}/top", query={"ps_args": str}, answer=TopResult, errors=(404, 409), looks=True)
 async def top(call: Call) -> web.StreamResponse:
     """The container's processes."""
     return json_response(await call.api.engine.containers.top(call.name, call.text("ps_args", "-ef")))
 
 
-@routes.post("/containers/{name}/rename")
+@routes.post("/containers/{name}/rename", query={"name*": str}, status=204, errors=(404, 409))
 async def rename(call: Call) -> web.StreamResponse:
     """Give it another name."""
     name = call.text("name")

@@ -9,6 +9,7 @@ from enxame.api.log_query import moment
 from enxame.api.routing import Routes
 from enxame.api.streams import stream_json
 from enxame.errors import InvalidArgument
+from enxame.model.event import EventMessage
 
 routes = Routes()
 _FILTERS = (
@@ -29,7 +30,13 @@ _FILTERS = (
 )
 
 
-@routes.get("/events")
+@routes.get(
+    "/events",
+    query={"since": str, "until": str, "filters": _FILTERS},
+    answer=EventMessage,
+    media="application/x-ndjson",
+    looks=True,
+)
 async def events(call: Call) -> web.StreamResponse:
     """Past events from ``since`` on, then those to come until ``until`` or until the client leaves."""
     since, until = moment(call, "since"), moment(call, "until")

@@ -12,7 +12,14 @@ from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.api.streams import ProgressStream
 from enxame.errors import InvalidArgument
-from enxame.model.image import ProgressMessage
+from enxame.model.image import (
+    ImageDeleteItem,
+    ImageHistoryItem,
+    ImageInspect,
+    ImagesPruneReport,
+    ImageSummary,
+    ProgressMessage,
+)
 
 routes = Routes()
 _FILTERS = ("before", "dangling", "label", "reference", "since", "until")
@@ -20,13 +27,29 @@ _PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 _CHUNK = 256 * 1024
 
 
-@routes.get("/images/json")
+@routes.get("/images/json", query={"all": bool, "filters": _FILTERS}, answer=list[ImageSummary], looks=True)
 async def list_images(call: Call) -> web.StreamResponse:
     """All images that match."""
     return json_response(call.api.engine.images.list(filters=call.filters(_FILTERS), all=call.flag("all")))
 
 
-@routes.post("/images/create")
+@routes.post(
+    "/images/create",
+    query={
+        "fromImage": str,
+        "fromSrc": str,
+        "repo": str,
+        "tag": str,
+        "message": str,
+        "changes": list[str],
+        "platform": str,
+    },
+    headers=("X-Registry-Auth",),
+    body="application/x-tar",
+    answer=ProgressMessage,
+    media="application/x-ndjson",
+    errors=(404,),
+)
 async def create_image(call: Call) -> web.StreamResponse:
     """Pull an image from its registry, or make one of a tar."""
     if call.text("fromSrc"):
@@ -63,7 +86,13 @@ async def _import(call: Call) -> web.StreamResponse:
     return await progress.run(work)
 
 
-@routes.post("/images/load")
+@routes.post(
+    "/images/load",
+    query={"quiet": bool},
+    body="application/x-tar",
+    answer=ProgressMessage,
+    media="application/x-ndjson",
+)
 async def load_images(call: Call) -> web.StreamResponse:
     """Take images from an archive as ``docker save`` makes it."""
     progress = ProgressStream(call)
@@ -81,33 +110,35 @@ async def _body(call: Call) -> AsyncIterator[bytes]:
         yield chunk
 
 
-@routes.get("/images/{name}/json")
+@routes.get("/images/{name}/json", answer=ImageInspect, errors=(404,), looks=True)
 async def inspect_image(call: Call) -> web.StreamResponse:
     """One image."""
     return json_response(call.api.engine.images.inspect(call.name))
 
 
-@routes.get("/images/{name}/history")
+@routes.get("/images/{name}/history", answer=list[ImageHistoryItem], errors=(404,), looks=True)
 async def image_history(call: Call) -> web.StreamResponse:
     """How it was made."""
     return json_response(call.api.engine.images.history(call.name))
 
 
-@routes.post("/images/{name}/tag")
+@routes.post("/images/{name}/tag", query={"repo": str, "tag": str}, status=201, errors=(404, 409))
 async def tag_image(call: Call) -> web.StreamResponse:
     """Give it another name."""
     await call.api.engine.images.tag(call.name, call.text("repo"), call.text("tag"))
     return empty_response(201)
 
 
-@routes.delete("/images/{name}")
+@routes.delete(
+    "/images/{name}", query={"force": bool, "noprune": bool}, answer=list[ImageDeleteItem], errors=(404, 409)
+)
 async def remove_image(call: Call) -> web.StreamResponse:
     """Remove a name, and with its last name the image."""
     images = call.api.engine.images
     return json_response(await images.remove(call.name, force=call.flag("force"), prune=not call.flag("noprune")))
 
 
-@routes.post("/images/prune")
+@routes.post("/images/prune", query={"filters": _PRUNE_FILTERS}, answer=ImagesPruneReport)
 async def prune_images(call: Call) -> web.StreamResponse:
     """Remove what nobody uses."""
     return json_response(await call.api.engine.images.prune(call.filters(_PRUNE_FILTERS)))

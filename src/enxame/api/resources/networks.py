@@ -17,6 +17,9 @@ from enxame.model.network import NetworkCreateRequest, NetworkResource
 if TYPE_CHECKING:
     from enxame.manager.manager import Manager
 
+from enxame.api.answers import NetworkCreated
+from enxame.model.network import NetworksPruneReport
+
 routes = Routes()
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS = ("label", "label!", "until")
@@ -29,7 +32,7 @@ def _manager(call: Call) -> Manager | None:
         return None
 
 
-@routes.get("/networks")
+@routes.get("/networks", query={"filters": _FILTERS}, answer=list[NetworkResource], looks=True)
 async def list_networks(call: Call) -> web.StreamResponse:
     """All networks that match."""
     return json_response([replace(network, containers={}) for network in _all(call, call.filters(_FILTERS))])
@@ -43,7 +46,9 @@ def _all(call: Call, filters: Filters) -> list[NetworkResource]:
     return swarm + [network for network in call.api.engine.networks.list(filters) if network.id not in known]
 
 
-@routes.get("/networks/{name}")
+@routes.get(
+    "/networks/{name}", query={"scope": str, "verbose": bool}, answer=NetworkResource, errors=(404,), looks=True
+)
 async def inspect_network(call: Call) -> web.StreamResponse:
     """One network, with this machine's containers on it."""
     return json_response(_find(call, call.name, scope=call.text("scope"), verbose=call.flag("verbose")))
@@ -81,7 +86,7 @@ def _with_containers(call: Call, network: NetworkResource, *, verbose: bool) -> 
     return replace(network, containers=here.containers or {}, peers=here.peers or network.peers)
 
 
-@routes.post("/networks/create")
+@routes.post("/networks/create", body=NetworkCreateRequest, answer=NetworkCreated, status=201, errors=(403, 404, 409))
 async def create_network(call: Call) -> web.StreamResponse:
     """Make a network: an overlay is the swarm's, everything else this machine's."""
     request = await call.body(NetworkCreateRequest)
@@ -101,10 +106,10 @@ async def create_network(call: Call) -> web.StreamResponse:
         network_id = await call.api.membership.manager.networks.create(request)
     else:
         network_id = await call.api.engine.networks.create(request)
-    return json_response({"Id": network_id, "Warning": ""}, status=201)
+    return json_response(NetworkCreated(id=network_id), status=201)
 
 
-@routes.delete("/networks/{name}")
+@routes.delete("/networks/{name}", status=204, errors=(403, 404))
 async def remove_network(call: Call) -> web.StreamResponse:
     """Remove a network that nobody uses."""
     network = _find(call, call.name)
@@ -115,7 +120,7 @@ async def remove_network(call: Call) -> web.StreamResponse:
     return empty_response(204)
 
 
-@routes.post("/networks/prune")
+@routes.post("/networks/prune", query={"filters": _PRUNE_FILTERS}, answer=NetworksPruneReport)
 async def prune_networks(call: Call) -> web.StreamResponse:
     """Remove this machine's networks that nobody uses."""
     return json_response(await call.api.engine.networks.prune(call.filters(_PRUNE_FILTERS)))

@@ -7,32 +7,32 @@ from aiohttp import web
 from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
-from enxame.model.node import NodeSpec
+from enxame.model.node import Node, NodeSpec
 
 routes = Routes()
 _FILTERS = ("id", "label", "membership", "name", "node.label", "role")
 
 
-@routes.get("/nodes")
+@routes.get("/nodes", query={"filters": _FILTERS}, answer=list[Node], errors=(503,), looks=True)
 async def list_nodes(call: Call) -> web.StreamResponse:
     """All nodes that match."""
     return json_response(call.api.membership.manager.nodes.list(call.filters(_FILTERS)))
 
 
-@routes.get("/nodes/{name}")
+@routes.get("/nodes/{name}", answer=Node, errors=(404, 503), looks=True)
 async def inspect_node(call: Call) -> web.StreamResponse:
     """One node."""
     return json_response(call.api.membership.manager.nodes.get(call.name))
 
 
-@routes.delete("/nodes/{name}")
+@routes.delete("/nodes/{name}", query={"force": bool}, errors=(404, 503))
 async def remove_node(call: Call) -> web.StreamResponse:
     """Forget a node."""
     await call.api.membership.manager.nodes.remove(call.name, force=call.flag("force"))
     return empty_response()
 
 
-@routes.post("/nodes/{name}/update")
+@routes.post("/nodes/{name}/update", query={"version*": int}, body=NodeSpec, errors=(404, 503))
 async def update_node(call: Call) -> web.StreamResponse:
     """Replace a node's spec."""
     version = call.object_version("node")

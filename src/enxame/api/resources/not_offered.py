@@ -7,6 +7,7 @@ from aiohttp import web
 from enxame.api.call import Call
 from enxame.api.responses import json_response
 from enxame.api.routing import Routes
+from enxame.model.container import Empty
 
 routes = Routes()
 
@@ -48,7 +49,7 @@ for _method, _path, _what in (
     routes.not_supported(_method, _path, _what)
 
 
-@routes.get("/plugins")
+@routes.get("/plugins", query={"filters": ()}, answer=list[Empty], looks=True)
 async def list_plugins(_call: Call) -> web.StreamResponse:
     """No plugins are installed."""
     return json_response([])

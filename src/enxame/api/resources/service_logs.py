@@ -8,9 +8,9 @@ from urllib.parse import quote_plus
 from aiohttp import web
 
 from enxame.api.call import Call
-from enxame.api.log_query import log_options
+from enxame.api.log_query import LOG_QUERY, log_options
 from enxame.api.routing import Routes
-from enxame.api.streams import closing_on_exit, frame, output_type, stream_bytes
+from enxame.api.streams import MULTIPLEXED_STREAM, closing_on_exit, frame, output_type, stream_bytes
 from enxame.model.service import Service
 from enxame.model.service_log import ServiceLogRecord
 from enxame.model.task import Task
@@ -18,7 +18,14 @@ from enxame.model.task import Task
 routes = Routes()
 
 
-@routes.get("/services/{name}/logs")
+@routes.get(
+    "/services/{name}/logs",
+    query={**LOG_QUERY, "details": bool},
+    media=MULTIPLEXED_STREAM,
+    answer=bytes,
+    errors=(404, 503),
+    looks=True,
+)
 async def service_logs(call: Call) -> web.StreamResponse:
     """What the service's tasks have written."""
     manager = call.api.membership.manager
@@ -27,7 +34,14 @@ async def service_logs(call: Call) -> web.StreamResponse:
     return await _logs(call, tty=container is not None and container.tty, service=service)
 
 
-@routes.get("/tasks/{name}/logs")
+@routes.get(
+    "/tasks/{name}/logs",
+    query={**LOG_QUERY, "details": bool},
+    media=MULTIPLEXED_STREAM,
+    answer=bytes,
+    errors=(404, 503),
+    looks=True,
+)
 async def task_logs(call: Call) -> web.StreamResponse:
     """What one task has written."""
     task = call.api.membership.manager.tasks.get(call.name)

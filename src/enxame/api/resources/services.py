@@ -10,7 +10,7 @@ from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.errors import InvalidArgument
 from enxame.model.registry_auth import decode_auth
-from enxame.model.service import Service, ServiceSpec
+from enxame.model.service import Service, ServiceCreateResponse, ServiceSpec, ServiceUpdateResponse
 
 routes = Routes()
 _FILTERS = ("id", "label", "mode", "name", "runtime")
@@ -26,14 +26,21 @@ def _encoded_auth(call: Call) -> str:
     return text if decode_auth(text) is not None else ""
 
 
-@routes.get("/services")
+@routes.get("/services", query={"filters": _FILTERS, "status": bool}, answer=list[Service], errors=(503,), looks=True)
 async def list_services(call: Call) -> web.StreamResponse:
     """All services that match; with ``status`` their counts of tasks."""
     services = call.api.membership.manager.services.list(call.filters(_FILTERS), status=call.flag("status"))
     return json_response([_public(service) for service in services])
 
 
-@routes.post("/services/create")
+@routes.post(
+    "/services/create",
+    headers=("X-Registry-Auth",),
+    body=ServiceSpec,
+    answer=ServiceCreateResponse,
+    status=201,
+    errors=(403, 404, 409, 503),
+)
 async def create_service(call: Call) -> web.StreamResponse:
     """Make a service."""
     manager = call.api.membership.manager
@@ -41,21 +48,28 @@ async def create_service(call: Call) -> web.StreamResponse:
     return json_response(await manager.services.create(spec, registry_auth=_encoded_auth(call)), status=201)
 
 
-@routes.get("/services/{name}")
+@routes.get("/services/{name}", query={"insertDefaults": bool}, answer=Service, errors=(404, 503), looks=True)
 async def inspect_service(call: Call) -> web.StreamResponse:
     """One service; with ``insertDefaults`` the values that its spec leaves open."""
     services = call.api.membership.manager.services
     return json_response(_public(services.get(call.name, insert_defaults=call.flag("insertDefaults"))))
 
 
-@routes.delete("/services/{name}")
+@routes.delete("/services/{name}", errors=(404, 503))
 async def remove_service(call: Call) -> web.StreamResponse:
     """Remove a service; its tasks follow."""
     await call.api.membership.manager.services.remove(call.name)
     return empty_response()
 
 
-@routes.post("/services/{name}/update")
+@routes.post(
+    "/services/{name}/update",
+    query={"version*": int, "registryAuthFrom": str, "rollback": str},
+    headers=("X-Registry-Auth",),
+    body=ServiceSpec,
+    answer=ServiceUpdateResponse,
+    errors=(403, 404, 409, 503),
+)
 async def update_service(call: Call) -> web.StreamResponse:
     """Replace a service's spec, or go back to the one before."""
     version = call.object_version("service")

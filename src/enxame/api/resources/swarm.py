@@ -9,38 +9,43 @@ from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.errors import InvalidArgument
-from enxame.model.cluster import InitRequest, JoinRequest, SwarmSpec, UnlockRequest
+from enxame.model.cluster import Cluster, InitRequest, JoinRequest, SwarmSpec, UnlockRequest
 
 routes = Routes()
 
 
-@routes.get("/swarm")
+@routes.get("/swarm", answer=Cluster, errors=(503,), looks=True)
 async def inspect_swarm(call: Call) -> web.StreamResponse:
     """The swarm with its join tokens: the only place that shows them."""
     return json_response(replace(call.api.membership.manager.swarm.inspect(), internal=None))
 
 
-@routes.post("/swarm/init")
+@routes.post("/swarm/init", body=InitRequest, answer=str, errors=(503,))
 async def init_swarm(call: Call) -> web.StreamResponse:
     """Make a new swarm of this node."""
     return json_response(await call.api.membership.init(await call.body(InitRequest)))
 
 
-@routes.post("/swarm/join")
+@routes.post("/swarm/join", body=JoinRequest, errors=(503,))
 async def join_swarm(call: Call) -> web.StreamResponse:
     """Join a swarm that is there."""
     await call.api.membership.join(await call.body(JoinRequest))
     return empty_response()
 
 
-@routes.post("/swarm/leave")
+@routes.post("/swarm/leave", query={"force": bool}, errors=(503,))
 async def leave_swarm(call: Call) -> web.StreamResponse:
     """Forget the swarm."""
     await call.api.membership.leave(call.flag("force"))
     return empty_response()
 
 
-@routes.post("/swarm/update")
+@routes.post(
+    "/swarm/update",
+    query={"version*": int, "rotateWorkerToken": bool, "rotateManagerToken": bool, "rotateManagerUnlockKey": bool},
+    body=SwarmSpec,
+    errors=(503,),
+)
 async def update_swarm(call: Call) -> web.StreamResponse:
     """Replace the swarm's spec, rotate tokens."""
     version = call.object_version("swarm")
@@ -58,13 +63,13 @@ async def update_swarm(call: Call) -> web.StreamResponse:
     return empty_response()
 
 
-@routes.get("/swarm/unlockkey")
+@routes.get("/swarm/unlockkey", answer=UnlockRequest, errors=(503,))
 async def unlock_key(call: Call) -> web.StreamResponse:
     """The key that locked managers need; empty when autolock is off."""
     return json_response({"UnlockKey": call.api.membership.manager.swarm.unlock_key()})
 
 
-@routes.post("/swarm/unlock")
+@routes.post("/swarm/unlock", body=UnlockRequest, errors=(503,))
 async def unlock_swarm(call: Call) -> web.StreamResponse:
     """Give a locked manager its key."""
     await call.api.membership.unlock((await call.body(UnlockRequest)).unlock_key)

@@ -27,13 +27,13 @@ def _swarm_header(call: Call) -> str:
     return "active/manager" if info.control_available else "active/worker"
 
 
-@routes.get("/_ping")
+@routes.get("/_ping", answer=bytes, media="text/plain", looks=True)
 async def ping(call: Call) -> web.StreamResponse:
     """Alive, and what to speak with it."""
     return web.Response(body=b"OK", headers=_ping_headers(call))
 
 
-@routes.head("/_ping")
+@routes.head("/_ping", looks=True)
 async def head_ping(call: Call) -> web.StreamResponse:
     """The same without a body."""
     return web.Response(headers={**_ping_headers(call), "Content-Length": "0"})
@@ -51,13 +51,13 @@ def _ping_headers(call: Call) -> dict[str, str]:
     }
 
 
-@routes.get("/version")
+@routes.get("/version", answer=dict[str, Any], looks=True)
 async def version(_call: Call) -> web.StreamResponse:
     """Versions of the daemon and of what it runs containers with."""
     return json_response(await asyncio.to_thread(lambda: version_view(host_facts())))
 
 
-@routes.get("/info")
+@routes.get("/info", answer=dict[str, Any], looks=True)
 async def info(call: Call) -> web.StreamResponse:
     """The daemon, its machine and its swarm at a glance."""
     runtime = call.api.facts.default_runtime
@@ -65,7 +65,7 @@ async def info(call: Call) -> web.StreamResponse:
     return json_response(info_view(call.api, host, runtime_version))
 
 
-@routes.post("/auth")
+@routes.post("/auth", body=RegistryAuth, answer=dict[str, str], errors=(401,))
 async def authenticate(call: Call) -> web.StreamResponse:
     """Whether a registry takes the client's credentials. They are not kept: clients send them along when they pull."""
     auth = await call.body(RegistryAuth)
@@ -74,7 +74,7 @@ async def authenticate(call: Call) -> web.StreamResponse:
     return json_response({"IdentityToken": "", "Status": "Login Succeeded"})
 
 
-@routes.get("/system/df")
+@routes.get("/system/df", query={"type": list[str]}, answer=dict[str, Any], looks=True)
 async def disk_usage(call: Call) -> web.StreamResponse:
     """What images, containers and volumes take on the disk."""
     kinds = set(call.texts("type"))
