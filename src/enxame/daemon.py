@@ -25,6 +25,8 @@ def main() -> None:
         config = daemon_config.load()
         daemon_logging.configure(config.log_level)
         with _sole_user(config.data_root), _pidfile(config.pidfile):
+            # conmon leaves a file named "oom" in its working directory, which it has from us.
+            os.chdir(config.exec_root)
             _run(config)
     except (ConfigError, EnxameError) as error:
         sys.exit(f"enxamed: {error}")

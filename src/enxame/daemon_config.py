@@ -148,10 +148,10 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
     if any(not label.partition("=")[0] for label in merged.get("label", [])):
         raise ConfigError("bad attribute format in --label: expected KEY=VALUE")
     return DaemonConfig(
-        hosts=merged.get("host") or [f"unix://{exec_root}/enxame.sock"],
+        hosts=[_absolute_socket(host) for host in merged.get("host") or [f"unix://{exec_root}/enxame.sock"]],
         data_root=data_root,
         exec_root=exec_root,
-        pidfile=Path(merged.get("pidfile", exec_root / "enxame.pid")),
+        pidfile=Path(merged.get("pidfile", exec_root / "enxame.pid")).absolute(),
         debug=bool(merged.get("debug")),
         log_level="debug" if merged.get("debug") else merged.get("log_level", "info"),
         group=merged.get("group", ""),
@@ -166,9 +166,9 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
         default_runtime=merged.get("default_runtime", ""),
         tls=bool(merged.get("tls") or merged.get("tlsverify")),
         tlsverify=bool(merged.get("tlsverify")),
-        tlscacert=merged.get("tlscacert", ""),
-        tlscert=merged.get("tlscert", ""),
-        tlskey=merged.get("tlskey", ""),
+        tlscacert=_absolute(merged.get("tlscacert", "")),
+        tlscert=_absolute(merged.get("tlscert", "")),
+        tlskey=_absolute(merged.get("tlskey", "")),
     )
 
 
@@ -206,6 +206,16 @@ def _read_file(named: str | None, flags: dict[str, Any]) -> dict[str, Any]:
             f"the following directives are specified both as a flag and in the configuration file: {both}"
         )
     return options
+
+
+def _absolute(path: str) -> str:
+    """The daemon leaves the directory that it was started in."""
+    return str(Path(path).absolute()) if path else ""
+
+
+def _absolute_socket(host: str) -> str:
+    scheme, separator, path = host.partition("://")
+    return f"{scheme}{separator}{_absolute(path)}" if scheme == "unix" and path else host
 
 
 def _pool(item: Any) -> tuple[str, int]:

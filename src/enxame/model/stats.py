@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import msgspec
 from msgspec import field
 
-from enxame.model.base import ZERO_TIME
+from enxame.model.base import ZERO_TIME, Model
 
 
-class StatsModel(msgspec.Struct, frozen=True, kw_only=True):
+class StatsModel(Model, rename="lower", omit_defaults=False):
     """Base: attribute names are the JSON names; everything is rendered."""
 
 
