@@ -109,6 +109,7 @@ class ContainerManager:
             networks=self._networks,
             exec_root=self._exec_root,
         )
+        self._life.background.start(self._streams.bound_logs(self._containers), "bound logs")
 
     async def close(self) -> None:
         """Let go. Containers go on; where none runs, the daemon's own mounts are given back too."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from enxame.engine import capabilities, restart_policy, security_options
 from enxame.engine.container_record import Definition
 from enxame.engine.image_defaults import as_list, merge
+from enxame.engine.log_rotation import bounds_of
 from enxame.engine.mount_requests import MountRequest, parse_mounts
 from enxame.engine.naming import new_id
 from enxame.engine.signals import parse_signal
@@ -135,6 +136,7 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
                 raise InvalidArgument(f'Invalid port specification: "{binding.host_port}"')
     if host.log_config.type not in _LOG_DRIVERS:
         raise InvalidArgument(f"logger: no log driver named '{host.log_config.type}' is registered")
+    bounds_of(host.log_config)
     for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
         allowed = {"", "host"} | ({"private", "shareable", "none"} if kind == "ipc" else set())
         if mode not in allowed and not (mode.startswith("container:") and kind != "uts"):

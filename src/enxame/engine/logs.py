@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from enxame.engine.log_file import GrowthWatch, LogFile
+from enxame.engine.log_rotation import older_files
 from enxame.model.stream import STDERR, STDOUT, LogOptions, LogRecord
 
 #: A line longer than this is handed on in parts: a program that never ends its line must not fill our memory.
@@ -117,12 +118,15 @@ async def read_log(
 
 def _open_at(path: Path, tail: int | None) -> list[LogFile]:
     """The log's files, oldest first, at where the last ``tail`` lines begin."""
-    current = LogFile(path)
-    missing = None if tail is None else tail - current.seek_to_tail(tail)
-    older = LogFile(Path(f"{path}.1"))
-    if missing is not None:
-        older.seek_to_tail(missing)
-    return [older, current]
+    files = [LogFile(path)]
+    missing = None if tail is None else tail - files[0].seek_to_tail(tail)
+    for older in older_files(path):
+        if missing == 0:
+            break
+        files.append(LogFile(older))
+        if missing is not None:
+            missing -= files[-1].seek_to_tail(missing)
+    return files[::-1]
 
 
 def _passing(records: list[LogRecord], options: LogOptions) -> Iterator[LogRecord]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from enxame.engine.attachment import Attachment, ContainerAttachment
 from enxame.engine.container import Container
 from enxame.engine.lifecycle import Lifecycle
+from enxame.engine.log_rotation import bounds_of, is_over, rotate
 from enxame.engine.logs import read_log
 from enxame.errors import Conflict, EnxameError, InvalidArgument, Unimplemented
+from enxame.model.container import LogConfig
 from enxame.model.stream import STDERR, STDOUT, AttachOptions, LogOptions, LogRecord
+
+_log = logging.getLogger(__name__)
+#: Logs that have a bound are looked at so often (seconds).
+_LOG_LOOK_PERIOD = 1.0
+_UNBOUNDED = LogConfig()
+#: conmon's command for "open the log again".
+_REOPEN_LOG = "2 0 0\n"
 
 
 class Streams:
@@ -71,6 +82,23 @@ class Streams:
             raise InvalidArgument(f"invalid terminal size: {height} x {width}")
         self._control(container, f"1 {height} {width}\n")
         self._life.publish(container, "resize", height=str(height), width=str(width))
+
+    async def bound_logs(self, containers: Mapping[str, Container]) -> None:
+        """Rotate logs that outgrow their bounds, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOG_LOOK_PERIOD)
+            for container in list(containers.values()):
+                if container.running and container.definition.host.log_config != _UNBOUNDED:
+                    await asyncio.to_thread(self._bound_log, container)
+
+    def _bound_log(self, container: Container) -> None:
+        path, bounds = self._life.log_path(container), bounds_of(container.definition.host.log_config)
+        if is_over(path, bounds):
+            rotate(path, bounds)
+            try:
+                self._control(container, _REOPEN_LOG)
+            except EnxameError as error:
+                _log.warning("the log of container %s cannot be reopened: %s", container.id, error)
 
     def _control(self, container: Container, command: str) -> None:
         """Tell the monitor something through its control pipe."""

@@ -1,0 +1,70 @@
+"""Bounds a container's log: ``max-size`` and ``max-file`` of the json-file and local drivers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from enxame.errors import InvalidArgument
+from enxame.model.base import Model
+from enxame.model.container import LogConfig
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_KNOWN = {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"}
+
+
+class LogBounds(Model):
+    """``size`` in bytes, 0 is no bound; ``files`` counts the current one."""
+
+    size: int = 0
+    files: int = 1
+
+
+def bounds_of(config: LogConfig) -> LogBounds:
+    """What a log config asks for.
+
+    Raises:
+        InvalidArgument: an unknown option or a value that is no size or number, in Docker's words.
+    """
+    driver = config.type or "json-file"
+    for name in config.config:
+        if name not in _KNOWN:
+            raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
+    text = config.config.get("max-size", "100m" if driver == "local" else "")
+    match = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", text.strip().lower()) if text and text != "-1" else None
+    if text and text != "-1" and match is None:
+        raise InvalidArgument(f"invalid size: '{text}'")
+    count = config.config.get("max-file", "5" if driver == "local" else "1")
+    if not count.isdigit() or int(count) < 1:
+        raise InvalidArgument(f"max-file cannot be less than 1: {count}")
+    return LogBounds(size=int(match[1]) * _UNITS[match[2]] if match else 0, files=int(count))
+
+
+def is_over(path: Path, bounds: LogBounds) -> bool:
+    """Whether the log has outgrown its bound."""
+    try:
+        return bounds.size > 0 and os.stat(path).st_size >= bounds.size
+    except FileNotFoundError:
+        return False
+
+
+def rotate(path: Path, bounds: LogBounds) -> None:
+    """Move the log aside; the monitor must then be told to open a new one. The oldest file beyond the bound goes."""
+    for number in range(bounds.files - 1, 0, -1):
+        newer = Path(f"{path}.{number - 1}") if number > 1 else path
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(newer, f"{path}.{number}")
+    if bounds.files == 1:
+        path.unlink(missing_ok=True)
+
+
+def older_files(path: Path) -> list[Path]:
+    """The files that were moved aside, newest first."""
+    found = []
+    number = 1
+    while os.path.exists(f"{path}.{number}"):
+        found.append(Path(f"{path}.{number}"))
+        number += 1
+    return found
