@@ -31,10 +31,15 @@ Slot: TypeAlias = tuple[str, SlotKey]
 TimerKey: TypeAlias = tuple[str, str, SlotKey]
 
 
+def is_wanted(task: Task) -> bool:
+    """The task is meant to run, now or later; a job's is meant to complete."""
+    return task.desired_state <= TaskState.COMPLETE
+
+
 def is_dead(task: Task) -> bool:
     """The task does not run and never will (again)."""
     state = task.status.state
-    return state.is_terminal or (state < TaskState.ASSIGNED and task.desired_state > TaskState.RUNNING)
+    return state.is_terminal or (state < TaskState.ASSIGNED and not is_wanted(task))
 
 
 class Board:
@@ -56,9 +61,11 @@ class Board:
         #: Slots with a changed task; the reaper's and the updater's input.
         self.touched: dict[Slot, None] = {}
         self.due_updates: dict[str, None] = {}
+        self.due_jobs: dict[str, None] = {}
         #: Grows with every change of a task.
         self.changes = 0
         self._writes: dict[str, str] = {}
+        self._key_of: dict[str, SlotKey] = {}
         self._services: dict[str, Service] = {}
         self._nodes: dict[str, Node] = {}
         self._timers: list[tuple[float, int, TimerKey]] = []
@@ -293,7 +300,8 @@ class Board:
         if old is not None and old.node_id != task.node_id:
             self._drop(self.on_node, old.node_id, old.id)
         self.tasks[task.id] = task
-        self.slots.setdefault(task.service_id, {}).setdefault(self._key(task), {})[task.id] = task
+        key = self._key_of[task.id] = self._key(task)
+        self.slots.setdefault(task.service_id, {}).setdefault(key, {})[task.id] = task
         if task.node_id:
             self.on_node.setdefault(task.node_id, {})[task.id] = task
 
@@ -306,10 +314,14 @@ class Board:
         self._drop(self.on_node, task.node_id, task_id)
         slots = self.slots.get(task.service_id, {})
         self._drop(slots, self._key(task), task_id)
+        del self._key_of[task_id]
         if not slots:
             self.slots.pop(task.service_id, None)
 
     def _key(self, task: Task) -> SlotKey:
+        known = self._key_of.get(task.id)
+        if known is not None:
+            return known
         if task.slot or not task.node_id:
             return task.slot
         if task.job_iteration is not None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control.board import Board
+from enxame.control.board import Board, is_wanted
 from enxame.control.constraint import matches, parse
 from enxame.control.restart import node_is_gone
 from enxame.errors import InvalidArgument
@@ -24,7 +24,7 @@ def enforce(board: Board, node: Node) -> None:
     cpus, memory = node.description.resources.nano_cpus, node.description.resources.memory_bytes
     for task in list(board.on_node.get(node.id, {}).values()):
         state = task.status.state
-        if state.is_terminal or state < TaskState.ASSIGNED or task.desired_state > TaskState.RUNNING:
+        if state.is_terminal or state < TaskState.ASSIGNED or not is_wanted(task):
             continue
         resources = task.spec.resources
         reserved = resources.reservations if resources is not None else None

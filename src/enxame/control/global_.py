@@ -5,7 +5,7 @@ A paused node keeps its task but gets none; a drained or lost one loses it.
 
 from __future__ import annotations
 
-from enxame.control.board import Board
+from enxame.control.board import Board, is_wanted
 from enxame.control.constraint import Constraint, matches, parse
 from enxame.control.restart import RestartSupervisor, node_is_gone
 from enxame.errors import InvalidArgument
@@ -50,5 +50,5 @@ def constraints_of(service: Service) -> tuple[Constraint, ...] | None:
 def leave_node(board: Board, service: Service, node_id: str) -> None:
     """Stop the service's task on a node."""
     for task in board.in_slot((service.id, node_id)):
-        if task.desired_state <= TaskState.RUNNING:
+        if is_wanted(task) and not task.status.state.is_terminal:
             board.change(task, desired_state=TaskState.SHUTDOWN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from enxame.control import global_, reaper, replicated
+from enxame.control import global_, jobs, reaper, replicated
 from enxame.control.allocator import Allocator
 from enxame.control.board import Board
 from enxame.control.nodes import NodeKeeper
@@ -85,6 +85,13 @@ class Leader:
                 replicated.remove_slot(board, *slot)
             else:
                 self._restarts.review(board, slot, service)
+                if service.spec.mode.replicated_job is not None:
+                    board.due_jobs[service.id] = None
+        for service_id in list(board.due_jobs):
+            service = board.service(service_id)
+            if service is not None:
+                jobs.reconcile(board, self._restarts, service)
+        board.due_jobs.clear()
 
     def _reconcile(self, board: Board, service_id: str) -> None:
         service = board.service(service_id)
@@ -100,5 +107,7 @@ class Leader:
         mode = service.spec.mode
         if mode.global_ is not None:
             global_.reconcile(board, self._restarts, service)
-        elif mode.replicated_job is None and mode.global_job is None:
+        elif mode.replicated_job is not None or mode.global_job is not None:
+            jobs.reconcile(board, self._restarts, service)
+        else:
             replicated.reconcile(board, self._restarts, service)

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control import enforcer, global_
+from enxame.control import enforcer, global_, jobs
 from enxame.control.board import Board
 from enxame.control.restart import RestartSupervisor
 from enxame.model.node import Node
@@ -31,7 +31,7 @@ class NodeKeeper:
         """Look at the pass's dirty nodes."""
         if not board.dirty_nodes:
             return
-        globals_ = [service for service in board.tx.all(Service) if service.spec.mode.global_ is not None]
+        globals_ = [service for service in board.tx.all(Service) if _is_global(service)]
         globals_.sort(key=lambda service: (service.created_at, service.id))
         for node_id in board.dirty_nodes:
             node = board.node(node_id)
@@ -41,7 +41,9 @@ class NodeKeeper:
             for task in board.on_node.get(node_id, {}).values():
                 board.dirty_slots[board.slot_of(task)] = None
             for service in globals_:
-                if node is not None:
+                if node is not None and service.spec.mode.global_job is not None:
+                    jobs.reconcile_node(board, restarts, service, node, global_.constraints_of(service))
+                elif node is not None:
                     global_.reconcile_node(board, restarts, service, node, global_.constraints_of(service))
                 else:
                     global_.leave_node(board, service, node_id)
@@ -65,3 +67,7 @@ class NodeKeeper:
             if not task.status.state.is_terminal and task.status.state >= TaskState.ASSIGNED:
                 status = replace(task.status, timestamp=board.now.wall, state=TaskState.ORPHANED)
                 board.change(task, status=status)
+
+
+def _is_global(service: Service) -> bool:
+    return service.spec.mode.global_ is not None or service.spec.mode.global_job is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enxame.control.board import Board, Slot, is_dead
+from enxame.control.board import Board, Slot, is_dead, is_wanted
 from enxame.control.restart import RestartSupervisor
 from enxame.model.cluster import DEFAULT_TASK_HISTORY
 from enxame.model.task import Task, TaskState
@@ -40,7 +40,7 @@ def _reap_slot(board: Board, restarts: RestartSupervisor, slot: Slot, limit: int
             break
         # Without history (limit 0) the newest one still says that the slot is done.
         resting = task is kept[-1] and service is not None and bool(restarts.updatable(board, slot, service))
-        if is_dead(task) and task.desired_state > TaskState.RUNNING and not resting:
+        if is_dead(task) and not is_wanted(task) and not resting:
             _delete(board, restarts, task)
             excess -= 1
 

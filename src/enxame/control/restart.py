@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from enxame.control.board import Board, Slot, is_dead
+from enxame.control.board import Board, Slot, is_dead, is_wanted
 from enxame.control.new_task import new_task
 from enxame.model.cluster import NANOSECONDS
 from enxame.model.node import Node
@@ -39,6 +39,13 @@ class _History:
     spec_version: int
     total: int = 0
     times: deque[float] = field(default_factory=deque)
+
+
+def running_state(service: Service) -> TaskState:
+    """What a task of the service is to reach: a job's ends by itself."""
+    mode = service.spec.mode
+    job = mode.replicated_job is not None or mode.global_job is not None
+    return TaskState.COMPLETE if job else TaskState.RUNNING
 
 
 def node_is_gone(node: Node | None) -> bool:
@@ -75,12 +82,14 @@ class RestartSupervisor:
     def review(self, board: Board, slot: Slot, service: Service) -> None:
         """Restart what ended in a slot, promote what waited long enough."""
         for task in board.in_slot(slot):
-            if task.desired_state > TaskState.RUNNING:
+            if not is_wanted(task):
                 self._gates.pop(task.id, None)
+            elif task.desired_state is TaskState.COMPLETE and task.status.state is TaskState.COMPLETE:
+                continue
             elif task.status.state.is_terminal or (task.node_id and node_is_gone(board.node(task.node_id))):
                 self._restart(board, slot, service, task)
             elif task.desired_state is TaskState.READY:
-                self._promote(board, slot, task)
+                self._promote(board, slot, service, task)
 
     def add(self, board: Board, slot: Slot, service: Service) -> Task:
         """A new task in a slot; it waits for what still stops there."""
@@ -90,7 +99,7 @@ class RestartSupervisor:
         """A new task that starts after ``delay`` seconds and once the ``old`` ones have stopped."""
         waits_for = [task for task in old if not self._has_stopped(board, task.id)]
         immediate = delay <= 0 and not waits_for
-        desired = TaskState.RUNNING if immediate else TaskState.READY
+        desired = running_state(service) if immediate else TaskState.READY
         task = board.create(new_task(board, self._new_id(), service, slot[1], desired))
         if not immediate:
             self._gate(board, slot, task, waits_for, delay)
@@ -105,7 +114,7 @@ class RestartSupervisor:
         them: the slot is dead.
         """
         tasks = board.in_slot(slot)
-        wanted = [task for task in tasks if task.desired_state <= TaskState.RUNNING]
+        wanted = [task for task in tasks if is_wanted(task)]
         if wanted or not tasks:
             return wanted
         status = service.update_status
@@ -145,13 +154,13 @@ class RestartSupervisor:
             return
         # Neither a drained, a lost nor a removed node is the task's fault.
         delay = restart_delay(task) if ended and task.status.state is not TaskState.ORPHANED else 0.0
-        others = [other for other in board.in_slot(slot) if other.desired_state > TaskState.RUNNING]
+        others = [other for other in board.in_slot(slot) if not is_wanted(other)]
         self._record(board, slot, old)
         if any(_competes(other, old) for other in board.in_slot(slot)):
             return
         self.replace(board, slot, service, others, delay=delay)
 
-    def _promote(self, board: Board, slot: Slot, task: Task) -> None:
+    def _promote(self, board: Board, slot: Slot, service: Service, task: Task) -> None:
         gate = self._gates.get(task.id)
         if gate is not None:
             if board.now.mono < gate.not_before:
@@ -161,7 +170,7 @@ class RestartSupervisor:
                 board.wake_at(gate.give_up, ("slot", *slot))
                 return
             del self._gates[task.id]
-        board.change(task, desired_state=TaskState.RUNNING)
+        board.change(task, desired_state=running_state(service))
 
     def _gate(self, board: Board, slot: Slot, task: Task, old: list[Task], delay: float) -> None:
         now = board.now.mono
@@ -223,7 +232,7 @@ class RestartSupervisor:
 
 def _competes(other: Task, task: Task) -> bool:
     same = other.id != task.id and spec_version(other) == spec_version(task)
-    return same and other.desired_state <= TaskState.RUNNING
+    return same and is_wanted(other)
 
 
 def spec_version(task: Task) -> int:

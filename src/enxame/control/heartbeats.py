@@ -1,0 +1,178 @@
+"""Which nodes are alive, judged by their heartbeats (pure).
+
+Times are monotonic seconds of the manager. It forgives: silence counts only while the manager itself could listen, a
+node gets the period it was told, and when much of the swarm falls silent at once that is first held to be our fault.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from enxame.model.cluster import DEFAULT_HEARTBEAT, NANOSECONDS
+
+#: A node is down after so many periods without a heartbeat.
+GRACE: Final = 3
+#: Heartbeats a second that all nodes together may send.
+BEATS_PER_SECOND: Final = 500
+SHORTEST_PERIOD: Final = 1.0
+#: For nodes to come back after the manager itself was away: their longest back-off, and a try that hangs.
+RETURN_GRACE: Final = 15.0
+
+#: A node that used up this part of its grace is suspected: it does not say so yet, but others may have shown more.
+SUSPECTED: Final = 0.6
+#: The brake holds when more than half of the nodes, and at least so many, are missing within the window (seconds).
+BRAKE_NODES: Final = 3
+BRAKE_WINDOW: Final = 15.0
+BRAKE_LIMIT: Final = 300.0
+
+#: A node that was down so often within the window (seconds) must prove itself for a while before it gets work again.
+FLAPS: Final = 3
+FLAP_WINDOW: Final = 600.0
+FIRST_PROBATION: Final = 15.0
+LONGEST_PROBATION: Final = 240.0
+
+
+class Health(Enum):
+    """What the book says of a node."""
+
+    #: Not heard of since the manager came up.
+    UNKNOWN = "unknown"
+    UP = "up"
+    #: Silent with so many others that nothing is done about it yet.
+    HELD = "held"
+    DOWN = "down"
+    #: Back, but not trusted yet: it came and went too often.
+    PROBATION = "probation"
+
+
+@dataclass(slots=True)
+class _Entry:
+    health: Health
+    heard: float
+    grace: float
+    down_at: float = 0.0
+    trusted_at: float = 0.0
+    downs: deque[float] = field(default_factory=deque)
+
+
+def heartbeat_period(nodes: int, configured: int) -> float:
+    """Seconds between a node's heartbeats. ``configured`` is the swarm's setting in nanoseconds: Swarm's default means
+    as often as is cheap.
+    """
+    if configured not in (0, DEFAULT_HEARTBEAT):
+        return configured / NANOSECONDS
+    return max(SHORTEST_PERIOD, nodes / BEATS_PER_SECOND)
+
+
+class HeartbeatBook:
+    """``others`` are nodes that are alive without heartbeats: the manager itself."""
+
+    def __init__(self, others: int = 1) -> None:
+        self._others = others
+        self._entries: dict[str, _Entry] = {}
+        self._due: float | None = None
+        self._braking_since: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def health(self, node_id: str) -> Health | None:
+        """What is held of a node; None when it is not in the book."""
+        entry = self._entries.get(node_id)
+        return entry.health if entry is not None else None
+
+    def expect(self, node_id: str, now: float) -> None:
+        """A node that the swarm has, and that has not reported to this manager yet."""
+        self._entries[node_id] = _Entry(Health.UNKNOWN, now, RETURN_GRACE)
+
+    def note_down(self, node_id: str, now: float) -> None:
+        """A node that is known to be down: it left, or was so before this manager came up."""
+        entry = self._entries.setdefault(node_id, _Entry(Health.DOWN, now, 0.0))
+        entry.health, entry.down_at = Health.DOWN, now - BRAKE_WINDOW
+
+    def register(self, node_id: str, now: float, period: float) -> Health:
+        """A node reported for duty and was told the period. UP, or PROBATION when it flaps."""
+        entry = self._entries.setdefault(node_id, _Entry(Health.UP, now, 0.0))
+        entry.heard, entry.grace = now, GRACE * period
+        if entry.health is Health.PROBATION:
+            return entry.health
+        entry.health = Health.UP
+        while entry.downs and entry.downs[0] <= now - FLAP_WINDOW:
+            entry.downs.popleft()
+        if len(entry.downs) >= FLAPS:
+            entry.health = Health.PROBATION
+            entry.trusted_at = now + min(FIRST_PROBATION * 2 ** (len(entry.downs) - FLAPS), LONGEST_PROBATION)
+        return entry.health
+
+    def beat(self, node_id: str, now: float, period: float) -> bool:
+        """A heartbeat came, and was answered with the period. False: the node must report for duty first."""
+        entry = self._entries.get(node_id)
+        if entry is None or entry.health in (Health.DOWN, Health.UNKNOWN):
+            return False
+        entry.heard, entry.grace = now, GRACE * period
+        return True
+
+    def forget(self, node_id: str) -> None:
+        """The node was removed."""
+        self._entries.pop(node_id, None)
+
+    def tick(self, now: float, interval: float) -> list[tuple[str, Health]]:
+        """Judge; to be called every ``interval`` seconds. The nodes that changed, with their new health."""
+        self._forgive(now)
+        self._due = now + interval
+        changed = [
+            (node_id, Health.UP)
+            for node_id, entry in self._entries.items()
+            if (entry.health is Health.HELD and now - entry.heard < entry.grace)
+            or (entry.health is Health.PROBATION and now >= entry.trusted_at and now - entry.heard < entry.grace)
+        ]
+        for node_id, health in changed:
+            self._entries[node_id].health = health
+        silent = [
+            (node_id, entry)
+            for node_id, entry in self._entries.items()
+            if entry.health is not Health.DOWN and now - entry.heard >= entry.grace
+        ]
+        verdict = Health.HELD if self._brakes(now) else Health.DOWN
+        for node_id, entry in silent:
+            if entry.health is verdict or (entry.health is Health.PROBATION and verdict is Health.HELD):
+                continue
+            entry.health = verdict
+            if verdict is Health.DOWN:
+                entry.down_at = now
+                entry.downs.append(now)
+            changed.append((node_id, verdict))
+        return changed
+
+    def _forgive(self, now: float) -> None:
+        """The manager comes late: for so long it could hear nobody."""
+        if self._due is None:
+            return
+        late = now - self._due
+        if late > SHORTEST_PERIOD:
+            # Long enough for nodes to have given up on it: they need the time to come back.
+            for entry in self._entries.values():
+                if entry.health is not Health.DOWN:
+                    entry.heard, entry.grace = now, max(entry.grace, RETURN_GRACE)
+        elif late > 0:
+            for entry in self._entries.values():
+                entry.heard = min(now, entry.heard + late)
+
+    def _brakes(self, now: float) -> bool:
+        missing = present = 0
+        for entry in self._entries.values():
+            if entry.health is Health.DOWN:
+                missing += now - entry.down_at < BRAKE_WINDOW
+            elif now - entry.heard >= SUSPECTED * entry.grace:
+                missing += 1
+            else:
+                present += 1
+        if missing < BRAKE_NODES or missing <= present + self._others:
+            self._braking_since = None
+            return False
+        if self._braking_since is None:
+            self._braking_since = now
+        return now - self._braking_since < BRAKE_LIMIT
