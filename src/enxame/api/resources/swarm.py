@@ -76,11 +76,11 @@ async def unlock_swarm(call: Call) -> web.StreamResponse:
     return empty_response()
 
 
-def _boolean(call: Call, name: str) -> bool:
+def _boolean(call: Call, parameter: str) -> bool:
     """Go's strconv.ParseBool: stricter than :meth:`Call.flag`, as Docker is here."""
-    text = call.text(name)
+    text = call.text(parameter)
     if text in ("", "0", "f", "F", "false", "FALSE", "False"):
         return False
     if text in ("1", "t", "T", "true", "TRUE", "True"):
         return True
-    raise InvalidArgument(f'invalid value for {name}: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')
+    raise InvalidArgument(f'invalid value for {parameter}: {text}: strconv.ParseBool: parsing "{text}": invalid syntax')
