@@ -157,6 +157,9 @@ class Invariants:
     def _service_is_well(self, service: Service) -> None:
         view = self._swarm.store.view
         tasks = view.find(Task, "service_id", service.id)
+        if service.job_status is not None:
+            self._job_is_done(service, tasks)
+            return
         wanted = [task for task in tasks if task.desired_state is TaskState.RUNNING]
         waiting = [task for task in wanted if task.status.state is not TaskState.RUNNING]
         for task in waiting:
@@ -181,6 +184,17 @@ class Invariants:
         limit = max(5, (policy.max_attempts or 0) + 1 if policy is not None else 0)
         if any(count > limit for count in by_slot.values()):
             raise Violation(f"history of {service.id} is not reaped: {by_slot}")
+
+    @staticmethod
+    def _job_is_done(service: Service, tasks: list[Task]) -> None:
+        done = {task.slot or task.node_id for task in tasks if task.status.state is TaskState.COMPLETE}
+        waiting = [task for task in tasks if not is_dead(task)]
+        for task in waiting:
+            if not task.status.err.startswith(_NO_ROOM):
+                raise Violation(f"task {task.id} of job {service.id} hangs: {task.status}")
+        job = service.spec.mode.replicated_job
+        if job is not None and not waiting and len(done) != job.total_completions:
+            raise Violation(f"job {service.id} completed {len(done)} of {job.total_completions}")
 
     def _same_after_election(self) -> None:
         """A new leader, from the store alone, knows the same: nothing leaked in the old one's memory."""

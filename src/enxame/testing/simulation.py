@@ -13,16 +13,20 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from enxame.model.base import ObjectVersion
 from enxame.model.cluster import NANOSECONDS, Cluster
 from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
 from enxame.model.node import Node, NodeDescription, NodeResources, NodeSpec, NodeStatus
 from enxame.model.service import (
     ContainerSpec,
     EndpointSpec,
+    GlobalJob,
     GlobalService,
+    JobStatus,
     NetworkAttachmentConfig,
     Placement,
     PortConfig,
+    ReplicatedJob,
     ReplicatedService,
     Reservation,
     ResourceRequirements,
@@ -118,7 +122,12 @@ class Simulation:
         if len(self.swarm.store.view.all(Service)) >= 6:  # type: ignore[arg-type]
             return
         rng, service_id = self._rng, self.swarm.new_id("s")
-        if rng.random() < 0.2:
+        draw = rng.random()
+        if draw < 0.06:
+            mode = ServiceMode(global_job=GlobalJob())
+        elif draw < 0.12:
+            mode = ServiceMode(replicated_job=ReplicatedJob(max_concurrent=rng.randint(1, 3), total_completions=4))
+        elif draw < 0.3:
             mode = ServiceMode(global_=GlobalService())
         else:
             mode = ServiceMode(replicated=ReplicatedService(replicas=rng.randint(0, 6)))
@@ -133,7 +142,9 @@ class Simulation:
         self._spec_version += 1
         internal = ServiceInternal(spec_version=self._spec_version)
         self.swarm.say(f"create {service_id}: {spec}")
-        self.swarm.commit(lambda tx: tx.create(Service(id=service_id, spec=spec, internal=internal)))
+        job = JobStatus() if is_job(spec) else None
+        service = Service(id=service_id, spec=spec, internal=internal, job_status=job)
+        self.swarm.commit(lambda tx: tx.create(service))
 
     def _template(self) -> TaskSpec:
         rng = self._rng
@@ -215,9 +226,13 @@ class Simulation:
         if (spec.task_template, spec.endpoint_spec) != (old.task_template, old.endpoint_spec):
             self._spec_version += 1
             version = self._spec_version
+        job = service.job_status
+        if job is not None:
+            job = JobStatus(job_iteration=ObjectVersion(index=job.job_iteration.index + 1))
         changed = replace(
             service,
             spec=spec,
+            job_status=job,
             previous_spec=old,
             update_status=None,
             internal=ServiceInternal(spec_version=version, previous_spec_version=internal.spec_version),
@@ -299,8 +314,8 @@ class Simulation:
             container = template.container_spec or ContainerSpec()
             good = replace(
                 template,
-                container_spec=replace(container, image="ok"),
-                restart_policy=RestartPolicy(condition="any"),
+                container_spec=replace(container, image="exits" if is_job(service.spec) else "ok"),
+                restart_policy=RestartPolicy(condition="on-failure" if is_job(service.spec) else "any"),
                 placement=None,
                 force_update=template.force_update + 1,
             )
@@ -318,6 +333,11 @@ class Simulation:
     def _any_service(self) -> Service | None:
         services = sorted(self.swarm.store.view.all(Service), key=lambda service: service.id)
         return self._rng.choice(services) if services else None
+
+
+def is_job(spec: ServiceSpec) -> bool:
+    """Its tasks are to end."""
+    return spec.mode.replicated_job is not None or spec.mode.global_job is not None
 
 
 def run_seed(seed: int) -> None:
