@@ -119,6 +119,10 @@ class ContainerManager:
         await self._life.background.close()
         for container in self._containers.values():
             container.unwatch()
+        await self.release_mounts()
+
+    async def release_mounts(self) -> None:
+        """Give the daemon's own mounts back, if no container runs and nothing is mounted below them. Idempotent."""
         if (namespace := self._runtime.namespace) is not None:
             await namespace.close(unmount=not any(container.running for container in self._containers.values()))
 

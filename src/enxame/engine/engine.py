@@ -98,6 +98,9 @@ class Engine:
             await self.containers.close()
         await self.networks.stop()
         await self.images.stop()
+        if hasattr(self, "containers"):
+            # Last, when nothing of the others is mounted below them any more.
+            await self.containers.release_mounts()
 
     async def pull_for_task(self, reference: str, registry_auth: str) -> None:
         """Pull the image of a task with the credentials its service was given (base64url JSON; may be empty)."""
