@@ -21,7 +21,8 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One line with its newline (a last, unfinished one without). ``timestamp`` is RFC 3339 text in UTC with nanoseconds.
+    """One line with its newline (a last, unfinished one without). ``timestamp`` is RFC 3339 text in UTC,
+    to the nanosecond.
 
     ``stream`` is 1 for stdout, 2 for stderr.
     """
