@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enxame import __version__, daemon_config, daemon_logging, sd_notify
+from enxame import __version__, daemon_config, daemon_logging, sd_listen, sd_notify
 from enxame.daemon_config import ConfigError, DaemonConfig
 from enxame.errors import EnxameError
 
@@ -50,7 +50,7 @@ async def _serve(config: DaemonConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
     loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP: options are read at the start only")
-    node = Node(config)
+    node = Node(config, sd_listen.handed_over())
     starting = loop.create_task(node.start(), name="start")
     stopping = loop.create_task(told_to_stop.wait(), name="signal")
     try:

@@ -19,6 +19,7 @@ DEFAULT_CONFIG_FILE: Final = Path("/etc/enxame/daemon.json")
 # Keys of the file that are named in the plural, as in dockerd's daemon.json.
 _PLURALS: Final = {
     "hosts": "host",
+    "read-only-hosts": "read_only_host",
     "labels": "label",
     "insecure-registries": "insecure_registry",
     "registry-mirrors": "registry_mirror",
@@ -39,6 +40,7 @@ class DaemonConfig:
     data_root: Path
     exec_root: Path
     pidfile: Path
+    read_only_hosts: list[str] = field(default_factory=list)
     debug: bool = False
     log_level: str = "info"
     group: str = ""
@@ -63,6 +65,11 @@ class DaemonConfig:
         return dict(label.partition("=")[::2] for label in self.labels)
 
     @property
+    def default_host(self) -> str:
+        """Where to listen when ``hosts`` says nothing."""
+        return f"unix://{self.exec_root}/enxame.sock"
+
+    @property
     def hostname(self) -> str:
         """This machine's name."""
         return socket.gethostname()
@@ -82,7 +89,13 @@ def parser() -> argparse.ArgumentParser:
         "--host",
         action="append",
         metavar="URL",
-        help="socket to listen on: unix://PATH or tcp://ADDRESS:PORT (repeatable)",
+        help="socket to listen on: unix://PATH, tcp://ADDRESS:PORT, or fd:// for those of systemd (repeatable)",
+    )
+    add(
+        "--read-only-host",
+        action="append",
+        metavar="URL",
+        help="socket for tools that only look: nothing can be changed there, secrets are left out (repeatable)",
     )
     add("--data-root", metavar="DIR", help=f"persistent state (default {DEFAULT_DATA_ROOT})")
     add("--exec-root", metavar="DIR", help=f"state that may vanish at a reboot (default {DEFAULT_EXEC_ROOT})")
@@ -148,7 +161,8 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
     if any(not label.partition("=")[0] for label in merged.get("label", [])):
         raise ConfigError("bad attribute format in --label: expected KEY=VALUE")
     return DaemonConfig(
-        hosts=[_absolute_socket(host) for host in merged.get("host") or [f"unix://{exec_root}/enxame.sock"]],
+        hosts=[_absolute_socket(host) for host in merged.get("host", [])],
+        read_only_hosts=[_absolute_socket(host) for host in merged.get("read_only_host", [])],
         data_root=data_root,
         exec_root=exec_root,
         pidfile=Path(merged.get("pidfile", exec_root / "enxame.pid")).absolute(),

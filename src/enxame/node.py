@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
-import ssl
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
+from enxame import listeners
 from enxame.agent.container_executor import ContainerExecutor
 from enxame.agent.payloads import PayloadFiles
 from enxame.api.context import ApiContext, DaemonFacts
@@ -25,6 +26,7 @@ from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.membership import Membership
 from enxame.membership.state_file import NodeState
 from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
+from enxame.sd_listen import HandedOver
 from enxame.security.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,9 @@ ENGINE_ID_FILE: Final = "engine-id"
 class Node:
     """One daemon. :meth:`stop` may be called whatever :meth:`start` came to."""
 
-    def __init__(self, config: DaemonConfig) -> None:
+    def __init__(self, config: DaemonConfig, handed_over: Sequence[HandedOver] = ()) -> None:
         self._config = config
+        self._handed_over = handed_over
         self._closing = AsyncExitStack()
 
     async def start(self) -> None:
@@ -65,7 +68,7 @@ class Node:
         await membership.start()
         api = ApiServer(ApiContext(engine=engine, membership=membership, facts=self._facts(engine)))
         self._closing.push_async_callback(api.close)
-        await self._listen(api)
+        await listeners.listen(api, config, self._handed_over)
 
     async def stop(self) -> None:
         """Stop answering, leave off the swarm's work, let the containers go on."""
@@ -116,28 +119,11 @@ class Node:
             insecure_registries=config.insecure_registries,
             registry_mirrors=config.registry_mirrors,
             default_address_pools=config.default_address_pools,
-            insecure_listeners=[
-                host.removeprefix("tcp://") for host in config.hosts if host.startswith("tcp://") and not config.tls
-            ],
+            insecure_listeners=listeners.insecure_addresses(config),
             runtimes={runtime.name: runtime.program},
             default_runtime=runtime.name,
             generic_resources=config.node_generic_resources,
         )
-
-    async def _listen(self, api: ApiServer) -> None:
-        config = self._config
-        tls = _tls_context(config)
-        for host in config.hosts:
-            scheme, _, address = host.partition("://")
-            if scheme == "unix":
-                await api.listen_unix(address, group=config.group or None)
-            elif scheme == "tcp":
-                name, _, port = address.rpartition(":")
-                if not port.isdigit():
-                    raise ConfigError(f"invalid bind address {host}: expected tcp://ADDRESS:PORT")
-                await api.listen_tcp(name.strip("[]") or "0.0.0.0", int(port), tls=tls)
-            else:
-                raise ConfigError(f"invalid bind address {host}: expected unix://PATH or tcp://ADDRESS:PORT")
 
 
 def _wall() -> datetime:
@@ -151,22 +137,6 @@ def _pools(config: DaemonConfig) -> list[SubnetPool]:
         return [SubnetPool(IPv4Network(base), size) for base, size in config.default_address_pools]
     except ValueError as error:
         raise ConfigError(f"invalid default address pool: {error}") from error
-
-
-def _tls_context(config: DaemonConfig) -> ssl.SSLContext | None:
-    if not config.tls:
-        return None
-    if not (config.tlscert and config.tlskey):
-        raise ConfigError("TLS needs --tlscert and --tlskey")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.tlscert, config.tlskey)
-    if config.tlsverify:
-        if not config.tlscacert:
-            raise ConfigError("--tlsverify needs --tlscacert")
-        context.load_verify_locations(config.tlscacert)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def _engine_id(path: Path) -> str:

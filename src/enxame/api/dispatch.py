@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from enxame import API_VERSION, MIN_API_VERSION
+from enxame.api import read_only
 from enxame.api.call import Call
 from enxame.api.context import ApiContext
 from enxame.api.errors import error_response, message_response
@@ -27,11 +28,12 @@ _OLDEST: Final = parse_version(MIN_API_VERSION) or (1, 0)
 
 
 class Dispatcher:
-    """Answers every request; the callable that aiohttp's server wants."""
+    """Answers every request; the callable that aiohttp's server wants. ``looks_only``: for a read-only listener."""
 
-    def __init__(self, api: ApiContext, routes: Routes) -> None:
+    def __init__(self, api: ApiContext, routes: Routes, *, looks_only: bool = False) -> None:
         self._api = api
         self._routes = routes
+        self._looks_only = looks_only
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Find the handler, call it, turn errors into answers."""
@@ -51,6 +53,8 @@ class Dispatcher:
                 return message_response(400, refusal)
             version, path = asked, "/" + rest
         found = self._routes.find(method, path)
+        if self._looks_only and (refused := read_only.refusal(found and found[0], method, path)):
+            return message_response(403, refused)
         if found is None:
             return message_response(404, "page not found")
         operation, name = found
@@ -58,7 +62,10 @@ class Dispatcher:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         try:
-            return await operation.handler(Call(self._api, request, name, raw_query, version))
+            response = await operation.handler(Call(self._api, request, name, raw_query, version))
+            if self._looks_only:
+                _hide_secrets(response)
+            return response
         except Exception as error:  # noqa: BLE001
             transport = request.transport
             if transport is None or transport.is_closing():
@@ -69,6 +76,11 @@ class Dispatcher:
                 transport.close()
                 return AlreadyAnswered()
             return answer
+
+
+def _hide_secrets(response: web.StreamResponse) -> None:
+    if isinstance(response, web.Response) and isinstance(response.body, bytes) and not response.prepared:
+        response.body = read_only.without_secrets(response.body)
 
 
 def refuse_version(asked: tuple[int, int], text: str) -> str | None:

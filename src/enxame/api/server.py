@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -46,12 +46,18 @@ class ApiServer:
     def __init__(self, api: ApiContext) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._http = web.Server(Dispatcher(api, all_routes()), request_factory=_request_factory(loop))
+        routes, make = all_routes(), _request_factory(loop)
+        #: By whether it only serves those who look.
+        self._http = {
+            looks_only: web.Server(Dispatcher(api, routes, looks_only=looks_only), request_factory=make)
+            for looks_only in (False, True)
+        }
         self._listeners: list[asyncio.AbstractServer] = []
         self._socket_files: list[tuple[Path, int]] = []
 
-    async def listen_unix(self, path: str | Path, *, group: str | int | None = None) -> None:
+    async def listen_unix(self, path: str | Path, *, group: str | int | None = None, looks_only: bool = False) -> None:
         """Listen on a unix socket (mode 0660, ``group`` by name or number). A dead daemon's socket file is replaced.
+        ``looks_only``: see :mod:`enxame.api.read_only`.
 
         Raises:
             OSError: the path cannot be used, or somebody is listening there.
@@ -62,26 +68,53 @@ class ApiServer:
         await self._loop.run_in_executor(None, _clear_dead_socket, path)
         sock = _bind_unix(path, gid)
         self._socket_files.append((path, path.stat().st_ino))
-        self._listeners.append(await self._loop.create_unix_server(self._connection, sock=sock, backlog=_BACKLOG))
-        _log.info("API listening on unix://%s", path)
+        await self._listen(sock, None, looks_only)
+        _log.info("API listening on unix://%s%s", path, ", read-only" if looks_only else "")
 
-    async def listen_tcp(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+    async def listen_tcp(
+        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, looks_only: bool = False
+    ) -> int:
         """Listen on an address; returns the port (of use with port 0). Without ``tls`` everybody who reaches it is
         root on this machine; the log and ``info`` say so.
         """
         server: asyncio.AbstractServer
         if tls is None:
-            server = await self._loop.create_server(self._connection, host, port, backlog=_BACKLOG)
+            server = await self._loop.create_server(self._protocol(looks_only), host, port, backlog=_BACKLOG)
+        else:
+            terminator = TlsTerminator(tls, self._acceptor(looks_only))
+            server = await asyncio.start_server(terminator, host, port, backlog=_BACKLOG)
+        self._listeners.append(server)
+        sockets = getattr(server, "sockets", ())
+        port = int(sockets[0].getsockname()[1]) if sockets else port
+        if tls is not None:
+            _log.info("API listening on %s:%d with TLS", host, port)
+        elif looks_only:
+            _log.warning("read-only API listening on %s:%d without encryption", host, port)
+        else:
             _log.warning(
                 "API listening on %s:%d without encryption: whoever reaches it is root on this machine", host, port
             )
+        return port
+
+    async def listen_socket(
+        self, sock: socket.socket, *, tls: ssl.SSLContext | None = None, looks_only: bool = False
+    ) -> None:
+        """Listen on a bound socket that the service manager handed over; TLS is for those of the network."""
+        sock.setblocking(False)
+        is_unix = sock.family == socket.AF_UNIX
+        _log.info("API listening on %s, handed over%s", sock.getsockname(), ", read-only" if looks_only else "")
+        await self._listen(sock, None if is_unix else tls, looks_only)
+
+    async def _listen(self, sock: socket.socket, tls: ssl.SSLContext | None, looks_only: bool) -> None:
+        server: asyncio.AbstractServer
+        if tls is not None:
+            terminator = TlsTerminator(tls, self._acceptor(looks_only))
+            server = await asyncio.start_server(terminator, sock=sock, backlog=_BACKLOG)
+        elif sock.family == socket.AF_UNIX:
+            server = await self._loop.create_unix_server(self._protocol(looks_only), sock=sock, backlog=_BACKLOG)
         else:
-            terminator = TlsTerminator(tls, self._accept)
-            server = await asyncio.start_server(terminator, host, port, backlog=_BACKLOG)
-            _log.info("API listening on %s:%d with TLS", host, port)
+            server = await self._loop.create_server(self._protocol(looks_only), sock=sock, backlog=_BACKLOG)
         self._listeners.append(server)
-        sockets = getattr(server, "sockets", ())
-        return int(sockets[0].getsockname()[1]) if sockets else port
 
     async def close(self, deadline: float = 10.0) -> None:
         """Stop listening, give requests under way ``deadline`` seconds, end the rest (open streams among them)."""
@@ -92,24 +125,31 @@ class ApiServer:
                 # Only if it is still ours: a newer daemon may have replaced it.
                 if path.stat().st_ino == inode:
                     path.unlink()
-        self._http.pre_shutdown()
-        await self._http.shutdown(deadline)
+        for http in self._http.values():
+            http.pre_shutdown()
+        await asyncio.gather(*(http.shutdown(deadline) for http in self._http.values()))
         self._listeners.clear()
         self._socket_files.clear()
 
-    def _connection(self) -> Connection:
-        return Connection(
-            self._http,
-            loop=self._loop,
-            logger=_log,
-            access_log=None,  # type: ignore[arg-type]
-            max_line_size=_MAX_LINE,
-            max_field_size=_MAX_LINE,
-            auto_decompress=False,
-        )
+    def _protocol(self, looks_only: bool) -> Callable[[], Connection]:
+        http = self._http[looks_only]
 
-    async def _accept(self, sock: socket.socket) -> object:
-        return await self._loop.connect_accepted_socket(self._connection, sock)
+        def connection() -> Connection:
+            return Connection(
+                http,
+                loop=self._loop,
+                logger=_log,
+                access_log=None,  # type: ignore[arg-type]
+                max_line_size=_MAX_LINE,
+                max_field_size=_MAX_LINE,
+                auto_decompress=False,
+            )
+
+        return connection
+
+    def _acceptor(self, looks_only: bool) -> Callable[[socket.socket], Awaitable[object]]:
+        protocol = self._protocol(looks_only)
+        return lambda sock: self._loop.connect_accepted_socket(protocol, sock)
 
 
 def _request_factory(loop: asyncio.AbstractEventLoop) -> RequestFactory:
