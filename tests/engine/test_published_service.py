@@ -13,6 +13,19 @@ from enxame.testing.sample_image import DEFAULT_TAG as IMAGE
 
 PORT = 8310
 
+# Runs only once it listens, and serves on for a moment when it is told to stop: what then is lost, the mesh has lost.
+SERVE = 'hostname > /www/index.html; trap "sleep 0.3; exit 0" TERM; httpd -f -p 80 -h /www & wait'
+CONTAINER = {
+    "Image": IMAGE,
+    "Command": ["sh", "-c", SERVE],
+    "Healthcheck": {
+        "Test": ["CMD", "wget", "-qO", "/dev/null", "http://127.0.0.1/"],
+        "Interval": 100_000_000,
+        "Timeout": 5_000_000_000,
+        "Retries": 20,
+    },
+}
+
 
 @pytest.fixture(autouse=True)
 def only_with_a_routing_mesh(daemon_class: type[Daemon]) -> None:
@@ -20,11 +33,15 @@ def only_with_a_routing_mesh(daemon_class: type[Daemon]) -> None:
         pytest.skip("dockerd's routing mesh needs IPVS, which this kernel may not have")
 
 
+#: A task takes part in the mesh from the first good answer on: a process that runs need not listen yet.
+HEALTH = {"Test": ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], "Interval": 200_000_000}
+
+
 def create(swarm: Daemon, replicas: int) -> str:
     spec = {
         "Name": "mesh",
         "TaskTemplate": {
-            "ContainerSpec": {"Image": IMAGE},
+            "ContainerSpec": {"Image": IMAGE, "Healthcheck": HEALTH},
             "RestartPolicy": {"Condition": "any", "Delay": 100_000_000},
         },
         "Mode": {"Replicated": {"Replicas": replicas}},
