@@ -23,8 +23,9 @@ from enxame.engine.engine import Engine, EngineOptions
 from enxame.membership import host_interfaces
 from enxame.membership.founding import Founder
 from enxame.membership.manager_parts import ManagerParts
-from enxame.membership.membership import Membership
+from enxame.membership.membership import STATE_FILE, Membership, SwarmParts
 from enxame.membership.state_file import NodeState
+from enxame.membership.worker_parts import WorkerParts
 from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
 from enxame.sd_listen import HandedOver
 from enxame.security.ids import new_id
@@ -86,7 +87,20 @@ class Node:
             generic_resources=config.node_generic_resources,
         )
 
-        def build(state: NodeState) -> ManagerParts:
+        rng = random.SystemRandom().random
+
+        def build(state: NodeState) -> SwarmParts:
+            if state.role == "worker":
+                return WorkerParts(
+                    state,
+                    directory=directory,
+                    file=directory / STATE_FILE,
+                    engine=engine,
+                    payloads=payloads,
+                    executor=executor,
+                    rng=rng,
+                    wall=_wall,
+                )
             return ManagerParts(
                 state,
                 directory=directory,
@@ -94,7 +108,7 @@ class Node:
                 payloads=payloads,
                 executor=executor,
                 new_id=new_id,
-                rng=random.SystemRandom().random,
+                rng=rng,
                 now=lambda: Now(time.monotonic(), _wall()),
                 wall=_wall,
             )
@@ -106,6 +120,7 @@ class Node:
             default_advertise=config.swarm_default_advertise_addr,
             founder=Founder(new_id=new_id, wall=_wall, describe=executor.describe),
             sweep=executor.remove_strays,
+            rng=rng,
         )
 
     def _facts(self, engine: Engine) -> DaemonFacts:

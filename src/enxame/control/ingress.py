@@ -1,4 +1,4 @@
-"""The routing mesh's table: which published port is answered by which running tasks. One for all sessions."""
+"""The routing mesh's table of a node: which published port is answered by which running tasks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ class IngressTable:
     """``ports`` is the whole table, in a stable order; a new list whenever it changes.
 
     A task takes part while it runs, is meant to run and was made with that port: a stopping one leaves at once.
+    With a ``node_id`` only that node's tasks take part: packets do not cross from node to node yet.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, node_id: str = "") -> None:
+        self._node_id = node_id
         self.ports: list[IngressPort] = []
         self._running: dict[str, dict[str, tuple[str, list[PortConfig]]]] = {}
         self._of_service: dict[str, list[IngressPort]] = {}
@@ -45,7 +47,9 @@ class IngressTable:
 
     def _see_task(self, view: View, task_id: str, service_id: str) -> bool:
         backends = self._running.get(service_id, {})
-        before, now = backends.get(task_id), _backend(view.get(Task, task_id))
+        task = view.get(Task, task_id)
+        mine = task is not None and self._node_id in ("", task.node_id)
+        before, now = backends.get(task_id), _backend(task) if mine else None
         if before == now:
             return False
         if now is not None:

@@ -25,17 +25,21 @@ class Dispatcher:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def open(self, node_id: str, description: NodeDescription, address: str) -> NodeSession:
-        """A node reports for duty: it is ready, at ``address``, and offers what ``description`` says."""
+    async def open(
+        self, node_id: str, description: NodeDescription, address: str, status: NodeStatus | None = None
+    ) -> NodeSession:
+        """A node reports for duty, from ``address``, and offers what ``description`` says. It is ready unless
+        ``status`` says otherwise.
+        """
+        known_status = replace(status or NodeStatus(state="ready"), addr=address)
 
         def register(tx: Tx) -> None:
             node = tx.get(Node, node_id)
             if node is None:
                 return
-            ready = NodeStatus(state="ready", addr=address)
             known = replace(description, tls_info=node.description.tls_info)
-            if node.status != ready or node.description != known:
-                tx.update(replace(node, status=ready, description=known))
+            if node.status != known_status or node.description != known:
+                tx.update(replace(node, status=known_status, description=known))
 
         await self._store.update(register)
         return NodeSession(self._store, node_id)
@@ -92,5 +96,5 @@ class NodeSession:
 
     def _complete(self) -> Assignments:
         self._watch.pending()
-        self._ingress = IngressTable(self._store.view)
+        self._ingress = IngressTable(self._store.view, self._node_id)
         return self._told.complete(self._store.view, self._ingress.ports)

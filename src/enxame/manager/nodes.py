@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.errors import InvalidArgument, rpc_error
+from enxame.errors import InvalidArgument, Unimplemented, rpc_error
 from enxame.manager import lookup
 from enxame.manager.matching import matches_head
 from enxame.model.base import ObjectVersion
@@ -16,7 +16,10 @@ from enxame.model.node import Node, NodeSpec
 from enxame.store.interface import Tx
 from enxame.store.store import Store
 
-__all__ = ["NodeControl"]
+__all__ = ["ONE_MANAGER", "NodeControl"]
+
+#: Said to whoever wants a second manager.
+ONE_MANAGER: Final = "several managers are not supported by this daemon yet: the swarm has one, and workers join it"
 
 _ROLES: Final = ("worker", "manager")
 _AVAILABILITIES: Final = ("active", "pause", "drain")
@@ -66,6 +69,8 @@ class NodeControl:
             node = lookup.node(tx, node_id)
             if node.spec.role == "manager" and role == "worker":
                 _check_demotion(tx, node)
+            elif node.spec.role != role:
+                raise Unimplemented(ONE_MANAGER)
             wanted = replace(spec, role=role, availability=availability)
             tx.update(replace(node, version=ObjectVersion(index=version), spec=wanted))
 

@@ -68,6 +68,11 @@ def advertise_address(text: str, default: str, listen: Address, interfaces: Sequ
     return Address(_only_address(interfaces), listen.port)
 
 
+def given_advertise_address(text: str, interfaces: Sequence[Interface]) -> str:
+    """``--advertise-addr`` of a node that joins (``host:port``); empty when not given: the managers see where from."""
+    return str(advertise_address(text, "", Address("", DEFAULT_PORT), interfaces)) if text else ""
+
+
 def data_path_address(text: str, interfaces: Sequence[Interface]) -> str:
     """``--data-path-addr``: an IP or interface; empty when not given."""
     if not text:
@@ -76,6 +81,21 @@ def data_path_address(text: str, interfaces: Sequence[Interface]) -> str:
     if ipaddress.ip_address(address).is_unspecified:
         raise InvalidArgument(_BAD_DATA_PATH)
     return address
+
+
+def remote_address(text: str) -> str:
+    """A manager's address as a user gives it, with the port 2377 when there is none.
+
+    Raises:
+        InvalidArgument: no address at all.
+    """
+    host, port = _split(text, DEFAULT_PORT, f"invalid remote address {text!r}: expected HOST:PORT")
+    return str(Address(host, port))
+
+
+def host_of(address: str) -> str:
+    """The host of ``host:port``, without brackets."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 _BAD_LISTEN = "listen address must be an IP address or network interface (with optional port number)"

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from enxame.errors import InvalidArgument
+from enxame.manager.admission import AVAILABILITIES
 from enxame.manager.networks import ingress_network
 from enxame.manager.swarm import new_cluster
 from enxame.membership.state_file import NodeState
@@ -23,8 +24,6 @@ from enxame.store.sqlite import SqliteBackend
 from enxame.store.store import Store
 
 STATE_DATABASE: Final = "state.db"
-AVAILABILITIES: Final = ("active", "pause", "drain")
-
 #: Networks that every node has; services may be attached to them by name.
 PREDEFINED_NETWORKS: Final = ("bridge", "host")
 
@@ -51,9 +50,7 @@ class Founder:
         Raises:
             InvalidArgument: a setting that does not do.
         """
-        availability = request.availability.lower() or "active"
-        if availability not in AVAILABILITIES:
-            raise InvalidArgument(f'invalid Availability: "{request.availability}"')
+        availability = availability_of(request.availability)
         now = self._wall()
         root = await asyncio.to_thread(ca.create_root, now)
         cluster = new_cluster(self._new_id(), request, root)
@@ -89,6 +86,14 @@ class Founder:
             advertise_addr=advertise,
             data_path_addr=data_path,
         )
+
+
+def availability_of(text: str) -> str:
+    """``--availability``, active by default. Raises InvalidArgument."""
+    availability = text.lower() or "active"
+    if availability not in AVAILABILITIES:
+        raise InvalidArgument(f'invalid Availability: "{text}"')
+    return availability
 
 
 def public(cluster: Cluster) -> Cluster:

@@ -1,4 +1,4 @@
-"""What runs on a manager: the store, the leader's loop, the dispatcher, and this node's own agent."""
+"""What runs on a manager: the store, the leader's loop, the dispatcher, its port, and this node's own agent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from enxame.agent.payloads import PayloadFiles
 from enxame.control.leader import Leader
 from enxame.control.now import Now
 from enxame.engine.engine import Engine
+from enxame.manager.admission import managers_of
 from enxame.manager.dispatcher import Dispatcher, NodeSession
 from enxame.manager.events import event_messages
 from enxame.manager.leader_loop import LeaderLoop
 from enxame.manager.manager import Manager
-from enxame.membership.founding import STATE_DATABASE
+from enxame.manager.remote_logs import task_log_reader
+from enxame.membership.addresses import host_of
+from enxame.membership.founding import STATE_DATABASE, public
+from enxame.membership.manager_port import ManagerPort
 from enxame.membership.state_file import NodeState
+from enxame.model.cluster import Cluster, SwarmInfo
+from enxame.model.node import Node
 from enxame.store.sqlite import SqliteBackend
 from enxame.store.store import Store
 from enxame.store.watch import WatchLagged
@@ -63,37 +69,67 @@ class ManagerParts:
             payloads=payloads,
             wall=wall,
         )
+        self._port = ManagerPort(
+            self._store, self._dispatcher, state, directory=directory, new_id=new_id, rng=rng, now=now, wall=wall
+        )
         self.manager = Manager(
             self._store,
             node_id=state.node_id,
             new_id=new_id,
             wall=wall,
-            read_log=executor.read_log,
+            read_log=task_log_reader(state.node_id, executor.read_log, self._port.sessions),
         )
         self._session: NodeSession | None = None
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Load the state, adopt this node's tasks, and begin to lead."""
+        """Load the state, adopt this node's tasks, and begin to lead.
+
+        Raises:
+            EnxameError: the state is damaged, or the port is taken.
+        """
         await self._store.start()
+        await self._port.start()
         await self._agent.start()
-        host = self._state.advertise_addr.rpartition(":")[0].strip("[]")
+        host = host_of(self._state.advertise_addr)
         self._session = await self._dispatcher.open(self._state.node_id, self._executor.describe(), host)
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(self._loop.run(), name="leader"),
             loop.create_task(self._serve_own_node(self._session), name="own node"),
             loop.create_task(self._publish_events(), name="swarm events"),
+            loop.create_task(self._serve_nodes(), name="manager port"),
         ]
+
+    def info(self) -> SwarmInfo:
+        """What ``GET /info`` says of the swarm."""
+        view = self._store.view
+        managers = managers_of(view)
+        cluster = next(iter(view.all(Cluster)), None)
+        return SwarmInfo(
+            node_id=self._state.node_id,
+            node_addr=host_of(self._state.advertise_addr),
+            local_node_state="active",
+            control_available=True,
+            remote_managers=managers,
+            nodes=sum(1 for _ in view.all(Node)),
+            managers=len(managers),
+            cluster=public(cluster) if cluster else None,
+        )
+
+    async def settled(self) -> None:
+        """It is, once it is started."""
 
     async def stop(self) -> None:
         """End all of it; containers go on."""
+        await self._port.close()
         await self._end_loops()
         await self._agent.stop()
         await self._store.close()
 
     async def leave(self) -> None:
         """Remove this node's tasks and networks, then end."""
+        await self._port.close()
         await self._end_loops()
         try:
             await self._agent.remove_everything()
@@ -120,6 +156,16 @@ class ManagerParts:
                 log.exception("this node's agent broke off; it starts again in %g s", RESTART_DELAY)
                 await asyncio.sleep(RESTART_DELAY)
                 session.restart()
+
+    async def _serve_nodes(self) -> None:
+        while True:
+            try:
+                await self._port.run()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("serving the swarm's nodes broke off; it starts again in %g s", RESTART_DELAY)
+                await asyncio.sleep(RESTART_DELAY)
 
     async def _publish_events(self) -> None:
         """What happens to the swarm's objects, on this manager's event stream."""

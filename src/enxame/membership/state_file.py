@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import msgspec
+from msgspec import field
 
 from enxame.errors import EnxameError
 from enxame.model.base import Model
@@ -20,6 +21,8 @@ class NodeState(Model):
     listen_addr: str = ""
     advertise_addr: str = ""
     data_path_addr: str = ""
+    #: Where managers were last known to listen (``host:port``); for workers.
+    managers: list[str] = field(default_factory=list)
 
 
 def read(path: Path) -> NodeState | None:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
 from enxame.testing.engine_client import ApiError, EngineClient
-from enxame.testing.namespace import HostAndOutside, unmount_below
+from enxame.testing.namespace import HostAndOutside, LanHost, unmount_below
 
 T = TypeVar("T")
+
+#: Runs the rest of a command line, after a name, on a machine of that name.
+_WITH_HOSTNAME = ["unshare", "--uts", "--", "sh", "-c", 'hostname "$0" && exec "$@"']
 
 
 class DaemonFailed(Exception):
@@ -39,7 +42,7 @@ class Daemon:
     name: ClassVar[str]
     monitors: ClassVar[tuple[str, ...]]
 
-    def __init__(self, directory: Path, network: HostAndOutside, *, extra_args: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, network: HostAndOutside | LanHost, *, extra_args: Sequence[str] = ()) -> None:
         self.directory = directory
         self.network = network
         self.data_root = directory / "data"
@@ -72,9 +75,10 @@ class Daemon:
 
     def start(self, timeout: float = 60) -> None:
         """Start the daemon and wait until it answers."""
+        hostname = [] if isinstance(self.network, HostAndOutside) else [*_WITH_HOSTNAME, self.network.hostname]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.network.host.argv(*self.command(), *self._extra_args),
+                self.network.host.argv(*hostname, *self.command(), *self._extra_args),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -92,6 +96,10 @@ class Daemon:
             return self.api.exchange("GET", "/_ping")[0] == 200
         except OSError:
             return False
+
+    def runs(self) -> bool:
+        """Whether the daemon was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, timeout: float = 60) -> int:
         """Ask the daemon to end, and wait for it; returns its exit code."""

@@ -145,6 +145,62 @@ class HostAndOutside:
         self.close()
 
 
+class LanHost:
+    """A machine on a :class:`Lan`: a namespace with one address that is not loopback."""
+
+    def __init__(self, lan: "Lan", number: int) -> None:
+        self.hostname = f"node{number}"
+        self.host_address = f"10.98.0.{number}"
+        self._switch, self._port = lan.switch, f"port{number}"
+        self.host = NetworkNamespace(f"{lan.name}-{number}")
+        try:
+            peer = ("peer", "name", "eth0", "netns", self.host.name)
+            self._switch.ip("link", "add", self._port, "type", "veth", *peer)
+            self._switch.ip("link", "set", self._port, "master", "lan", "up")
+            self.host.ip("address", "add", f"{self.host_address}/24", "dev", "eth0")
+            self.host.ip("link", "set", "eth0", "up")
+        except BaseException:
+            self.host.close()
+            raise
+
+    def cut(self) -> None:
+        """Pull the cable: nobody is told."""
+        self._switch.ip("link", "set", self._port, "nomaster")
+
+    def heal(self) -> None:
+        """Put the cable back."""
+        self._switch.ip("link", "set", self._port, "master", "lan")
+
+
+class Lan:
+    """Machines (namespaces) on one switch, a bridge in a namespace of its own. There is no route out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"{name}-{os.getpid()}-{next(_counter)}"
+        self.switch = NetworkNamespace(f"{self.name}-sw")
+        self.hosts: list[LanHost] = []
+        self.switch.ip("link", "add", "lan", "type", "bridge")
+        self.switch.ip("link", "set", "lan", "up")
+
+    def attach(self) -> LanHost:
+        """One more machine."""
+        host = LanHost(self, len(self.hosts) + 1)
+        self.hosts.append(host)
+        return host
+
+    def close(self) -> None:
+        """Remove all of it."""
+        for host in self.hosts:
+            host.host.close()
+        self.switch.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def mounts_below(directory: str | Path) -> list[str]:
     """The mount points below *directory*, the innermost first."""
     prefix = f"{Path(directory).resolve()}/"

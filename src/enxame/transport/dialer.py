@@ -42,6 +42,7 @@ async def link(address: str, context: ssl.SSLContext, served: Served | None = No
     except EnxameError:
         writer.transport.abort()
         raise
+    identity.send_again_soon(writer)
     peer = Peer(reader, writer, served or Served(), node_id=who.node_id, role=who.role, cluster_id=who.cluster_id)
     running = asyncio.get_running_loop().create_task(peer.run(), name=f"link to {address}")
     try:

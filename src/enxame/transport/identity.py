@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from enxame.errors import Unauthenticated
+
+#: Linux's TCP_THIN_LINEAR_TIMEOUTS (tcp.h), which Python has no name for.
+_THIN_LINEAR_TIMEOUTS: Final = 16
 
 _UNITS = {"swarm-manager": "manager", "swarm-worker": "worker"}
 
@@ -34,7 +39,7 @@ class Caller:
 def server_context(identity: Identity) -> ssl.SSLContext:
     """For a manager's port. A caller may come without a certificate; one that it shows must be the root's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _own(context, identity)
+    show(context, identity)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.load_verify_locations(cadata=identity.root)
     return context
@@ -43,7 +48,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
 def client_context(identity: Identity) -> ssl.SSLContext:
     """For a node that calls a manager: both must prove themselves."""
     context = joining_context(identity.root)
-    _own(context, identity)
+    show(context, identity)
     return context
 
 
@@ -58,6 +63,18 @@ def joining_context(root: str) -> ssl.SSLContext:
 def unverified_context() -> ssl.SSLContext:
     """For asking an unknown manager for its root, which is believed only if it matches the token."""
     return _client()
+
+
+def show(context: ssl.SSLContext, identity: Identity) -> None:
+    """Let a context show this certificate, on links that begin from now on."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # The ssl module takes certificate chains from files alone.
+    with tempfile.TemporaryDirectory(prefix="enxame-tls-") as directory:
+        certificate, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
+        key.touch(mode=0o600)
+        certificate.write_text(identity.certificate)
+        key.write_text(identity.key)
+        context.load_cert_chain(certificate, key)
 
 
 def caller(writer: asyncio.StreamWriter) -> Caller:
@@ -76,6 +93,13 @@ def caller(writer: asyncio.StreamWriter) -> Caller:
     return Caller(names["commonName"], role, names["organizationName"])
 
 
+def send_again_soon(writer: asyncio.StreamWriter) -> None:
+    """Let lost packets be sent again without doubling the wait each time: a short cut is over when it is over."""
+    connection = writer.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, _THIN_LINEAR_TIMEOUTS, 1)
+
+
 def _client() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Nodes are known by their certificates, not by names or addresses, which may change.
@@ -83,14 +107,3 @@ def _client() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
-
-
-def _own(context: ssl.SSLContext, identity: Identity) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # The ssl module takes certificate chains from files alone.
-    with tempfile.TemporaryDirectory(prefix="enxame-tls-") as directory:
-        certificate, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
-        key.touch(mode=0o600)
-        certificate.write_text(identity.certificate)
-        key.write_text(identity.key)
-        context.load_cert_chain(certificate, key)

@@ -22,7 +22,9 @@ STRANGER_DEADLINE: Final = 30.0
 
 
 class Listener:
-    """``admit`` is asked about every caller with a certificate and raises EnxameError for those who may not in."""
+    """``admit`` is asked about every caller with a certificate and raises EnxameError for those who may not in: that
+    is the answer to whatever they call.
+    """
 
     def __init__(self, served: Served, admit: Callable[[Caller], None]) -> None:
         self._served = served
@@ -55,20 +57,29 @@ class Listener:
                 peer.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        who, refusal = Caller(), None
         try:
             who = identity.caller(writer)
             if who.node_id:
                 self._admit(who)
         except EnxameError as error:
-            log.warning("refused a link from %s: %s", writer.get_extra_info("peername"), error)
-            writer.transport.abort()
-            return
-        peer = Peer(reader, writer, self._served, node_id=who.node_id, role=who.role, cluster_id=who.cluster_id)
+            log.warning("refused node %s at %s: %s", who.node_id, writer.get_extra_info("peername"), error)
+            refusal = error
+        identity.send_again_soon(writer)
+        peer = Peer(
+            reader,
+            writer,
+            self._served,
+            node_id=who.node_id,
+            role=who.role,
+            cluster_id=who.cluster_id,
+            refusal=refusal,
+        )
         task = asyncio.current_task()
         assert task is not None
         self._peers[peer] = task
         try:
-            if who.node_id:
+            if who.node_id and refusal is None:
                 await peer.run()
             else:
                 await self._serve_stranger(peer)
@@ -76,7 +87,7 @@ class Listener:
             del self._peers[peer]
 
     async def _serve_stranger(self, peer: Peer) -> None:
-        """Whoever has no certificate gets little time, and there are never many of them."""
+        """Whoever has no (good) certificate gets little time, and there are never many of them."""
         if self._strangers >= MAX_STRANGERS:
             peer.close()
             return

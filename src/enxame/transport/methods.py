@@ -89,6 +89,10 @@ class Heartbeat(Model):
     period: float = 0.0
 
 
+class LeaveRequest(Model):
+    """A node has ended its tasks and leaves the swarm for good."""
+
+
 class StatusReport(Model):
     """What tasks of the calling node came to."""
 
@@ -122,5 +126,6 @@ NODE_SESSION: Final = Method("node.session", NODES, SessionRequest, SessionNews,
 NODE_ASSIGNMENTS: Final = Method("node.assignments", NODES, Nothing, Assignments, stream=True)
 NODE_REPORT: Final = Method("node.report", NODES, StatusReport, Nothing)
 NODE_HEARTBEAT: Final = Method("node.heartbeat", NODES, Nothing, Heartbeat)
+NODE_LEAVE: Final = Method("node.leave", NODES, LeaveRequest, Nothing)
 #: Called by the manager, over the connection that the node opened.
 NODE_LOGS: Final = Method("node.logs", MANAGERS, LogRequest, LogLine, stream=True)

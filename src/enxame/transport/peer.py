@@ -53,7 +53,8 @@ class Served:
 
 
 class Peer:
-    """The other end of a link. ``node_id`` and ``role`` are what its certificate says, "" without one.
+    """The other end of a link. ``node_id`` and ``role`` are what its certificate says, "" without one; ``address`` is
+    the other side's IP, ``local_address`` ours. With a ``refusal`` every call of the other side is answered with it.
 
     :meth:`run` must be running for anything to happen; when it returns, everything under way has ended.
     """
@@ -67,8 +68,11 @@ class Peer:
         node_id: str = "",
         role: str = "",
         cluster_id: str = "",
+        refusal: EnxameError | None = None,
     ) -> None:
         self.node_id, self.role, self.cluster_id = node_id, role, cluster_id
+        self.address, self.local_address = _host(writer, "peername"), _host(writer, "sockname")
+        self._refusal = refusal
         self._reader, self._writer, self._served = reader, writer, served
         self._next_call = 0
         self._waiting: dict[int, asyncio.Queue[Frame | None]] = {}
@@ -218,6 +222,8 @@ class Peer:
             self._send_quietly(_error_frame(frame.call, "EnxameError", f"internal error: {error}"))
 
     def _lookup(self, name: str) -> tuple[Method[Any, Any], Handler | StreamHandler]:
+        if self._refusal is not None:
+            raise self._refusal
         found = self._served.methods.get(name)
         if found is None:
             raise Unimplemented(f"{name} is not known here")
@@ -244,6 +250,11 @@ class Peer:
     def _send_quietly(self, frame: Frame) -> None:
         if not self._closed:
             self._send(frame)
+
+
+def _host(writer: asyncio.StreamWriter, which: str) -> str:
+    name = writer.get_extra_info(which)
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def _error_frame(number: int, name: str, message: str) -> Frame:

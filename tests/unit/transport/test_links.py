@@ -124,7 +124,7 @@ async def test_a_removed_node_is_cut_off_and_stays_out(manager, root):
         manager.listener.cut("n1")
         with pytest.raises(Unavailable, match="the link broke"):
             await call
-    with pytest.raises(Unavailable):
+    with pytest.raises(PermissionDenied, match="removed"):
         await manager.ask(OPEN, context)
 
 

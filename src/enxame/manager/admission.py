@@ -1,0 +1,161 @@
+"""Who may become a node, and stay one: join tokens, certificates, and the list of nodes in the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from enxame.errors import EnxameError, InvalidArgument, Unavailable, Unimplemented, rpc_error
+from enxame.manager.nodes import ONE_MANAGER
+from enxame.model.cluster import Cluster, ClusterSecrets, JoinTokens, PeerNode
+from enxame.model.node import Node, NodeDescription, NodeSpec, NodeStatus
+from enxame.security import ca
+from enxame.security.tokens import same_token
+from enxame.store.interface import View
+from enxame.store.store import Store
+from enxame.transport.identity import Caller
+from enxame.transport.methods import (
+    CA_ISSUE,
+    CA_RENEW,
+    CA_ROOT,
+    IssueRequest,
+    NodeCertificate,
+    Nothing,
+    RenewRequest,
+    RootCertificate,
+)
+from enxame.transport.peer import Peer, Served
+
+AVAILABILITIES: Final = ("active", "pause", "drain")
+
+_MICROSECOND: Final = 1000
+
+
+class Admission:
+    """``joined`` is told the id of every new node."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        new_id: Callable[[], str],
+        wall: Callable[[], datetime],
+        joined: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._new_id = new_id
+        self._wall = wall
+        self._joined = joined
+
+    def serve(self, served: Served) -> None:
+        """Add the methods."""
+        served.call(CA_ROOT, self._root)
+        served.call(CA_ISSUE, self._issue)
+        served.call(CA_RENEW, self._renew)
+
+    def check(self, caller: Caller) -> None:
+        """Whether a node with a good certificate is (still) one of this swarm, in that role.
+
+        Raises:
+            PermissionDenied: it is not, in Swarm's words.
+        """
+        cluster, _ = self._cluster()
+        if caller.cluster_id != cluster.id:
+            raise rpc_error(
+                "PermissionDenied",
+                f"Permission denied: remote certificate not part of organization: {cluster.id}",
+            )
+        node = self._store.view.get(Node, caller.node_id)
+        if node is None:
+            raise was_removed(caller.node_id)
+        if node.spec.role != caller.role:
+            raise rpc_error(
+                "PermissionDenied",
+                f"Permission denied: the certificate of node {caller.node_id} is one of a {caller.role}, "
+                f"but the node is a {node.spec.role}",
+            )
+
+    async def certify(self, node_id: str, role: str, signing_request: str) -> str:
+        """A certificate for the key of a signing request. Raises InvalidArgument when it cannot be read."""
+        cluster, secrets = self._cluster()
+        return await asyncio.to_thread(
+            ca.sign_request,
+            ca.KeyPair(secrets.ca_cert, secrets.ca_key),
+            signing_request,
+            node_id=node_id,
+            role=role,
+            cluster_id=cluster.id,
+            expiry=timedelta(microseconds=cluster.spec.ca_config.node_cert_expiry // _MICROSECOND),
+            now=self._wall(),
+        )
+
+    async def _root(self, _peer: Peer, _request: Nothing) -> RootCertificate:
+        return RootCertificate(root=self._cluster()[1].ca_cert)
+
+    async def _issue(self, peer: Peer, request: IssueRequest) -> NodeCertificate:
+        cluster, _ = self._cluster()
+        role = _role(request.token, cluster.join_tokens or JoinTokens())
+        if role == "manager":
+            raise Unimplemented(ONE_MANAGER)
+        availability = request.availability.lower() or "active"
+        if availability not in AVAILABILITIES:
+            raise InvalidArgument(f'invalid Availability: "{request.availability}"')
+        node_id = self._new_id()
+        certificate = await self.certify(node_id, role, request.signing_request)
+        node = Node(
+            id=node_id,
+            spec=NodeSpec(role=role, availability=availability),
+            description=NodeDescription(tls_info=cluster.tls_info),
+            status=NodeStatus(state="unknown", addr=peer.address),
+        )
+        await self._store.update(lambda tx: tx.create(node))
+        self._joined(node_id)
+        return self._answer(node, certificate)
+
+    async def _renew(self, peer: Peer, request: RenewRequest) -> NodeCertificate:
+        node = self._store.view.get(Node, peer.node_id)
+        if node is None:
+            raise was_removed(peer.node_id)
+        return self._answer(node, await self.certify(node.id, node.spec.role, request.signing_request))
+
+    def _answer(self, node: Node, certificate: str) -> NodeCertificate:
+        cluster, secrets = self._cluster()
+        return NodeCertificate(
+            node_id=node.id,
+            cluster_id=cluster.id,
+            role=node.spec.role,
+            certificate=certificate,
+            root=secrets.ca_cert,
+            managers=[manager.addr for manager in managers_of(self._store.view)],
+        )
+
+    def _cluster(self) -> tuple[Cluster, ClusterSecrets]:
+        cluster = next(iter(self._store.view.all(Cluster)), None)
+        if cluster is None or cluster.internal is None:
+            raise Unavailable("this manager has no swarm")
+        return cluster, cluster.internal
+
+
+def managers_of(view: View) -> list[PeerNode]:
+    """The swarm's managers and where they listen."""
+    managers = [
+        PeerNode(node_id=node.id, addr=node.manager_status.addr)
+        for node in view.all(Node)
+        if node.manager_status is not None
+    ]
+    return sorted(managers, key=lambda manager: manager.node_id)
+
+
+def was_removed(node_id: str) -> EnxameError:
+    """What a node hears that the swarm does not have any more; swarmkit's words."""
+    return rpc_error("PermissionDenied", f"Permission denied: node {node_id} was removed from swarm")
+
+
+def _role(token: str, tokens: JoinTokens) -> str:
+    # Both are compared, always: the time taken says nothing.
+    worker, manager = same_token(token, tokens.worker), same_token(token, tokens.manager)
+    if not worker and not manager:
+        raise rpc_error("InvalidArgument", "A valid join token is necessary to join this cluster")
+    return "worker" if worker else "manager"

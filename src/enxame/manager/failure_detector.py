@@ -1,0 +1,140 @@
+"""Carries the verdicts of :mod:`enxame.control.heartbeats` into the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from enxame.control.heartbeats import Health, HeartbeatBook, heartbeat_period
+from enxame.model.cluster import Cluster
+from enxame.model.node import Node, NodeStatus
+from enxame.store.interface import Tx
+from enxame.store.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Between two looks at the book: seconds.
+INTERVAL: Final = 0.2
+
+HEARTBEAT_FAILURE: Final = "heartbeat failure"
+LEFT: Final = "node left the swarm"
+HELD_BACK: Final = "heartbeat failure of much of the swarm at once: its tasks are not replaced yet"
+FLAPPING: Final = "node came and went too often: it gets tasks again when it has stayed for a while"
+MANAGER_CAME_UP: Final = "manager came up: waiting for the node to report"
+
+_STATUS: Final = {
+    Health.UP: ("ready", ""),
+    Health.HELD: ("unknown", HELD_BACK),
+    Health.DOWN: ("down", HEARTBEAT_FAILURE),
+}
+
+
+class FailureDetector:
+    """``mono`` gives monotonic seconds; ``cut`` cuts a node's links. Watches all nodes but the manager's own."""
+
+    def __init__(self, store: Store, own_node_id: str, mono: Callable[[], float], cut: Callable[[str], None]) -> None:
+        self._store = store
+        self._own = own_node_id
+        self._mono = mono
+        self._cut = cut
+        self._book = HeartbeatBook()
+        self._watching = asyncio.Event()
+        self._undecided: dict[str, Health] = {}
+
+    @property
+    def period(self) -> float:
+        """Seconds between heartbeats, for the swarm as it is."""
+        cluster = next(iter(self._store.view.all(Cluster)), None)
+        configured = cluster.spec.dispatcher.heartbeat_period if cluster is not None else 0
+        return heartbeat_period(len(self._book) + 1, configured)
+
+    async def start(self) -> None:
+        """Take up the swarm's nodes: what they were before is not what they are now."""
+
+        def ask_anew(tx: Tx) -> None:
+            for node in tx.all(Node):
+                if node.id != self._own and node.status.state not in ("down", "unknown"):
+                    tx.update(
+                        replace(node, status=replace(node.status, state="unknown", message=MANAGER_CAME_UP)),
+                    )
+
+        await self._store.update(ask_anew)
+        for node in self._store.view.all(Node):
+            if node.id == self._own:
+                continue
+            if node.status.state == "down":
+                self._book.note_down(node.id, self._mono())
+            else:
+                self.expect(node.id)
+
+    async def run(self) -> None:
+        """Judge until cancelled. Costs nothing while there is only the manager itself."""
+        while True:
+            await self._watching.wait()
+            self._undecided.update(self._book.tick(self._mono(), INTERVAL))
+            if self._undecided:
+                await self._decide()
+            if not len(self._book):
+                self._book = HeartbeatBook()  # the time until the next node comes is no delay of ours
+                self._watching.clear()
+            await asyncio.sleep(INTERVAL)
+
+    def expect(self, node_id: str) -> None:
+        """A node joined: it must report soon."""
+        self._book.expect(node_id, self._mono())
+        self._watching.set()
+
+    def register(self, node_id: str) -> NodeStatus:
+        """A node reports for duty; the status it is to have (without its address)."""
+        health = self._book.register(node_id, self._mono(), self.period)
+        self._undecided.pop(node_id, None)
+        self._watching.set()
+        if health is Health.UP:
+            return NodeStatus(state="ready")
+        log.warning("node %s came and went too often; it gets no tasks for a while", node_id)
+        return NodeStatus(state="down", message=FLAPPING)
+
+    def beat(self, node_id: str) -> bool:
+        """A node's heartbeat. False: it must report for duty first."""
+        return self._book.beat(node_id, self._mono(), self.period)
+
+    def forget(self, node_id: str) -> None:
+        """A node was removed."""
+        self._book.forget(node_id)
+        self._undecided.pop(node_id, None)
+
+    async def leave(self, node_id: str) -> None:
+        """A node ended its tasks and left: nobody waits for it."""
+        self._book.note_down(node_id, self._mono())
+
+        def record(tx: Tx) -> None:
+            node = tx.get(Node, node_id)
+            if node is not None:
+                tx.update(replace(node, status=replace(node.status, state="down", message=LEFT)))
+
+        await self._store.update(record)
+
+    async def _decide(self) -> None:
+        verdicts = self._undecided
+
+        def record(tx: Tx) -> None:
+            for node_id, health in verdicts.items():
+                node = tx.get(Node, node_id)
+                if node is not None and self._book.health(node_id) is health:
+                    state, message = _STATUS[health]
+                    tx.update(replace(node, status=replace(node.status, state=state, message=message)))
+
+        try:
+            await self._store.update(record)
+        except Exception:
+            log.exception("the state of %d nodes could not be recorded; trying again", len(verdicts))
+            return
+        self._undecided = {}
+        for node_id, health in verdicts.items():
+            log.info("node %s: %s", node_id, health.value)
+            if health is Health.DOWN and self._book.health(node_id) is Health.DOWN:
+                self._cut(node_id)

@@ -1,0 +1,173 @@
+"""The sessions of remote nodes: what they are told, what they report, and when their links are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from enxame.errors import InvalidArgument, Unavailable
+from enxame.manager.admission import managers_of, was_removed
+from enxame.manager.dispatcher import Dispatcher, NodeSession
+from enxame.manager.failure_detector import FailureDetector
+from enxame.model.cluster import Cluster
+from enxame.model.dispatch import Assignments
+from enxame.model.node import Node
+from enxame.store.interface import Action
+from enxame.store.store import Store
+from enxame.store.watch import WatchLagged
+from enxame.transport.listener import Listener
+from enxame.transport.methods import (
+    NODE_ASSIGNMENTS,
+    NODE_HEARTBEAT,
+    NODE_LEAVE,
+    NODE_REPORT,
+    NODE_SESSION,
+    Heartbeat,
+    LeaveRequest,
+    Nothing,
+    SessionNews,
+    SessionRequest,
+    StatusReport,
+)
+from enxame.transport.peer import Peer, Served
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """One node's session. ``node`` is what feeds it, once it was registered."""
+
+    peer: Peer
+    node: NodeSession | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    assigning: bool = False
+
+
+class NodeSessions:
+    """One per manager. A node has one session; a later one takes the place of the one before."""
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, detector: FailureDetector) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._detector = detector
+        self._open: dict[str, _Open] = {}
+        self._common = SessionNews()
+
+    def serve(self, served: Served) -> None:
+        """Add the methods."""
+        served.stream(NODE_SESSION, self._session)
+        served.stream(NODE_ASSIGNMENTS, self._assignments)
+        served.call(NODE_REPORT, self._report)
+        served.call(NODE_HEARTBEAT, self._heartbeat)
+        served.call(NODE_LEAVE, self._leave)
+
+    def peer(self, node_id: str) -> Peer:
+        """The link that a node opened. Raises Unavailable when there is none."""
+        session = self._open.get(node_id)
+        if session is None:
+            raise Unavailable(f"node {node_id} is not available")
+        return session.peer
+
+    async def follow(self, listener: Listener) -> None:
+        """Tell sessions what concerns them, and cut those of removed nodes, until cancelled."""
+        while True:
+            async with self._store.watch(Node, Cluster) as watch:
+                self._common = self._news_for_all()
+                for node_id in list(self._open):
+                    self._look_again(node_id, listener)
+                try:
+                    while True:
+                        touched = set()
+                        for event in await watch.next():
+                            if isinstance(event.object, Node):
+                                touched.add(event.object.id)
+                                if event.action is Action.DELETE:
+                                    self._detector.forget(event.object.id)
+                        common = self._news_for_all()
+                        if common != self._common:
+                            self._common = common
+                            touched |= set(self._open)
+                        for node_id in touched:
+                            self._look_again(node_id, listener)
+                except WatchLagged:
+                    log.warning("news for the nodes' sessions came faster than they could be told; looking again")
+
+    def _look_again(self, node_id: str, listener: Listener) -> None:
+        if self._store.view.get(Node, node_id) is None:
+            listener.cut(node_id)
+        elif node_id in self._open:
+            self._open[node_id].changed.set()
+
+    def _news_for_all(self) -> SessionNews:
+        cluster = next(iter(self._store.view.all(Cluster)), None)
+        root = cluster.internal.ca_cert if cluster is not None and cluster.internal is not None else ""
+        return SessionNews(managers=managers_of(self._store.view), root=root, heartbeat_period=self._detector.period)
+
+    # What nodes call
+
+    async def _session(self, peer: Peer, request: SessionRequest) -> AsyncIterator[SessionNews]:
+        before = self._open.get(peer.node_id)
+        if before is not None:
+            if before.peer is peer:
+                raise InvalidArgument("this link has a session already")
+            before.peer.close()
+        session = self._open[peer.node_id] = _Open(peer)
+        try:
+            if self._store.view.get(Node, peer.node_id) is None:
+                raise was_removed(peer.node_id)
+            status = self._detector.register(peer.node_id)
+            session.node = await self._dispatcher.open(peer.node_id, request.description, peer.address, status)
+            told = None
+            while True:
+                session.changed.clear()
+                node = self._store.view.get(Node, peer.node_id)
+                if node is None:
+                    raise was_removed(peer.node_id)
+                news = SessionNews(
+                    managers=self._common.managers,
+                    spec=node.spec,
+                    root=self._common.root,
+                    heartbeat_period=self._common.heartbeat_period,
+                )
+                if news != told:
+                    told = news
+                    yield news
+                await session.changed.wait()
+        finally:
+            if session.node is not None:
+                session.node.close()
+            if self._open.get(peer.node_id) is session:
+                del self._open[peer.node_id]
+
+    async def _assignments(self, peer: Peer, _request: Nothing) -> AsyncIterator[Assignments]:
+        session, node = self._registered(peer)
+        if session.assigning:
+            raise InvalidArgument("this session follows its assignments already")
+        session.assigning = True
+        while True:
+            yield await node.assignments()
+
+    async def _report(self, peer: Peer, request: StatusReport) -> Nothing:
+        _, node = self._registered(peer)
+        await node.update_status(request.updates)
+        return Nothing()
+
+    async def _heartbeat(self, peer: Peer, _request: Nothing) -> Heartbeat:
+        self._registered(peer)
+        if not self._detector.beat(peer.node_id):
+            raise Unavailable(f"node {peer.node_id} is not registered")
+        return Heartbeat(period=self._detector.period)
+
+    async def _leave(self, peer: Peer, _request: LeaveRequest) -> Nothing:
+        self._registered(peer)
+        await self._detector.leave(peer.node_id)
+        return Nothing()
+
+    def _registered(self, peer: Peer) -> tuple[_Open, NodeSession]:
+        session = self._open.get(peer.node_id)
+        if session is None or session.peer is not peer or session.node is None:
+            raise Unavailable(f"node {peer.node_id} is not registered")
+        return session, session.node

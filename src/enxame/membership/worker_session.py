@@ -1,0 +1,218 @@
+"""A worker's conversation with the managers: one link at a time, to whichever of them answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from enxame.agent.agent import Agent
+from enxame.errors import EnxameError, PermissionDenied, Unavailable
+from enxame.manager.logs import TaskLogReader
+from enxame.model.dispatch import Assignments, TaskStatusUpdate
+from enxame.model.node import NodeDescription
+from enxame.model.stream import LogOptions
+from enxame.transport import dialer
+from enxame.transport.methods import (
+    NODE_ASSIGNMENTS,
+    NODE_HEARTBEAT,
+    NODE_LEAVE,
+    NODE_LOGS,
+    NODE_REPORT,
+    NODE_SESSION,
+    Heartbeat,
+    LeaveRequest,
+    LogLine,
+    LogRequest,
+    Nothing,
+    SessionNews,
+    SessionRequest,
+    StatusReport,
+)
+from enxame.transport.peer import Peer, Served
+
+log = logging.getLogger(__name__)
+
+REGISTRATION_DEADLINE: Final = 10.0
+LEAVE_DEADLINE: Final = 3.0
+#: A manager that does not answer for so many periods is given up, to try it (or another) on a new link.
+PATIENCE: Final = 3
+SHORTEST_PERIOD: Final = 0.1
+#: Between tries of a node that the swarm refuses: seconds. Only a restored or forgiving manager changes that.
+REFUSED_DELAY: Final = 60.0
+
+
+class RemoteSession:
+    """See :class:`enxame.agent.agent.Session`: the same, over a link."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._items = peer.stream(NODE_ASSIGNMENTS, Nothing())
+
+    async def assignments(self) -> Assignments:
+        """The next set. Raises Unavailable when the session is over."""
+        async for item in self._items:
+            return item
+        raise Unavailable("the manager ended the session")
+
+    async def update_status(self, updates: list[TaskStatusUpdate]) -> None:
+        """Returns once they are committed."""
+        await self._peer.call(NODE_REPORT, StatusReport(updates=updates))
+
+    async def close(self) -> None:
+        """No more sets are wanted."""
+        await self._items.aclose()
+
+
+class WorkerSession:
+    """``managers`` are addresses to begin with; ``heard`` is told all later ones, the first of each link at least."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        context: Callable[[], ssl.SSLContext],
+        describe: Callable[[], NodeDescription],
+        read_log: TaskLogReader,
+        rng: Callable[[], float],
+        managers: Sequence[str],
+        heard: Callable[[SessionNews, str], Awaitable[None]],
+        refused: Callable[[PermissionDenied], Awaitable[None]],
+    ) -> None:
+        self._agent = agent
+        self._context = context
+        self._describe = describe
+        self._rng = rng
+        self.managers = list(managers)
+        self._heard = heard
+        self._refused = refused
+        self._served = Served()
+        self._served.stream(NODE_LOGS, self._logs)
+        self._read_log = read_log
+        self._period = 1.0
+        self._working: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._said = ""
+        #: The link of a session that is registered.
+        self.peer: Peer | None = None
+
+    async def run(self) -> None:
+        """Keep a session until cancelled. Tasks go on whatever becomes of it."""
+        delay, turn = 0.0, 0
+        while True:
+            address = self.managers[turn % len(self.managers)]
+            turn += 1
+            registered = False
+            try:
+                async with dialer.link(address, self._context(), self._served) as peer:
+                    try:
+                        await self._converse(peer, address)
+                    finally:
+                        registered, self.peer = self.peer is peer, None
+            except PermissionDenied as refusal:
+                self._say(logging.ERROR, f"the swarm refuses this node: {refusal}")
+                await self._refused(refusal)
+                await asyncio.sleep(REFUSED_DELAY * (0.5 + self._rng() / 2))
+                continue
+            except EnxameError as error:
+                self._say(logging.WARNING, f"no session with the manager at {address}: {error}")
+            delay = dialer.next_delay(0.0 if registered else delay, self._rng())
+            await asyncio.sleep(delay)
+
+    async def end_work(self) -> None:
+        """Take no more assignments and report nothing any more; the manager still hears that this node lives."""
+        self._leaving = True
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait({self._working})
+
+    async def say_goodbye(self) -> None:
+        """Tell the manager that this node has left. Who hears nothing finds out by itself."""
+        if self.peer is not None:
+            try:
+                await self.peer.call(NODE_LEAVE, LeaveRequest(), deadline=LEAVE_DEADLINE)
+            except EnxameError as error:
+                log.warning("the manager was not told that this node left: %s", error)
+
+    async def _converse(self, peer: Peer, address: str) -> None:
+        async with aclosing(peer.stream(NODE_SESSION, SessionRequest(description=self._describe()))) as news:
+            try:
+                async with asyncio.timeout(REGISTRATION_DEADLINE):
+                    first = await anext(news)
+            except (TimeoutError, StopAsyncIteration):
+                raise Unavailable("the manager did not take up the session") from None
+            self.peer = peer
+            await self._take(first, address)
+            self._say(logging.INFO, f"in session with the manager at {address}")
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._follow(news, address))
+                    group.create_task(self._beat(peer))
+                    if not self._leaving:
+                        self._working = group.create_task(self._work(peer))
+            except ExceptionGroup as failures:
+                raise _reason(failures) from failures
+            finally:
+                self._working = None
+
+    async def _work(self, peer: Peer) -> None:
+        session = RemoteSession(peer)
+        try:
+            await self._agent.run(session)
+        finally:
+            await session.close()
+
+    async def _follow(self, news: AsyncIterator[SessionNews], address: str) -> None:
+        async for item in news:
+            await self._take(item, address)
+        raise Unavailable("the manager ended the session")
+
+    async def _take(self, news: SessionNews, address: str) -> None:
+        self._period = news.heartbeat_period
+        self.managers = list(dict.fromkeys([*(manager.addr for manager in news.managers), address]))
+        await self._heard(news, address)
+
+    async def _beat(self, peer: Peer) -> None:
+        while True:
+            period = max(self._period, SHORTEST_PERIOD)
+            await asyncio.sleep(period * (0.8 + 0.2 * self._rng()))
+            answer: Heartbeat = await peer.call(NODE_HEARTBEAT, Nothing(), deadline=PATIENCE * period)
+            self._period = answer.period
+
+    async def _logs(self, _peer: Peer, request: LogRequest) -> AsyncIterator[LogLine]:
+        options = LogOptions(
+            stdout=request.stdout,
+            stderr=request.stderr,
+            follow=request.follow,
+            tail=request.tail,
+            since=request.since,
+            until=request.until,
+        )
+        async for record in self._read_log(request.task, options):
+            yield LogLine(stream=record.stream, timestamp=record.timestamp, data=record.data)
+
+    def _say(self, level: int, text: str) -> None:
+        """Log what is new; a manager that stays away is worth one line, not one for each try."""
+        if text != self._said:
+            self._said = text
+            log.log(level, "%s", text)
+
+
+def _reason(failures: ExceptionGroup[Exception]) -> EnxameError:
+    """What ended a session; a bug of ours is logged, and a new session starts from a complete set."""
+    leaves = list(_leaves(failures))
+    for error in leaves:
+        if not isinstance(error, (EnxameError, OSError)):
+            log.error("the session broke off", exc_info=error)
+    first = next((error for error in leaves if isinstance(error, EnxameError)), leaves[0])
+    return first if isinstance(first, EnxameError) else Unavailable(str(first) or type(first).__name__)
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, ExceptionGroup) else [error])
+    return found

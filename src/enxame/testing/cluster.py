@@ -1,0 +1,184 @@
+"""A swarm of real daemons on a switch of its own: one manager, and workers that join it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from enxame.testing.daemons import Enxamed, wait_until
+from enxame.testing.engine_client import ApiError
+from enxame.testing.namespace import Lan, LanHost
+from enxame.testing.sample_image import DEFAULT_TAG
+
+MANAGER_PORT = 2377
+
+
+class Machine(Enxamed):
+    """A daemon on a machine of a :class:`Lan`."""
+
+    network: LanHost
+
+    def state(self) -> str:
+        """What this node says of its membership: inactive, pending, active, error."""
+        return str(self.swarm()["LocalNodeState"])
+
+    def swarm(self) -> dict[str, Any]:
+        """The ``Swarm`` block of its info."""
+        answer: dict[str, Any] = self.api.get("/info")["Swarm"]
+        return answer
+
+    def task_containers(self) -> list[str]:
+        """Ids of the containers of tasks that run here."""
+        label = {"label": ["com.docker.swarm.task.id"]}
+        return [container["Id"] for container in self.api.get("/containers/json", filters=label)]
+
+
+class Cluster:
+    """``machines[0]`` is the manager. The daemons are started, without a swarm at first."""
+
+    def __init__(self, directory: Path, image: bytes, machines: int = 3) -> None:
+        self._image = image
+        self._directory = directory
+        self._stack = ExitStack()
+        self.machines: list[Machine] = []
+        self.lan = self._stack.enter_context(Lan("c"))
+        try:
+            for _ in range(machines):
+                self.add_machine()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def add_machine(self) -> Machine:
+        """One more machine with a daemon, in no swarm."""
+        host = self.lan.attach()
+        machine = self._stack.enter_context(Machine(self._directory / host.hostname, host))
+        machine.api.post("/images/load", self._image)
+        self.machines.append(machine)
+        return machine
+
+    @property
+    def manager(self) -> Machine:
+        """The first machine."""
+        return self.machines[0]
+
+    @property
+    def workers(self) -> Sequence[Machine]:
+        """The others."""
+        return self.machines[1:]
+
+    @property
+    def address(self) -> str:
+        """Where the manager listens."""
+        return f"{self.manager.network.host_address}:{MANAGER_PORT}"
+
+    def heal(self) -> None:
+        """Everything as at first: all links up, all daemons run, all workers in the swarm, ready and active, nobody
+        else in the list, no services.
+        """
+        for machine in self.machines:
+            machine.network.heal()
+            if not machine.runs():
+                machine.start()
+        if self.manager.state() == "inactive":
+            self.manager.api.post("/swarm/init", {"ListenAddr": f"0.0.0.0:{MANAGER_PORT}"})
+        for service in self.manager.api.get("/services"):
+            self.manager.api.delete(f"/services/{service['ID']}")
+        for worker in self.workers:
+            if worker.state() == "error":
+                worker.api.post("/swarm/leave", force="1")
+            if worker.state() == "inactive":
+                self.join(worker)
+        ours = {machine.swarm()["NodeID"] for machine in self.machines}
+        for node in self.nodes().values():
+            if node["ID"] not in ours:
+                self.manager.api.delete(f"/nodes/{node['ID']}", force="1")
+            elif node["Spec"]["Availability"] != "active" or node["Spec"]["Labels"]:
+                self.update(node["ID"], Availability="active", Labels={})
+        wait_until(lambda: set(self.states().values()) == {"ready"}, "all nodes are ready")
+        wait_until(lambda: not any(machine.task_containers() for machine in self.machines), "no task is left")
+
+    def token(self, role: str = "Worker") -> str:
+        """The join token of a role."""
+        return str(self.manager.api.get("/swarm")["JoinTokens"][role])
+
+    def join(self, machine: Machine, **fields: Any) -> None:
+        """Let a machine join as a worker. ``fields`` replace those of the request."""
+        body = {"ListenAddr": f"0.0.0.0:{MANAGER_PORT}", "RemoteAddrs": [self.address], **fields}
+        body.setdefault("JoinToken", self.token() if "JoinToken" not in fields else "")
+        machine.api.post("/swarm/join", body)
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """The manager's nodes by id."""
+        return {node["ID"]: node for node in self.manager.api.get("/nodes")}
+
+    def node(self, machine: Machine) -> dict[str, Any]:
+        """What the manager says of a machine in the swarm."""
+        return self.nodes()[machine.swarm()["NodeID"]]
+
+    def states(self) -> dict[str, str]:
+        """States of all nodes by id."""
+        return {node_id: node["Status"]["State"] for node_id, node in self.nodes().items()}
+
+    def update(self, node_id: str, **spec: Any) -> None:
+        """Change fields of a node's spec."""
+        node = self.nodes()[node_id]
+        self.manager.api.post(
+            f"/nodes/{node_id}/update", {**node["Spec"], **spec}, version=str(node["Version"]["Index"])
+        )
+
+    def create_service(self, name: str, replicas: int, *command: str, **spec: Any) -> str:
+        """A replicated service of the sample image; returns when all of it runs."""
+        template = spec.pop("TaskTemplate", {})
+        container = {"Image": DEFAULT_TAG, **({"Command": list(command)} if command else {})}
+        body = {
+            "Name": name,
+            "TaskTemplate": {**template, "ContainerSpec": {**container, **template.get("ContainerSpec", {})}},
+            "Mode": {"Replicated": {"Replicas": replicas}},
+            **spec,
+        }
+        service_id = str(self.manager.api.post("/services/create", body)["ID"])
+        wait_until(lambda: len(self.running(name)) == replicas, f"{replicas} tasks of {name} run")
+        return service_id
+
+    def tasks(self, service: str) -> list[dict[str, Any]]:
+        """All tasks of a service."""
+        tasks: list[dict[str, Any]] = self.manager.api.get("/tasks", filters={"service": [service]})
+        return tasks
+
+    def running(self, service: str) -> list[dict[str, Any]]:
+        """Its tasks that run and are meant to, on nodes that are not down."""
+        states = self.states()
+        return [
+            task
+            for task in self.tasks(service)
+            if task["Status"]["State"] == "running"
+            and task["DesiredState"] == "running"
+            and states.get(task["NodeID"]) != "down"
+        ]
+
+    def spread(self, service: str) -> Counter[str]:
+        """How many of its tasks run on each node."""
+        return Counter(task["NodeID"] for task in self.running(service))
+
+    def close(self) -> None:
+        """End and remove everything."""
+        for machine in self.machines:
+            machine.network.heal()
+        try:
+            for machine in reversed(self.machines):
+                if machine.runs():
+                    machine.leave_no_container()
+        except (ApiError, OSError):
+            pass  # the daemons' own clean-up goes on
+        finally:
+            self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
