@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from enxame.api.disk_usage import Sizes
 from enxame.model.cluster import InitRequest, JoinRequest, SwarmInfo
 
 if TYPE_CHECKING:
@@ -105,3 +106,4 @@ class ApiContext:
     engine: Engine
     membership: Membership
     facts: DaemonFacts
+    sizes: Sizes = field(default_factory=Sizes)

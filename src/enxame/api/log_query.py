@@ -43,17 +43,28 @@ def log_options(call: Call) -> LogOptions:
 
 
 def moment(call: Call, parameter: str) -> float | None:
-    """A time as clients send it: seconds since 1970 with a fraction, or RFC 3339. None when absent or zero."""
+    """A time in seconds since 1970; None when absent or zero. Raises as :func:`moment_ns`."""
+    nanoseconds = moment_ns(call, parameter)
+    return nanoseconds / 1e9 if nanoseconds else None
+
+
+def moment_ns(call: Call, parameter: str) -> int | None:
+    """A time as clients send it, in nanoseconds since 1970: seconds with a fraction, or RFC 3339. None when absent.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
     text = call.text(parameter)
-    if text in ("", "0"):
+    if not text:
         return None
     seconds, _, fraction = text.partition(".")
     digits = seconds.removeprefix("-")
     if digits.isascii() and digits.isdigit() and (not fraction or (fraction.isascii() and fraction.isdigit())):
         if len(seconds) > 12 or len(fraction) > 9:
             raise InvalidArgument(f'invalid value for "{parameter}": value out of range: {text}')
-        return float(text)
+        after = int(fraction.ljust(9, "0"))
+        return int(seconds) * 1_000_000_000 + (-after if seconds.startswith("-") else after)
     try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
+        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1e6) * 1000
     except (ValueError, OverflowError) as error:
         raise InvalidArgument(f'invalid value for "{parameter}": failed to parse value as time: {text}') from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,12 +105,13 @@ def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[st
         "Debug": facts.debug,
         "NFd": len(list(Path("/proc/self/fd").iterdir())),
         "OomKillDisable": v1 and "memory" in host.controllers,
-        "NGoroutines": 0,
+        # What runs side by side here: tasks and threads.
+        "NGoroutines": len(asyncio.all_tasks()) + threading.active_count(),
         "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": host.cgroup_version,
-        "NEventsListener": 0,
+        "NEventsListener": api.engine.events.listeners,
         "KernelVersion": host.kernel,
         "OperatingSystem": host.operating_system,
         "OSVersion": host.os_version,

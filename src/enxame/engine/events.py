@@ -23,6 +23,11 @@ class EventBus:
         self._history: deque[EventMessage] = deque(maxlen=HISTORY)
         self._queues: set[asyncio.Queue[EventMessage | None]] = set()
 
+    @property
+    def listeners(self) -> int:
+        """How many listen now."""
+        return len(self._queues)
+
     def publish(
         self, type_: str, action: str, actor_id: str, attributes: Mapping[str, str], scope: str = "local"
     ) -> None:
@@ -50,13 +55,13 @@ class EventBus:
             else:
                 queue.put_nowait(event)
 
-    def subscribe(self, filters: Filters, since: float | None, until: float | None) -> AsyncGenerator[EventMessage]:
-        """Events that pass ``filters``, from ``since`` (seconds since 1970; None: from now) to ``until`` (None: on).
+    def subscribe(self, filters: Filters, since: int | None, until: int | None) -> AsyncGenerator[EventMessage]:
+        """Events that pass ``filters`` from ``since`` (nanoseconds since 1970; None: now) to ``until`` (None: for ever).
 
         Listening begins with this call, not with the first event taken. Ends when the listener falls far behind.
         """
         queue: asyncio.Queue[EventMessage | None] = asyncio.Queue()
-        past = [] if since is None else [event for event in self._history if event.time_nano >= since * 1e9]
+        past = [] if since is None else [event for event in self._history if event.time_nano >= since]
         self._queues.add(queue)
         return self._stream(queue, past, filters, until)
 
@@ -65,13 +70,13 @@ class EventBus:
         queue: asyncio.Queue[EventMessage | None],
         past: list[EventMessage],
         filters: Filters,
-        until: float | None,
+        until: int | None,
     ) -> AsyncGenerator[EventMessage]:
         try:
             for event in past:
-                if (until is None or event.time_nano <= until * 1e9) and matches(event, filters):
+                if (until is None or event.time_nano <= until) and matches(event, filters):
                     yield event
-            left = None if until is None else max(until - self._wall_ns() / 1e9, 0.0)
+            left = None if until is None else max((until - self._wall_ns()) / 1e9, 0.0)
             if left == 0.0:
                 return
             async with asyncio.timeout(left):
@@ -84,9 +89,11 @@ class EventBus:
             self._queues.discard(queue)
 
 
+_KINDS = ("container", "image", "volume", "network", "daemon", "plugin", "node", "service", "secret", "config")
+
+
 def matches(event: EventMessage, filters: Filters) -> bool:
     """Whether an event passes ``docker events --filter``."""
-    attributes = event.actor.attributes
     # "exec_start: cmd" and "health_status: healthy" are found by the word before the colon as well.
     actions = {event.action, event.action.partition(":")[0]}
     if "event" in filters and not actions & filters.get("event"):
@@ -95,20 +102,24 @@ def matches(event: EventMessage, filters: Filters) -> bool:
         return False
     if "scope" in filters and event.scope not in filters.get("scope"):
         return False
-    if not filters.labels_match(attributes):
+    if not filters.labels_match(event.actor.attributes):
         return False
-    for kind in ("container", "image", "volume", "network", "daemon", "plugin", "node", "service", "secret", "config"):
-        if kind in filters and not _is_about(event, kind, filters.get(kind)):
-            return False
-    return True
+    return all(_is_about(event, kind, filters.get(kind)) for kind in _KINDS if kind in filters)
 
 
 def _is_about(event: EventMessage, kind: str, wanted: frozenset[str]) -> bool:
+    """By the beginning of id or name; images, and objects that an event of another kind names, by the whole of it."""
     attributes = event.actor.attributes
-    names = {attributes.get("name", "")} if event.type == kind else {attributes.get(kind, "")}
-    if kind == "image" and event.type == "container":
-        names = {attributes.get("image", ""), attributes.get("image", "").rpartition(":")[0]}
+    name = attributes.get("name", "")
+    if kind == "image":
+        names = {attributes.get("image", "")} if event.type == "container" else {event.actor.id, name}
+        return event.type in ("image", "container") and bool(wanted & (names | {_untagged(text) for text in names}))
     if event.type == kind:
-        names.add(event.actor.id)
-        return any(text in names or (len(text) >= 4 and event.actor.id.startswith(text)) for text in wanted)
-    return bool((names - {""}) & wanted)
+        return any(text and (event.actor.id.startswith(text) or name.startswith(text)) for text in wanted)
+    named = attributes.get(kind, "")
+    return bool(named) and any(named == text or (len(text) >= 12 and named.startswith(text)) for text in wanted)
+
+
+def _untagged(name: str) -> str:
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name

@@ -40,8 +40,10 @@ _FILTERS = (
 async def list_containers(call: Call) -> web.StreamResponse:
     """All containers that match; without ``all``, those that run."""
     containers = call.api.engine.containers.list(
-        all=call.flag("all"), limit=call.integer("limit"), size=call.flag("size"), filters=call.filters(_FILTERS)
+        all=call.flag("all"), limit=call.integer("limit"), filters=call.filters(_FILTERS)
     )
+    if call.flag("size"):
+        containers = await call.api.sizes.added(call.api.engine, containers)
     return json_response(containers)
 
 
@@ -64,7 +66,10 @@ async def create_container(call: Call) -> web.StreamResponse:
 @routes.get("/containers/{name}/json", query={"size": bool}, answer=ContainerInspect, errors=(404,), looks=True)
 async def inspect_container(call: Call) -> web.StreamResponse:
     """One container."""
-    return json_response(call.api.engine.containers.inspect(call.name, size=call.flag("size")))
+    container = call.api.engine.containers.inspect(call.name)
+    if call.flag("size"):
+        (container,) = await call.api.sizes.added(call.api.engine, [container])
+    return json_response(container)
 
 
 @routes.delete("/containers/{name}", query={"force": bool, "v": bool, "link": bool}, status=204, errors=(404, 409))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from enxame.api.call import Call
-from enxame.api.log_query import moment
+from enxame.api.log_query import moment_ns
 from enxame.api.routing import Routes
 from enxame.api.streams import stream_json
 from enxame.errors import InvalidArgument
@@ -39,7 +39,7 @@ _FILTERS = (
 )
 async def events(call: Call) -> web.StreamResponse:
     """Past events from ``since`` on, then those to come until ``until`` or until the client leaves."""
-    since, until = moment(call, "since"), moment(call, "until")
+    since, until = moment_ns(call, "since"), moment_ns(call, "until")
     if since is not None and until is not None and since > until:
         raise InvalidArgument(
             f"`since` time ({call.text('since')}) cannot be after `until` time ({call.text('until')})"

@@ -9,13 +9,14 @@ from aiohttp import web
 
 from enxame.api.call import Call
 from enxame.api.connection import cancelled_on_disconnect
+from enxame.api.disk_usage import KINDS
 from enxame.api.host_facts import host_facts, program_version
 from enxame.api.responses import COMMON_HEADERS, json_response
 from enxame.api.routing import Routes
 from enxame.api.system_view import info_view, version_view
 from enxame.errors import InvalidArgument
-from enxame.model.filters import Filters
 from enxame.model.image import RegistryAuth
+from enxame.model.system import DiskUsage
 
 routes = Routes()
 
@@ -74,24 +75,12 @@ async def authenticate(call: Call) -> web.StreamResponse:
     return json_response({"IdentityToken": "", "Status": "Login Succeeded"})
 
 
-@routes.get("/system/df", query={"type": list[str]}, answer=dict[str, Any], looks=True)
+@routes.get("/system/df", query={"type": list[str], "verbose": bool}, answer=DiskUsage, looks=True)
 async def disk_usage(call: Call) -> web.StreamResponse:
-    """What images, containers and volumes take on the disk."""
+    """What images, containers and volumes take on the disk; every byte of a shared layer counts once."""
     kinds = set(call.texts("type"))
-    unknown = kinds - {"container", "image", "volume", "build-cache"}
+    unknown = kinds - set(KINDS)
     if unknown:
         raise InvalidArgument(f"unknown object type: {sorted(unknown)[0]}")
-    engine = call.api.engine
-    answer: dict[str, Any] = {}
-    if not kinds or "image" in kinds:
-        images = engine.images.list()
-        answer["LayersSize"] = sum(image.size for image in images)
-        answer["Images"] = images
-    if not kinds or "container" in kinds:
-        answer["Containers"] = engine.containers.list(all=True, size=True, filters=Filters())
-    if not kinds or "volume" in kinds:
-        answer["Volumes"] = await engine.volumes.usage()
-    if not kinds or "build-cache" in kinds:
-        answer["BuildCache"] = []
-        answer["BuilderSize"] = 0
-    return json_response(answer)
+    with cancelled_on_disconnect(call.request):
+        return json_response(await call.api.sizes.report(call.api.engine, kinds or KINDS))

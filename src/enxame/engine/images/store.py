@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from enxame.engine.images import views
+from enxame.engine.images import usage, views
 from enxame.engine.images.catalog import Catalog
 from enxame.engine.images.changes import apply_changes
 from enxame.engine.images.intake import Intake
@@ -109,6 +109,11 @@ class ImageStore:
             if views.matches(record, names, wanted, lookup=self._index.lookup, now=now):
                 rows.append(views.summary(record, names))
         return sorted(rows, key=lambda row: (-row.created, row.id))
+
+    def disk_usage(self, containers: Mapping[str, int]) -> tuple[int, builtins.list[ImageSummary]]:
+        """Bytes of all layers, and the images with what they share; ``containers``: how many use an image, by id."""
+        records = self._index.records
+        return usage.layers_size(records.values()), usage.with_usage(self.list(), records, containers)
 
     def inspect(self, ref: str) -> ImageInspect:
         """The whole image. Raises as :meth:`resolve`."""
