@@ -186,6 +186,8 @@ class ProgressMessage(Model, rename=None):
     progress: str = ""
     id: str = ""
     stream: str = ""
+    #: What programs read: ``Tag``, ``Digest`` and ``Size`` of a push, the ``ID`` of a build.
+    aux: dict[str, str | int] | None = None
 
 
 class RegistryAuth(Model, rename="lower"):

@@ -10,7 +10,7 @@ from enxame.api.call import Call
 from enxame.api.registry_auth import registry_auth
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
-from enxame.api.streams import ProgressStream
+from enxame.api.streams import ProgressStream, stream_bytes
 from enxame.errors import InvalidArgument
 from enxame.model.image import (
     ImageDeleteItem,
@@ -103,6 +103,34 @@ async def load_images(call: Call) -> web.StreamResponse:
         else progress.report
     )
     return await progress.run(lambda: call.api.engine.images.load(_body(call), progress=report))
+
+
+@routes.post(
+    "/images/{name}/push",
+    query={"tag": str, "platform": str},
+    headers=("X-Registry-Auth",),
+    answer=ProgressMessage,
+    media="application/x-ndjson",
+    errors=(404,),
+)
+async def push_image(call: Call) -> web.StreamResponse:
+    """Send an image to its registry: one tag, or all of the repository."""
+    auth, tag = registry_auth(call), call.text("tag")
+    progress = ProgressStream(call)
+    return await progress.run(lambda: call.api.engine.images.push(call.name, tag, auth=auth, progress=progress.report))
+
+
+@routes.get("/images/{name}/get", answer=bytes, media="application/x-tar", errors=(404,))
+async def save_image(call: Call) -> web.StreamResponse:
+    """An image, or all tags of a repository, as an archive."""
+    return await stream_bytes(call, "application/x-tar", call.api.engine.images.save([call.name]))
+
+
+@routes.get("/images/get", query={"names": list[str]}, answer=bytes, media="application/x-tar", errors=(404,))
+async def save_images(call: Call) -> web.StreamResponse:
+    """Several images as one archive."""
+    names = [name for value in call.texts("names") for name in value.split(",") if name]
+    return await stream_bytes(call, "application/x-tar", call.api.engine.images.save(names))
 
 
 async def _body(call: Call) -> AsyncIterator[bytes]:

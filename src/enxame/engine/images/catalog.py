@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,8 @@ class Catalog:
         self.index = ImageIndex(root, root / "blobs" / "sha256")
         self.containers = ContainerLayers(overlay_root)
         self.changing = asyncio.Lock()
+        #: Configurations of images that went while an operation still needed them.
+        self._orphans: set[str] = set()
 
     def load(self) -> None:
         """Read everything; drop what an interruption left behind. Blocks."""
@@ -70,6 +73,10 @@ class Catalog:
         await to_the_end(lambda: self.index.put(tagged))
         await to_the_end(lambda: self.index.rename({str(name): record.image.id}))
 
+    async def add_name(self, record: ImageRecord, name: Reference) -> None:
+        """Give an image a name that no user chose, such as a digest; hold ``changing``."""
+        await to_the_end(lambda: self.index.rename({str(name): record.image.id}))
+
     async def untag(self, names: Sequence[Reference]) -> None:
         """Take names away; hold ``changing``."""
         await to_the_end(lambda: self.index.rename({str(name): "" for name in names}))
@@ -79,8 +86,7 @@ class Catalog:
         Returns the diff-ids that went and the bytes of their files.
         """
         await to_the_end(lambda: self.index.forget(record.image.id))
-        if not self.layers.leased(record.image.id):
-            await to_the_end(lambda: self.layers.drop_blob(record.image.id))
+        self._orphans.add(record.image.id)
         return await self._collect({layer.diff_id for layer in record.layers})
 
     async def release_layers(self, diff_ids: set[str]) -> None:
@@ -95,5 +101,9 @@ class Catalog:
             await self._collect(self.layers.diff_ids())
 
     async def _collect(self, candidates: set[str]) -> tuple[list[str], int]:
+        for image_id in [one for one in self._orphans if not self.layers.leased(one)]:
+            self._orphans.discard(image_id)
+            if image_id not in self.index.records:
+                await to_the_end(partial(self.layers.drop_blob, image_id))
         gone = [one for one in candidates - self._layers_in_use() if not self.layers.leased(one)]
         return gone, await self.layers.remove(gone)

@@ -7,9 +7,9 @@ import re
 from typing import Final
 
 from enxame.engine.images.reference import Reference
-from enxame.errors import EnxameError, NotFound
+from enxame.errors import EnxameError, NotFound, PermissionDenied, Unauthenticated
 
-__all__ = ["UNREACHABLE", "registry_error"]
+__all__ = ["UNREACHABLE", "push_error", "registry_error"]
 
 UNREACHABLE: Final = (
     'Get "{url}": net/http: request canceled while waiting for connection '
@@ -44,6 +44,17 @@ def registry_error(stderr: str, reference: Reference) -> EnxameError:
     if "toomanyrequests" in lower or "too many requests" in lower:
         return EnxameError(f"toomanyrequests: {text}")
     return EnxameError(text)
+
+
+def push_error(stderr: str, reference: Reference) -> EnxameError:
+    """The error that ``docker push`` would give."""
+    text = _message(stderr)
+    lower = text.lower()
+    if "unauthorized" in lower or "authentication required" in lower or "invalid username/password" in lower:
+        return Unauthenticated("unauthorized: authentication required")
+    if "denied" in lower:
+        return PermissionDenied("denied: requested access to the resource is denied")
+    return registry_error(stderr, reference)
 
 
 def _message(stderr: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,11 @@ from enxame.engine.images.changes import apply_changes
 from enxame.engine.images.intake import Intake
 from enxame.engine.images.login import check_login
 from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
+from enxame.engine.images.pushing import Pusher
 from enxame.engine.images.reference import Reference, parse, parse_repository
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal
+from enxame.engine.images.saving import SavedImage, choose_images, write_archive
 from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.filters import Filters
@@ -31,6 +33,7 @@ from enxame.model.image import (
     ImageInspect,
     ImagesPruneReport,
     ImageSummary,
+    ProgressDetail,
     ProgressMessage,
     RegistryAuth,
 )
@@ -69,6 +72,7 @@ class ImageStore:
         self._intake = Intake(self._layers, self._catalog.register)
         self._registry = Registry(root / "registry", insecure=insecure_registries, mirrors=mirrors)
         self._puller = Puller(self._registry, self._layers)
+        self._pusher = Pusher(self._registry, self._layers)
         self._pulls: dict[tuple[str, str, RegistryAuth | None], SharedPull] = {}
         self.users: Callable[[str], Sequence[ImageUser]] = lambda _image_id: ()
 
@@ -224,6 +228,72 @@ class ImageStore:
         what = "Downloaded newer image" if new else "Image is up to date"
         progress(ProgressMessage(status=f"Status: {what} for {name.familiar}"))
         self._publish("pull", name.familiar, name.familiar_name)
+
+    # Giving away
+
+    def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        """The images as one archive, which Docker and :meth:`load` read. A repository's name means all its tags.
+
+        Raises:
+            NotFound: no such image.
+            InvalidArgument: no names, or one that breaks a rule.
+        """
+        if not refs:
+            raise InvalidArgument("no image was named")
+        chosen = choose_images(self._index, refs)
+        for image in chosen:
+            self._publish("save", image.record.image.id, image.record.image.id)
+        return self._leased(chosen)
+
+    async def _leased(self, images: Sequence[SavedImage]) -> AsyncIterator[bytes]:
+        try:
+            async with aclosing(write_archive(images, self._layers)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:  # what was removed meanwhile was only kept for this
+            if any(image.record.image.id not in self._index.records for image in images):
+                await asyncio.shield(self._catalog.collect_garbage())
+
+    async def push(
+        self, repository: str, tag: str = "", *, auth: RegistryAuth | None = None, progress: Progress
+    ) -> None:
+        """Send an image to the registry that its name says; without ``tag`` all tags of the repository.
+
+        Raises:
+            NotFound: there is no such image here, or no such repository there.
+            InvalidArgument: a bad name.
+            EnxameError: in Docker's words: not allowed, not reachable.
+        """
+        name = parse(repository)
+        if name.digest:
+            raise InvalidArgument("cannot push a digest reference")
+        if tag or name.tag:
+            wanted = [parse_repository(repository, tag)]
+        else:
+            every = (parse(text) for text in sorted(self._index.names))
+            wanted = [one for one in every if one.name == name.name and one.tag]
+        if not wanted or any(str(one) not in self._index.names for one in wanted):
+            which = f"tag: {wanted[0].familiar}" if wanted and wanted[0].tag else f"tag: {name.familiar_name}"
+            raise NotFound(f"An image does not exist locally with the {which}")
+        progress(ProgressMessage(status=f"The push refers to repository [{name.name}]"))
+        for one in wanted:
+            await self._push(one, auth, progress)
+
+    async def _push(self, name: Reference, auth: RegistryAuth | None, progress: Progress) -> None:
+        record = self._index.lookup(str(name))
+        with self._layers.lease([record.image.id, *record.image.layers]):
+            try:
+                digest, size = await self._pusher.push(name, record, auth=auth, progress=progress)
+            except OSError as error:
+                raise EnxameError(f"cannot push {name.familiar}: {error}") from error
+            async with self._catalog.changing:
+                if record.image.id in self._index.records:
+                    await self._catalog.add_name(record, name.canonical(digest))
+        progress(ProgressMessage(status=f"{name.tag}: digest: {digest} size: {size}"))
+        progress(
+            ProgressMessage(progress_detail=ProgressDetail(), aux={"Tag": name.tag, "Digest": digest, "Size": size})
+        )
+        self._publish("push", name.familiar, name.familiar_name)
 
     @asynccontextmanager
     async def _cleaning_up(self) -> AsyncIterator[None]:
