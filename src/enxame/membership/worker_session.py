@@ -41,6 +41,8 @@ LEAVE_DEADLINE: Final = 3.0
 #: A manager that does not answer for so many periods is given up, to try it (or another) on a new link.
 PATIENCE: Final = 3
 SHORTEST_PERIOD: Final = 0.1
+#: A session that held for so long was no failure: the next one is tried at once. Seconds.
+LASTING: Final = 2.0
 #: Between tries of a node that the swarm refuses: seconds. Only a restored or forgiving manager changes that.
 REFUSED_DELAY: Final = 60.0
 
@@ -101,17 +103,15 @@ class WorkerSession:
 
     async def run(self) -> None:
         """Keep a session until cancelled. Tasks go on whatever becomes of it."""
+        loop = asyncio.get_running_loop()
         delay, turn = 0.0, 0
         while True:
             address = self.managers[turn % len(self.managers)]
             turn += 1
-            registered = False
+            began = loop.time()
             try:
                 async with dialer.link(address, self._context(), self._served) as peer:
-                    try:
-                        await self._converse(peer, address)
-                    finally:
-                        registered, self.peer = self.peer is peer, None
+                    await self._converse(peer, address)
             except PermissionDenied as refusal:
                 self._say(logging.ERROR, f"the swarm refuses this node: {refusal}")
                 await self._refused(refusal)
@@ -119,7 +119,11 @@ class WorkerSession:
                 continue
             except EnxameError as error:
                 self._say(logging.WARNING, f"no session with the manager at {address}: {error}")
-            delay = dialer.next_delay(0.0 if registered else delay, self._rng())
+            except Exception:
+                log.exception("the session with the manager at %s broke off", address)
+            lasted = self.peer is not None and loop.time() - began > LASTING
+            self.peer = None
+            delay = dialer.next_delay(0.0 if lasted else delay, self._rng())
             await asyncio.sleep(delay)
 
     async def end_work(self) -> None:
