@@ -12,8 +12,17 @@ pytestmark = pytest.mark.usefixtures("swarm")
 
 
 def create(docker: Command, name: str, *options: str) -> str:
-    """A service that does not change while the command watches; its id."""
-    return docker("service", "create", "-q", "--name", name, *options, IMAGE)
+    """A service whose replicas run; its id. Detached: the command itself would watch them for five seconds more."""
+    identity = docker("service", "create", "-d", "--name", name, *options, IMAGE)
+
+    def complete() -> bool:
+        running, _, wanted = docker(
+            "service", "ls", "--filter", f"id={identity}", "--format", "{{.Replicas}}"
+        ).partition("/")
+        return bool(wanted) and running == wanted
+
+    wait_until(complete, f"the replicas of {name} run")
+    return identity
 
 
 def containers_of(docker: Command, service: str) -> list[str]:
