@@ -8,7 +8,9 @@ import hashlib
 import ipaddress
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,18 +176,23 @@ def _host(reference: Reference) -> str:
     return (host if colon and port.isdigit() else reference.domain).strip("[]")
 
 
+# Resolving a name may take long and cannot be cut short: it has threads of its own, so that it holds up nothing else.
+_connecting = ThreadPoolExecutor(max_workers=4, thread_name_prefix="registry-connect")
+
+
 async def _can_connect(host: str, port: int) -> bool:
     """False only when the network swallows the attempt; a refusal or an unknown name is for skopeo to tell."""
+
+    def connect() -> None:
+        socket.create_connection((host, port), _CONNECT_DEADLINE).close()
+
     try:
         async with asyncio.timeout(_CONNECT_DEADLINE):
-            _, writer = await asyncio.open_connection(host, port)
+            await asyncio.get_running_loop().run_in_executor(_connecting, connect)
     except TimeoutError:
         return False
     except OSError:
         return True
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
     return True
 
 
