@@ -67,7 +67,7 @@ class Machine:
 
     async def connect(self, **request: object) -> tuple[str, SandboxInfo]:
         self._number += 1
-        container_id = f"{self._number:064x}"
+        container_id = f"{self._number:012x}{0:052x}"
         request.setdefault("name", f"c{self._number}")
         request.setdefault("hostname", container_id[:12])
         with self.lab.within_host():

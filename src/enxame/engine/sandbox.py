@@ -12,7 +12,8 @@ class SandboxRequest(Model):
     """The network side of one container, resolved: what to connect it to and what to publish.
 
     ``name`` without its leading slash. ``endpoints`` by network name or id, as the client gave them; empty means
-    the network that ``network_mode`` names. ``exposed_ports`` are texts such as ``80/tcp``.
+    the network that ``network_mode`` names. ``exposed_ports`` are texts such as ``80/tcp``. ``links`` are
+    ``container:alias``. ``waits_to_serve``: its aliases lead to it only after ``NetworkManager.set_serving``.
     """
 
     name: str = ""
@@ -28,6 +29,8 @@ class SandboxRequest(Model):
     dns_options: list[str] = field(default_factory=list)
     extra_hosts: list[str] = field(default_factory=list)
     sysctls: dict[str, str] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
+    waits_to_serve: bool = False
 
 
 class SandboxInfo(Model):

@@ -133,6 +133,16 @@ class DeviceMapping(Model):
     cgroup_permissions: str = always(default="")
 
 
+class DeviceRequest(Model):
+    """What ``--gpus`` asks for: devices that a driver is to hand out."""
+
+    driver: str = always(default="")
+    count: int = always(default=0)
+    device_ids: list[str] | None = always(default=None, name="DeviceIDs")
+    capabilities: list[list[str]] | None = always(default=None)
+    options: dict[str, str] | None = always(default=None)
+
+
 class HostConfig(Model):
     """The part of a container that belongs to its machine. Memory in bytes; ``nano_cpus`` 10⁹ is one core."""
 
@@ -182,6 +192,9 @@ class HostConfig(Model):
     memory_swappiness: int | None = always(default=None)
     oom_kill_disable: bool | None = always(default=None)
     pids_limit: int | None = always(default=None)
+    blkio_weight: int = always(default=0)
+    device_cgroup_rules: list[str] | None = always(default=None, name="DeviceCgroupRules")
+    device_requests: list[DeviceRequest] | None = always(default=None)
     ulimits: list[Ulimit] | None = always(default=None)
     mounts: list[Mount] = field(default_factory=list)
     masked_paths: list[str] | None = always(default=None)
@@ -214,6 +227,7 @@ class EndpointSettings(Model):
     global_ipv6_address: str = always(default="")
     global_ipv6_prefix_len: int = always(default=0)
     dns_names: list[str] | None = always(default=None)
+    gw_priority: int = 0
 
 
 class NetworkingConfig(Model):
@@ -227,3 +241,20 @@ class ContainerCreateRequest(ContainerConfig):
 
     host_config: HostConfig | None = None
     networking_config: NetworkingConfig | None = None
+
+
+class ContainerUpdateRequest(Model):
+    """Body of ``POST /containers/{id}/update``. What is zero, empty or absent stays as it is."""
+
+    blkio_weight: int = 0
+    cpu_shares: int = field(default=0, name="CpuShares")
+    nano_cpus: int = field(default=0, name="NanoCpus")
+    cpu_period: int = field(default=0, name="CpuPeriod")
+    cpu_quota: int = field(default=0, name="CpuQuota")
+    cpuset_cpus: str = field(default="", name="CpusetCpus")
+    cpuset_mems: str = field(default="", name="CpusetMems")
+    memory: int = 0
+    memory_reservation: int = 0
+    memory_swap: int = 0
+    pids_limit: int | None = None
+    restart_policy: ContainerRestartPolicy = field(default_factory=ContainerRestartPolicy)

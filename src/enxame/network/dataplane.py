@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
-from enxame.network import conntrack, ingress, ports, rtnetlink, ruleset
+from enxame.network import conntrack, dns_server, ingress, ports, rtnetlink, ruleset
 from enxame.network.bridge import Bridge, mac_of, make_bridge
 from enxame.network.ingress import Backend, PortKey
 from enxame.network.namespaces import Namespace, NamespacePool
@@ -49,9 +49,9 @@ _IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 class Attachment:
     """A link between a namespace and a bridge.
 
-    ``link`` is its end here, ``inner`` its end inside. ``gateway`` None: no way out of the network. Of the
-    attachments with one, the first with ``default`` carries the default route; answers from the addresses of the
-    others go out where their questions came in.
+    ``link`` is its end here, ``inner`` its end inside (``eth`` and a number). ``gateway`` None: no way out of the
+    network. Of the attachments with one, the first with ``default`` carries the default route; answers from the
+    addresses of the others go out where their questions came in.
     """
 
     link: str
@@ -216,6 +216,42 @@ class DataPlane:
             await asyncio.wait([work])
             raise
 
+    async def lead_out(self, path: Path, exit_: Attachment | None, others: Sequence[Attachment]) -> None:
+        """Lay the default route of the namespace at ``path`` through ``exit_``; answers from ``others`` go on leaving
+        where their questions came in.
+        """
+        namespace = await self._pool.open(path)
+        try:
+            await self._call(lambda: _lead_out(namespace, exit_, others))
+        finally:
+            namespace.close()
+
+    async def forget_rules(self, path: Path, attachment: Attachment) -> None:
+        """Before a link is removed from the namespace at ``path``, which stays: its routing rules."""
+        namespace = await self._pool.open(path)
+        table = _table(attachment)
+        try:
+            await self._call(
+                lambda: namespace.socket.execute([rtnetlink.delete_source_rule(attachment.address.ip, table, table)])
+            )
+        finally:
+            namespace.close()
+
+    async def open_resolver(self, path: Path) -> tuple[socket.socket, socket.socket]:
+        """The sockets of the resolver in the namespace at ``path``, and the rules that lead port 53 to them.
+
+        Raises:
+            EnxameError: a program of the container has the port that is ours, or the kernel refuses.
+        """
+        try:
+            return await self._nftables.inside(path, dns_server.RULES, dns_server.open_sockets)
+        except OSError as error:
+            raise EnxameError(f"open the resolver's sockets in {path}: {error.strerror}") from error
+
+    async def new_socket(self, family: int, kind: int) -> socket.socket:
+        """A non-blocking socket of this machine's namespace."""
+        return await self._call(lambda: socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
+
     async def forget(self, addresses: Sequence[IPv4Address]) -> None:
         """Forget tracked connections of addresses whose containers are gone."""
         if addresses and self._filter is not None:
@@ -234,6 +270,11 @@ class DataPlane:
         """Open ports. Raises NftablesError; then none is open."""
         await self._nftables.run(ports.publish(published))
         await self._forget_udp({port.host_port for port in published if port.protocol == "udp"})
+
+    async def republish(self, before: Sequence[PublishedPort], after: Sequence[PublishedPort]) -> None:
+        """Lead ports elsewhere, in one step."""
+        await self._nftables.run(ports.unpublish(before) + ports.publish(after))
+        await self._forget_udp({port.host_port for port in after if port.protocol == "udp"})
 
     async def unpublish(self, published: Sequence[PublishedPort]) -> None:
         """Close ports that are open."""
@@ -342,8 +383,8 @@ class DataPlane:
         try:
             self._routes().execute(requests)
             default = next((item for item in attachments if item.gateway is not None and item.default), None)
-            for number, attachment in enumerate(attachments):
-                _configure(namespace, attachment, default=attachment is default, table=_SOURCE_TABLE + number)
+            for attachment in attachments:
+                _configure(namespace, attachment, default=attachment is default)
         except EnxameError:
             with contextlib.suppress(EnxameError):
                 _delete_links(self._routes(), [attachment.link for attachment in attachments])
@@ -373,18 +414,43 @@ def _claim_namespace() -> socket.socket:
     return claim
 
 
-def _configure(namespace: Namespace, attachment: Attachment, *, default: bool, table: int) -> None:
-    body = namespace.socket.get(rtnetlink.get_link(attachment.inner))
-    if body is None:
-        raise EnxameError(f"the link {attachment.inner} vanished from its namespace")
-    index = rtnetlink.parse_link(body).index
+def _configure(namespace: Namespace, attachment: Attachment, *, default: bool) -> None:
+    index = _index(namespace, attachment)
     requests = [rtnetlink.add_address(index, attachment.address), rtnetlink.set_up(attachment.inner)]
     if attachment.gateway is not None and default:
         requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index))
-    elif attachment.gateway is not None:
-        requests += [
-            rtnetlink.add_route(attachment.address.network, None, index, table),
-            rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table),
-            rtnetlink.add_source_rule(attachment.address.ip, table, table),
-        ]
+    else:
+        requests += _way_back(attachment, index)
     namespace.socket.execute(requests)
+
+
+def _lead_out(namespace: Namespace, exit_: Attachment | None, others: Sequence[Attachment]) -> None:
+    requests: list[Request] = []
+    for attachment in others:
+        requests += _way_back(attachment, _index(namespace, attachment))
+    if exit_ is not None and exit_.gateway is not None:
+        requests.append(rtnetlink.add_route(_EVERYWHERE, exit_.gateway, _index(namespace, exit_)))
+    namespace.socket.execute(requests)
+
+
+def _way_back(attachment: Attachment, index: int) -> list[Request]:
+    """Answers from an address leave where the questions came in, whichever way the default route goes."""
+    if attachment.gateway is None:
+        return []
+    table = _table(attachment)
+    return [
+        rtnetlink.add_route(attachment.address.network, None, index, table),
+        rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table),
+        rtnetlink.add_source_rule(attachment.address.ip, table, table),
+    ]
+
+
+def _table(attachment: Attachment) -> int:
+    return _SOURCE_TABLE + int(attachment.inner.removeprefix("eth"))
+
+
+def _index(namespace: Namespace, attachment: Attachment) -> int:
+    body = namespace.socket.get(rtnetlink.get_link(attachment.inner))
+    if body is None:
+        raise EnxameError(f"the link {attachment.inner} vanished from its namespace")
+    return rtnetlink.parse_link(body).index

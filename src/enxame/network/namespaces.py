@@ -11,7 +11,7 @@ import ctypes
 import os
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,31 @@ class Namespace:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+@contextlib.contextmanager
+def entered(path: Path) -> Iterator[None]:
+    """The calling thread is in the namespace at ``path`` meanwhile.
+
+    Raises:
+        EnxameError: there is none.
+    """
+    home = os.open(_THIS_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise EnxameError(f"open the network namespace {path}: {error.strerror}") from error
+        try:
+            _check(_libc.setns(fd, _CLONE_NEWNET), f"enter the network namespace {path}")
+        finally:
+            os.close(fd)
+        try:
+            yield
+        finally:
+            _check(_libc.setns(home, _CLONE_NEWNET), "return to the daemon's network namespace")
+    finally:
+        os.close(home)
 
 
 class NamespacePool:
@@ -192,16 +217,9 @@ class NamespacePool:
         return Namespace(path.name, path, fd, socket)
 
     def _write(self, path: Path, settings: dict[str, str]) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _check(_libc.setns(fd, _CLONE_NEWNET), f"enter the network namespace {path}")
-            try:
-                for name, value in settings.items():
-                    _write_setting(name, value)
-            finally:
-                _check(_libc.setns(self._home, _CLONE_NEWNET), "return to the daemon's network namespace")
-        finally:
-            os.close(fd)
+        with entered(path):
+            for name, value in settings.items():
+                _write_setting(name, value)
 
 
 def _write_setting(name: str, value: str) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ctypes.util
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
+from enxame.network.namespaces import entered
 
+T = TypeVar("T")
 _LIBRARY: Final = "libnftables.so.1"
 
 
@@ -60,6 +64,15 @@ class Nftables:
         """What nft prints for a ``list …`` command."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._execute, text)
 
+    async def inside(self, path: Path, text: str, also: Callable[[], T]) -> T:
+        """Apply ``text`` in the namespace at ``path``, then do what ``also`` does there; returns what it does.
+
+        Raises:
+            EnxameError: there is no such namespace, or the text was refused.
+            OSError: from ``also``.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._inside, path, text, also)
+
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._pending:
@@ -89,12 +102,29 @@ class Nftables:
             errors += self._apply([text])
         return errors
 
-    def _execute(self, text: str) -> str:
-        if self._library is None or self._context is None:
+    def _inside(self, path: Path, text: str, also: Callable[[], T]) -> T:
+        # The library's contexts share some memory: all of them are used in this one thread.
+        if self._library is None:
             raise NftablesError("nftables: not started")
-        code = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
-        output: bytes = self._library.nft_ctx_get_output_buffer(self._context) or b""
-        message: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b""
+        with entered(path):
+            context = _new_context(self._library)
+            try:
+                self._run(context, text)
+            finally:
+                self._library.nft_ctx_free(context)
+            return also()
+
+    def _execute(self, text: str) -> str:
+        if self._context is None:
+            raise NftablesError("nftables: not started")
+        return self._run(self._context, text)
+
+    def _run(self, context: ctypes.c_void_p, text: str) -> str:
+        if self._library is None:
+            raise NftablesError("nftables: not started")
+        code = self._library.nft_run_cmd_from_buffer(context, text.encode())
+        output: bytes = self._library.nft_ctx_get_output_buffer(context) or b""
+        message: bytes = self._library.nft_ctx_get_error_buffer(context) or b""
         if code != 0:
             raise NftablesError(f"nftables: {message.decode(errors='replace').strip()}")
         return output.decode(errors="replace")
@@ -114,14 +144,19 @@ class Nftables:
             getter = getattr(library, f"nft_ctx_get_{name}_buffer")
             getter.argtypes = [ctypes.c_void_p]
             getter.restype = ctypes.c_char_p
-        context = ctypes.c_void_p(library.nft_ctx_new(0))
-        if not context:
-            raise NftablesError("nftables: the library could not be initialised")
-        library.nft_ctx_buffer_output(context)
-        library.nft_ctx_buffer_error(context)
-        self._library, self._context = library, context
+        self._library, self._context = library, _new_context(library)
 
     def _close(self) -> None:
         if self._library is not None and self._context is not None:
             self._library.nft_ctx_free(self._context)
         self._library = self._context = None
+
+
+def _new_context(library: ctypes.CDLL) -> ctypes.c_void_p:
+    """A context for the packet filter of the calling thread's namespace."""
+    context = ctypes.c_void_p(library.nft_ctx_new(0))
+    if not context:
+        raise NftablesError("nftables: the library could not be initialised")
+    library.nft_ctx_buffer_output(context)
+    library.nft_ctx_buffer_error(context)
+    return context

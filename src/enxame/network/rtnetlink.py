@@ -22,6 +22,7 @@ _NEW_ADDRESS: Final = 20
 _NEW_ROUTE: Final = 24
 _GET_ROUTE: Final = 26
 _NEW_RULE: Final = 32
+_DEL_RULE: Final = 33
 
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
@@ -231,12 +232,22 @@ def add_route(destination: Network, gateway: Address | None, index: int, table: 
 
 def add_source_rule(source: Address, table: int, priority: int) -> Request:
     """Packets from ``source`` look in ``table``."""
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    tolerated = frozenset({errno.EEXIST})
+    return Request(_NEW_RULE, flags, _source_rule(source, table, priority), f"add rule from {source}", tolerated)
+
+
+def delete_source_rule(source: Address, table: int, priority: int) -> Request:
+    """Undo :func:`add_source_rule`; tolerates that it is gone."""
+    tolerated = frozenset({errno.ENOENT})
+    return Request(_DEL_RULE, 0, _source_rule(source, table, priority), f"remove rule from {source}", tolerated)
+
+
+def _source_rule(source: Address, table: int, priority: int) -> bytes:
     payload = struct.pack(
         "=BBBBBBBBI", _family(source), 0, source.max_prefixlen, 0, table if table < 256 else 0, 0, 0, 1, 0
     )
-    payload += attribute(_FRA_SRC, source.packed) + u32(_FRA_TABLE, table) + u32(_FRA_PRIORITY, priority)
-    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
-    return Request(_NEW_RULE, flags, payload, f"add rule from {source}", frozenset({errno.EEXIST}))
+    return payload + attribute(_FRA_SRC, source.packed) + u32(_FRA_TABLE, table) + u32(_FRA_PRIORITY, priority)
 
 
 def list_routes() -> Request:

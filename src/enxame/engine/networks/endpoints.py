@@ -13,10 +13,13 @@ from enxame.model.network import EndpointResource
 from enxame.network.ipam import parse_address
 
 
-def way_out(networks: Sequence[ActiveNetwork]) -> ActiveNetwork | None:
-    """The network of the default route: not an internal one, and the ingress network only when it is the only one."""
-    open_ = [network for network in networks if not network.resource.internal]
-    return next((network for network in open_ if not network.resource.ingress), next(iter(open_), None))
+def way_out(places: Sequence[tuple[ActiveNetwork, EndpointSettings]]) -> ActiveNetwork | None:
+    """The network of the default route: of those that are not internal the one with the highest priority, among equals
+    the first; the ingress network only when it is the only one.
+    """
+    open_ = [(network, settings) for network, settings in places if not network.resource.internal]
+    best = max(open_, key=lambda place: (not place[0].resource.ingress, place[1].gw_priority), default=None)
+    return best[0] if best is not None else None
 
 
 def take_address(network: ActiveNetwork, settings: EndpointSettings) -> IPv4Address:

@@ -14,12 +14,14 @@ from typing import Protocol
 import msgspec
 
 from enxame.engine.networks import definitions
+from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
 from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
 from enxame.engine.networks.sandboxes import Sandboxes, published_ports
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
+from enxame.model.container import EndpointSettings
 from enxame.model.dispatch import IngressPort
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
@@ -69,8 +71,14 @@ class NetworkManager:
         self._dataplane = DataPlane(exec_root)
         self._held_ports = HeldPorts()
         records = exec_root / "networks"
+        self._names = NameService(self._registry, self._dataplane)
         self._sandboxes = Sandboxes(
-            self._registry, self._dataplane, self._held_ports, SandboxFiles(records / "sandboxes"), self._announce
+            self._registry,
+            self._dataplane,
+            self._held_ports,
+            SandboxFiles(records / "sandboxes"),
+            self._names,
+            self._announce,
         )
         self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
         self._changing = asyncio.Lock()
@@ -95,10 +103,12 @@ class NetworkManager:
                 services=services,
             )
         )
+        await self._names.serve_again(list(self._sandboxes.records))
 
     async def stop(self) -> None:
         """Let go; containers and their traffic go on."""
         await self._swarm_ports.close()
+        await self._names.close()
         await self._sandboxes.settled()
         await self._dataplane.stop()
         self._held_ports.close()
@@ -191,6 +201,31 @@ class NetworkManager:
     async def release(self, container_id: str) -> None:
         """Undo :meth:`connect`. Idempotent."""
         await self._sandboxes.release(container_id)
+
+    async def join(self, container_id: str, ref: str, settings: EndpointSettings) -> SandboxInfo:
+        """Put a connected container on another network; what it has then.
+
+        Raises:
+            NotFound: no such network.
+            PermissionDenied: it is on it already, or cannot be on several.
+            EnxameError: an address is not to be had, or the kernel refuses; nothing changed.
+        """
+        return await self._sandboxes.join(container_id, ref, settings)
+
+    async def part(self, container_id: str, ref: str) -> SandboxInfo:
+        """Take a connected container off a network; what it has then.
+
+        Raises:
+            NotFound: no such network.
+            EnxameError: it is not on it.
+        """
+        return await self._sandboxes.part(container_id, self._registry.find(ref))
+
+    async def set_serving(self, container_id: str, serving: bool) -> None:
+        """Whether the aliases of a container that ``waits_to_serve`` lead to it: from when it runs and is healthy,
+        until it is told to stop. Idempotent.
+        """
+        await self._sandboxes.set_serving(container_id, serving)
 
     async def restore(self, container_id: str, info: SandboxInfo) -> None:
         """After a restart of the daemon, for a container that still runs: :meth:`start` has taken its network side
@@ -327,6 +362,7 @@ class NetworkManager:
         if network.bridge is not None:
             await self._dataplane.remove_bridge(network.bridge.name)
         await self._registry.discard(network.resource.id)
+        self._names.drop(network.resource.id)
 
     def _refuse_in_use(self, network: ActiveNetwork) -> None:
         if network.endpoints:

@@ -12,6 +12,9 @@ _RESOLV: Final = Path("/etc/resolv.conf")
 #: Where systemd-resolved writes the servers behind its own loopback one.
 _RESOLVED: Final = Path("/run/systemd/resolve/resolv.conf")
 
+#: The embedded resolver.
+RESOLVER: Final = "127.0.0.11"
+
 _HOSTS_HEAD: Final = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -36,6 +39,30 @@ def hosts_text(
 def host_hosts_text(extra: Sequence[str]) -> str:
     """The host's own file with ``extra``: for containers in the host's namespace."""
     return _read(_HOSTS) + _extra_text(extra, "127.0.0.1")
+
+
+def embedded_resolv_text(*, search: Sequence[str], options: Sequence[str]) -> str:
+    """A resolver file that names the embedded resolver; ``options`` and ``search`` as given, else the host's."""
+    options = options or _host_options()
+    if not any(option.startswith("ndots:") for option in options):
+        # Names without dots are ours to answer: they are asked for as they are.
+        options = [*options, "ndots:0"]
+    return resolv_text(servers=[RESOLVER], search=search, options=options, keep_loopback=True)
+
+
+def outside_servers(servers: Sequence[str]) -> list[str]:
+    """Whom the embedded resolver asks: ``servers``, else the host's. It asks from the host, where resolvers on
+    loopback addresses answer.
+    """
+    return list(servers) or [words[1] for words in _host_lines() if len(words) > 1 and words[0] == "nameserver"]
+
+
+def _host_lines() -> list[list[str]]:
+    return [line.split() for line in _read(_RESOLV).splitlines()]
+
+
+def _host_options() -> list[str]:
+    return next((words[1:] for words in reversed(_host_lines()) if words[:1] == ["options"]), [])
 
 
 def resolv_text(

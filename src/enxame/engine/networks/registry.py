@@ -50,6 +50,11 @@ class ActiveNetwork:
         """The network's IPv4 subnet."""
         return self.pool.subnet if self.pool is not None else None
 
+    @property
+    def has_names(self) -> bool:
+        """Whether containers on it find each other by name: not on the default bridge, nor on the ingress network."""
+        return self.bridge is not None and self.resource.name != "bridge" and not self.resource.ingress
+
     def leave(self, container_id: str) -> None:
         """Take a container off; its address is free again. Idempotent."""
         endpoint = self.endpoints.pop(container_id, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec import field
 
-from enxame.engine.sandbox import SandboxInfo
+from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import EnxameError
 from enxame.model.base import Model, decode, encode
 from enxame.network.ports import PublishedPort
@@ -51,14 +51,28 @@ class PublishedRecord(Model):
         )
 
 
+class InterfaceRecord(Model):
+    """A container's link to a network: its end on this machine and its end inside."""
+
+    link: str = ""
+    inner: str = ""
+
+
 class SandboxRecord(Model):
-    """One container's connection. ``links`` are its links' names on this machine."""
+    """One container's connection. ``interfaces`` by network id. ``serving``: see ``SandboxRequest.waits_to_serve``."""
 
     container_id: str = ""
     name: str = ""
+    request: SandboxRequest = field(default_factory=SandboxRequest)
     info: SandboxInfo = field(default_factory=SandboxInfo)
-    links: list[str] = field(default_factory=list)
+    interfaces: dict[str, InterfaceRecord] = field(default_factory=dict)
     published: list[PublishedRecord] = field(default_factory=list)
+    serving: bool = False
+
+    @property
+    def links(self) -> list[str]:
+        """Its links' names on this machine."""
+        return [interface.link for interface in self.interfaces.values() if interface.link]
 
 
 class SandboxFiles:

@@ -5,72 +5,63 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from enxame.engine.background import BackgroundTasks
-from enxame.engine.networks import definitions, name_files
-from enxame.engine.networks.endpoints import bare_endpoint, parse_mac, resource, take_address, way_out
-from enxame.engine.networks.port_requests import PortRequest, parse_port, parse_requests
+from enxame.engine.networks import name_files
+from enxame.engine.networks.endpoints import bare_endpoint, resource, way_out
+from enxame.engine.networks.name_service import NameService
+from enxame.engine.networks.plans import Plan, Planner, attachments_of, free_number, led_to
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import PublishedRecord, SandboxFiles, SandboxRecord
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
-from enxame.errors import EnxameError, InvalidArgument, NotFound
-from enxame.model.container import EndpointSettings, PortBinding
-from enxame.network.bridge import mac_of
-from enxame.network.dataplane import LINK_PREFIX, Attachment, DataPlane
-from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
+from enxame.errors import EnxameError, NotFound, PermissionDenied
+from enxame.model.container import EndpointSettings
+from enxame.network.dataplane import DataPlane
+from enxame.network.held_ports import HeldPort, HeldPorts
 from enxame.network.ipam import AddressPool
 from enxame.network.namespaces import Namespace
 from enxame.network.ports import PublishedPort
 
 _log = logging.getLogger(__name__)
 
-_LINK_ID_LENGTH: Final = 10
-_ANY: Final = "0.0.0.0"
+#: How long the manager's new holder of an address waits for the old one to go, in seconds.
+_ADDRESS_DEADLINE: Final = 3.0
 
 #: action, network, container id
 Announce = Callable[[str, ActiveNetwork, str], None]
 
 
-@dataclass(slots=True)
-class _Plan:
-    """A connection in the making; what it holds is given back when it fails."""
-
-    networks: list[ActiveNetwork] = field(default_factory=list)
-    attachments: list[Attachment] = field(default_factory=list)
-    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
-    held: list[HeldPort] = field(default_factory=list)
-    published: list[PublishedPort] = field(default_factory=list)
-    bound: dict[str, list[PortBinding]] = field(default_factory=dict)
-
-
 class Sandboxes:
     """The network side of every container of this machine."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - parts, not settings
         self,
         registry: NetworkRegistry,
         dataplane: DataPlane,
         held_ports: HeldPorts,
         files: SandboxFiles,
+        names: NameService,
         announce: Announce,
     ) -> None:
         self._registry = registry
         self._dataplane = dataplane
         self._held_ports = held_ports
         self._files = files
+        self._names = names
         self._announce = announce
         self._records: dict[str, SandboxRecord] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
         self._held: dict[str, list[HeldPort]] = {}
         #: Why a swarm network could not be made here, by its id.
         self.missing: dict[str, str] = {}
+        self._planner = Planner(registry, held_ports, self.missing)
+        self._address_left = asyncio.Event()
         self._background = BackgroundTasks()
         self._going: set[asyncio.Task[None]] = set()
 
@@ -98,6 +89,7 @@ class Sandboxes:
                 )
                 for port in record.published
             ]
+            self._names.tell(record)
 
     def find(self, container_id: str) -> SandboxRecord | None:
         """A container's connection."""
@@ -119,6 +111,7 @@ class Sandboxes:
         elif mode == "none" or "none" in request.endpoints:
             record = await self._connect_none(container_id, request)
         else:
+            await self._vacate(request)
             record = await self._connect_bridges(container_id, request)
         self._records[container_id] = record
         try:
@@ -130,6 +123,7 @@ class Sandboxes:
             network = self._registry.by_id(endpoint.network_id) or self._registry.find(name)
             network.endpoints[container_id] = resource(request.name, endpoint)
             self._announce("connect", network, container_id)
+        self._names.tell(record)
         return record.info
 
     async def release(self, container_id: str) -> None:
@@ -138,9 +132,16 @@ class Sandboxes:
         When it returns, ports are closed and free, and the networks are left. The links go a little later: the
         kernel takes tens of milliseconds for them, in which nobody need wait. Until then the addresses rest.
         """
+        async with self._alone(container_id):
+            await self._release(container_id)
+        self._locks.pop(container_id, None)
+
+    async def _release(self, container_id: str) -> None:
         record = self._records.pop(container_id, None)
         if record is None:
             return
+        self._names.forget(record)
+        self._names.leave(container_id)
         places: list[tuple[AddressPool, IPv4Address]] = []
         for endpoint in record.info.endpoints.values():
             network = self._registry.by_id(endpoint.network_id)
@@ -161,6 +162,10 @@ class Sandboxes:
                 self._held_ports.give_back(held)
             self._files.discard(container_id)
 
+    def _alone(self, container_id: str) -> asyncio.Lock:
+        """Changes of one container's connection wait for each other."""
+        return self._locks.setdefault(container_id, asyncio.Lock())
+
     async def settled(self) -> None:
         """Wait until the links of everything that was released are gone."""
         if self._going:
@@ -169,8 +174,25 @@ class Sandboxes:
     async def _detach(self, record: SandboxRecord, places: Sequence[tuple[AddressPool, IPv4Address]]) -> None:
         namespaces = [Path(record.info.netns_path)] if record.info.netns_path else []
         await self._dataplane.detach(record.links, namespaces)
+        self._leave_addresses(places)
+
+    def _leave_addresses(self, places: Iterable[tuple[AddressPool, IPv4Address]]) -> None:
         for pool, address in places:
             pool.give_back(address)
+        self._address_left.set()
+        self._address_left = asyncio.Event()
+
+    async def _vacate(self, request: SandboxRequest) -> None:
+        """Whoever has an address that the manager gave to another is on its way out, and is waited for."""
+        for network, settings in self._planner.wanted(request):
+            text = settings.ipam_config.ipv4_address.partition("/")[0] if settings.ipam_config is not None else ""
+            if network.resource.scope != "swarm" or network.pool is None or not text:
+                continue
+            with contextlib.suppress(TimeoutError, ValueError):
+                address = IPv4Address(text)
+                async with asyncio.timeout(_ADDRESS_DEADLINE):
+                    while address in network.pool and address != network.pool.gateway:
+                        await self._address_left.wait()
 
     def _share(self, owner_id: str) -> SandboxInfo:
         owner = self._records.get(owner_id)
@@ -209,28 +231,33 @@ class Sandboxes:
             hosts=name_files.hosts_text((), request.hostname, request.domainname, request.extra_hosts),
             resolv_conf=_resolv(request),
         )
-        return SandboxRecord(container_id=container_id, name=request.name, info=info)
+        return SandboxRecord(container_id=container_id, name=request.name, request=request, info=info)
 
     async def _connect_bridges(self, container_id: str, request: SandboxRequest) -> SandboxRecord:
-        plan = _Plan()
+        planner, plan = self._planner, Plan()
         try:
             try:
-                self._plan_endpoints(plan, container_id, request)
+                planner.endpoints(plan, container_id, request)
             except EnxameError:
                 if not self._going:
                     raise
                 # The address may be one that still rests.
-                self._give_back(plan, container_id)
-                plan = _Plan()
+                planner.give_back(plan, container_id)
+                plan = Plan()
                 await self.settled()
-                self._plan_endpoints(plan, container_id, request)
-            self._plan_ports(plan, request)
+                planner.endpoints(plan, container_id, request)
+            planner.ports(plan, request)
             namespace = await self._dataplane.take_namespace()
         except BaseException:
-            self._give_back(plan, container_id)
+            planner.give_back(plan, container_id)
             raise
         try:
-            await _all(self._dataplane.attach(namespace, plan.attachments), self._dataplane.publish(plan.published))
+            record = self._planned(plan, namespace, container_id, request)
+            await _all(
+                self._dataplane.attach(namespace, plan.attachments),
+                self._dataplane.publish(plan.published),
+                self._names.serve(record),
+            )
             await self._apply_sysctls(namespace, request)
         except BaseException:
             await self._undo(plan, namespace, container_id)
@@ -238,124 +265,191 @@ class Sandboxes:
         finally:
             namespace.close()
         self._held[container_id] = plan.held
-        addresses = [endpoint.ip_address for endpoint in plan.endpoints.values()]
-        gateway = next((item.gateway for item in plan.endpoints.values() if item.gateway), "")
+        return record
+
+    def _planned(self, plan: Plan, namespace: Namespace, container_id: str, request: SandboxRequest) -> SandboxRecord:
         info = SandboxInfo(
             netns_path=str(namespace.path),
             sandbox_id=namespace.id,
             endpoints=plan.endpoints,
             ports=plan.bound,
-            hosts=name_files.hosts_text(addresses, request.hostname, request.domainname, request.extra_hosts, gateway),
-            resolv_conf=_resolv(request),
         )
-        return SandboxRecord(
+        record = SandboxRecord(
             container_id=container_id,
             name=request.name,
+            request=request,
             info=info,
-            links=[attachment.link for attachment in plan.attachments],
+            interfaces=plan.interfaces(),
             published=[PublishedRecord.of(port) for port in plan.published],
         )
+        return self._with_files(record)
 
-    def _network(self, ref: str) -> ActiveNetwork:
-        if ref in self.missing and self._registry.by_id(ref) is None:
-            raise EnxameError(self.missing[ref])
-        # "default" is what clients call the default bridge.
-        return self._registry.find("bridge" if ref == "default" else ref)
+    def _with_files(self, record: SandboxRecord) -> SandboxRecord:
+        """With the texts of the container's files."""
+        request, info = record.request, record.info
+        endpoints = info.endpoints.values()
+        addresses = [endpoint.ip_address for endpoint in endpoints]
+        gateway = next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), "")
+        extra = [*request.extra_hosts, *self._linked_hosts(record)]
+        hosts = name_files.hosts_text(addresses, request.hostname, request.domainname, extra, gateway)
+        return replace(record, info=replace(info, hosts=hosts, resolv_conf=self._names.resolv_conf(record)))
 
-    def _plan_endpoints(self, plan: _Plan, container_id: str, request: SandboxRequest) -> None:
-        wanted = request.endpoints or {request.network_mode or "default": EndpointSettings()}
-        found = [(self._network(ref), settings) for ref, settings in wanted.items()]
-        exit_ = way_out([network for network, _ in found])
-        for number, (network, settings) in enumerate(found):
-            if network.pool is None or network.bridge is None:
-                raise InvalidArgument(f"a container cannot be on {network.resource.name} and on other networks")
+    def _linked_hosts(self, record: SandboxRecord) -> list[str]:
+        """On the default bridge, where there is no resolver of ours, links are lines of the hosts file."""
+        bridge = self._registry.by_name("bridge")
+        if bridge is None or record.container_id not in bridge.endpoints:
+            return []
+        lines: list[str] = []
+        for link in record.request.links:
+            target, _, alias = link.partition(":")
+            target, alias = target.lstrip("/"), alias.rpartition("/")[2]
+            for container_id, endpoint in bridge.endpoints.items():
+                if target == endpoint.name or (len(target) >= 12 and container_id.startswith(target)):
+                    address = endpoint.ipv4_address.partition("/")[0]
+                    names = dict.fromkeys((alias or endpoint.name, container_id[:12], endpoint.name))
+                    lines += [f"{name}:{address}" for name in names]
+        return lines
+
+    # Changes of a connection
+
+    async def join(self, container_id: str, ref: str, settings: EndpointSettings) -> SandboxInfo:
+        """Put a connected container on another network.
+
+        Raises:
+            NotFound: no such network.
+            PermissionDenied: it is on it already.
+            EnxameError: an address is not to be had, or the kernel refuses; nothing changed.
+        """
+        network = self._planner.network(ref)
+        async with self._alone(container_id):
+            record = self._record_with_namespace(container_id)
             if container_id in network.endpoints:
-                raise InvalidArgument(f"the network {network.resource.name} is named twice")
-            address = take_address(network, settings)
-            endpoint_id = secrets.token_hex(32)
-            mac = parse_mac(settings.mac_address) if settings.mac_address else mac_of(address)
-            gateway = None if network.resource.internal else network.pool.gateway
-            plan.networks.append(network)
-            plan.attachments.append(
-                Attachment(
-                    link=f"{LINK_PREFIX}{endpoint_id[:_LINK_ID_LENGTH]}",
-                    inner=f"eth{number}",
-                    bridge=network.bridge,
-                    address=network.pool.interface(address),
-                    mac=mac,
-                    gateway=gateway,
-                    default=network is exit_,
+                raise PermissionDenied(
+                    f"endpoint with name {record.name} already exists in network {network.resource.name}"
                 )
-            )
-            endpoint = msgspec.structs.replace(
-                settings,
-                network_id=network.resource.id,
-                endpoint_id=endpoint_id,
-                gateway=str(gateway) if gateway is not None else "",
-                ip_address=str(address),
-                ip_prefix_len=network.pool.subnet.prefixlen,
-                mac_address=mac.hex(":"),
-            )
-            plan.endpoints[network.resource.name] = endpoint
-            network.endpoints[container_id] = resource(request.name, endpoint)
+            joined = await self._join(record, network, settings)
+            self._keep(joined)
+        self._announce("connect", network, container_id)
+        return joined.info
 
-    def _plan_ports(self, plan: _Plan, request: SandboxRequest) -> None:
-        target = next((item for item in plan.attachments if item.default), plan.attachments[0])
-        number = plan.attachments.index(target)
-        default_ip = definitions.host_binding(plan.networks[number].resource)
-        wanted = parse_requests(
-            request.port_bindings,
-            request.exposed_ports,
-            publish_all=request.publish_all,
-            default_ip=IPv4Address(default_ip) if default_ip not in ("", _ANY) else None,
-        )
-        for key in request.exposed_ports:
-            port, protocol = parse_port(key)
-            plan.bound.setdefault(f"{port}/{protocol}", [])
-        for port_request in wanted:
-            try:
-                held = self._hold(port_request)
-            except PortTaken as error:
-                endpoint = list(plan.endpoints.values())[number]
-                raise EnxameError(
-                    "driver failed programming external connectivity on endpoint "
-                    f"{request.name} ({endpoint.endpoint_id}): {error.message}"
-                ) from error
-            plan.held.append(held)
-            plan.published.append(
-                PublishedPort(held.protocol, held.host_ip, held.port, target.address.ip, port_request.container_port)
+    async def _join(self, record: SandboxRecord, network: ActiveNetwork, settings: EndpointSettings) -> SandboxRecord:
+        before = attachments_of(record, self._registry)
+        exit_ = way_out([*((other, endpoint) for other, endpoint, _ in before), (network, settings)])
+        number = free_number(record.interfaces)
+        path = Path(record.info.netns_path)
+        plan = Plan()
+        try:
+            self._planner.endpoint(
+                plan, record.container_id, record.request, network, settings, number=number, default=exit_ is network
             )
-            place = PortBinding(host_ip=str(held.host_ip or _ANY), host_port=str(held.port))
-            plan.bound.setdefault(port_request.key, []).append(place)
-
-    def _hold(self, wanted: PortRequest) -> HeldPort:
-        for port in range(wanted.first, wanted.last + 1):
+            info = replace(record.info, endpoints={**record.info.endpoints, **plan.endpoints})
+            joined = replace(record, info=info, interfaces={**record.interfaces, **plan.interfaces()})
+            namespace = await self._dataplane.open_namespace(path)
             try:
-                return self._held_ports.hold(wanted.protocol, wanted.host_ip, port)
-            except PortTaken:
-                if port == wanted.last:
-                    raise
-        raise AssertionError("a range has at least one port")
+                await self._dataplane.attach(namespace, plan.attachments)
+            finally:
+                namespace.close()
+            if exit_ is network:
+                await self._dataplane.lead_out(path, plan.attachments[0], [item for _, _, item in before])
+            await self._names.serve(joined)
+        except BaseException:
+            await self._dataplane.detach([item.link for item in plan.attachments], [])
+            self._planner.give_back(plan, record.container_id)
+            raise
+        return await self._led_to_exit(self._with_files(joined))
+
+    async def part(self, container_id: str, network: ActiveNetwork) -> SandboxInfo:
+        """Take a connected container off a network.
+
+        Raises:
+            EnxameError: it is not on it, or the kernel refuses.
+        """
+        async with self._alone(container_id):
+            record = self._record_with_namespace(container_id)
+            places = attachments_of(record, self._registry)
+            leaving = next((item for other, _, item in places if other is network), None)
+            if leaving is None:
+                raise EnxameError(f"container {container_id} is not connected to network {network.resource.name}")
+            self._names.forget(record, [network.resource.id])
+            endpoints = {
+                name: item for name, item in record.info.endpoints.items() if item.network_id != network.resource.id
+            }
+            interfaces = {id_: item for id_, item in record.interfaces.items() if id_ != network.resource.id}
+            parted = replace(record, info=replace(record.info, endpoints=endpoints), interfaces=interfaces)
+            path = Path(record.info.netns_path)
+            await self._dataplane.forget_rules(path, leaving)
+            exit_ = next((item for _, _, item in attachments_of(parted, self._registry) if item.default), None)
+            if leaving.default and exit_ is not None:
+                await self._dataplane.lead_out(path, exit_, [])
+            parted = await self._led_to_exit(self._with_files(parted))
+            self._keep(parted)
+            network.endpoints.pop(container_id, None)
+            await self._dataplane.forget([leaving.address.ip])
+            # Waited for: the name of the link inside is free afterwards.
+            await self._dataplane.detach([leaving.link], [])
+            if network.pool is not None:
+                self._leave_addresses([(network.pool, leaving.address.ip)])
+        self._announce("disconnect", network, container_id)
+        return parted.info
+
+    async def set_serving(self, container_id: str, serving: bool) -> None:
+        """Whether a container's aliases lead to it. Nothing happens for one that is not connected."""
+        async with self._alone(container_id):
+            record = self._records.get(container_id)
+            if record is not None and record.serving != serving:
+                self._keep(replace(record, serving=serving))
+
+    async def _led_to_exit(self, record: SandboxRecord) -> SandboxRecord:
+        """Published ports follow the default route; without any network there are none."""
+        places = attachments_of(record, self._registry)
+        target = next((item for _, _, item in places if item.default), places[0][2] if places else None)
+        before = [port.port() for port in record.published]
+        if target is None:
+            await self._dataplane.unpublish(before)
+            for held in self._held.pop(record.container_id, ()):
+                self._held_ports.give_back(held)
+            return replace(record, published=[], info=replace(record.info, ports={}))
+        published = led_to(record.published, str(target.address.ip))
+        if published != record.published:
+            await self._dataplane.republish(before, [port.port() for port in published])
+        return replace(record, published=published)
+
+    def _record_with_namespace(self, container_id: str) -> SandboxRecord:
+        record = self._records.get(container_id)
+        if record is None:
+            raise NotFound(f"container {container_id} is not connected to any network")
+        shown = set(record.info.endpoints)
+        if "host" in shown:
+            raise PermissionDenied("container cannot be disconnected from host network or connected to host network")
+        if "none" in shown:
+            raise PermissionDenied(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+            )
+        return record
+
+    def _keep(self, record: SandboxRecord) -> None:
+        self._records[record.container_id] = record
+        self._files.save(record)
+        for endpoint in record.info.endpoints.values():
+            network = self._registry.by_id(endpoint.network_id)
+            if network is not None:
+                network.endpoints[record.container_id] = resource(record.name, endpoint)
+        self._names.tell(record)
 
     async def _apply_sysctls(self, namespace: Namespace, request: SandboxRequest) -> None:
         settings = {name: value for name, value in request.sysctls.items() if name.startswith("net.")}
         if settings:
             await self._dataplane.write_settings(namespace.path, settings)
 
-    async def _undo(self, plan: _Plan, namespace: Namespace, container_id: str) -> None:
+    async def _undo(self, plan: Plan, namespace: Namespace, container_id: str) -> None:
+        self._names.leave(container_id)
         try:
             # Only one of attach and publish may have failed; what was not done cannot be undone, and need not.
             with contextlib.suppress(EnxameError):
                 await self._dataplane.unpublish(plan.published)
             await self._dataplane.detach([item.link for item in plan.attachments], [namespace.path])
         finally:
-            self._give_back(plan, container_id)
-
-    def _give_back(self, plan: _Plan, container_id: str) -> None:
-        for held in plan.held:
-            self._held_ports.give_back(held)
-        for network in plan.networks:
-            network.leave(container_id)
+            self._planner.give_back(plan, container_id)
 
 
 async def _all(*work: Awaitable[None]) -> None:

@@ -1,0 +1,215 @@
+"""A container's connection in the making: addresses, links and ports, reserved before anything is programmed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Final
+
+import msgspec
+
+from enxame.engine.networks import definitions
+from enxame.engine.networks.endpoints import parse_mac, resource, take_address, way_out
+from enxame.engine.networks.port_requests import PortRequest, parse_port, parse_requests
+from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
+from enxame.engine.networks.sandbox_records import InterfaceRecord, PublishedRecord, SandboxRecord
+from enxame.engine.sandbox import SandboxRequest
+from enxame.errors import EnxameError, InvalidArgument
+from enxame.model.container import EndpointSettings, PortBinding
+from enxame.network.bridge import mac_of
+from enxame.network.dataplane import LINK_PREFIX, Attachment
+from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
+from enxame.network.ports import PublishedPort
+
+_LINK_ID_LENGTH: Final = 10
+_SHORT_ID_LENGTH: Final = 12
+_ANY: Final = "0.0.0.0"
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a connection holds; it is given back when the connection fails."""
+
+    networks: list[ActiveNetwork] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    held: list[HeldPort] = field(default_factory=list)
+    published: list[PublishedPort] = field(default_factory=list)
+    bound: dict[str, list[PortBinding]] = field(default_factory=dict)
+
+    def interfaces(self) -> dict[str, InterfaceRecord]:
+        """To keep, by network id."""
+        pairs = zip(self.networks, self.attachments, strict=True)
+        return {network.resource.id: InterfaceRecord(link=item.link, inner=item.inner) for network, item in pairs}
+
+
+class Planner:
+    """Makes plans. ``missing``: why a swarm network could not be made here, by its id."""
+
+    def __init__(self, registry: NetworkRegistry, held_ports: HeldPorts, missing: Mapping[str, str]) -> None:
+        self._registry = registry
+        self._held_ports = held_ports
+        self._missing = missing
+
+    def network(self, ref: str) -> ActiveNetwork:
+        """Raises NotFound, or EnxameError saying why a swarm network is not here."""
+        if ref in self._missing and self._registry.by_id(ref) is None:
+            raise EnxameError(self._missing[ref])
+        # "default" is what clients call the default bridge.
+        return self._registry.find("bridge" if ref == "default" else ref)
+
+    def wanted(self, request: SandboxRequest) -> list[tuple[ActiveNetwork, EndpointSettings]]:
+        """The networks that a container asks for."""
+        wanted = request.endpoints or {request.network_mode or "default": EndpointSettings()}
+        return [(self.network(ref), settings) for ref, settings in wanted.items()]
+
+    def endpoints(self, plan: Plan, container_id: str, request: SandboxRequest) -> None:
+        """Plan all endpoints of a new connection."""
+        found = self.wanted(request)
+        exit_ = way_out(found)
+        for number, (network, settings) in enumerate(found):
+            self.endpoint(plan, container_id, request, network, settings, number=number, default=network is exit_)
+
+    def endpoint(
+        self,
+        plan: Plan,
+        container_id: str,
+        request: SandboxRequest,
+        network: ActiveNetwork,
+        settings: EndpointSettings,
+        *,
+        number: int,
+        default: bool,
+    ) -> None:
+        """Plan one endpoint, ``eth<number>`` inside."""
+        if network.pool is None or network.bridge is None:
+            raise InvalidArgument(f"a container cannot be on {network.resource.name} and on other networks")
+        if container_id in network.endpoints:
+            raise InvalidArgument(f"the network {network.resource.name} is named twice")
+        if settings.aliases and network.resource.name == "bridge":
+            raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+        address = take_address(network, settings)
+        endpoint_id = secrets.token_hex(32)
+        try:
+            mac = parse_mac(settings.mac_address) if settings.mac_address else mac_of(address)
+        except EnxameError:
+            network.pool.give_back(address)
+            raise
+        gateway = None if network.resource.internal else network.pool.gateway
+        plan.networks.append(network)
+        plan.attachments.append(
+            Attachment(
+                link=f"{LINK_PREFIX}{endpoint_id[:_LINK_ID_LENGTH]}",
+                inner=f"eth{number}",
+                bridge=network.bridge,
+                address=network.pool.interface(address),
+                mac=mac,
+                gateway=gateway,
+                default=default,
+            )
+        )
+        endpoint = msgspec.structs.replace(
+            settings,
+            network_id=network.resource.id,
+            endpoint_id=endpoint_id,
+            gateway=str(gateway) if gateway is not None else "",
+            ip_address=str(address),
+            ip_prefix_len=network.pool.subnet.prefixlen,
+            mac_address=mac.hex(":"),
+            dns_names=dns_names(container_id, request, settings) if network.has_names else None,
+        )
+        plan.endpoints[network.resource.name] = endpoint
+        network.endpoints[container_id] = resource(request.name, endpoint)
+
+    def ports(self, plan: Plan, request: SandboxRequest) -> None:
+        """Plan the published ports of a new connection."""
+        target = next((item for item in plan.attachments if item.default), plan.attachments[0])
+        number = plan.attachments.index(target)
+        default_ip = definitions.host_binding(plan.networks[number].resource)
+        wanted = parse_requests(
+            request.port_bindings,
+            request.exposed_ports,
+            publish_all=request.publish_all,
+            default_ip=IPv4Address(default_ip) if default_ip not in ("", _ANY) else None,
+        )
+        for key in request.exposed_ports:
+            port, protocol = parse_port(key)
+            plan.bound.setdefault(f"{port}/{protocol}", [])
+        for port_request in wanted:
+            try:
+                held = self._hold(port_request)
+            except PortTaken as error:
+                endpoint = list(plan.endpoints.values())[number]
+                raise EnxameError(
+                    "driver failed programming external connectivity on endpoint "
+                    f"{request.name} ({endpoint.endpoint_id}): {error.message}"
+                ) from error
+            plan.held.append(held)
+            plan.published.append(
+                PublishedPort(held.protocol, held.host_ip, held.port, target.address.ip, port_request.container_port)
+            )
+            place = PortBinding(host_ip=str(held.host_ip or _ANY), host_port=str(held.port))
+            plan.bound.setdefault(port_request.key, []).append(place)
+
+    def _hold(self, wanted: PortRequest) -> HeldPort:
+        for port in range(wanted.first, wanted.last + 1):
+            try:
+                return self._held_ports.hold(wanted.protocol, wanted.host_ip, port)
+            except PortTaken:
+                if port == wanted.last:
+                    raise
+        raise AssertionError("a range has at least one port")
+
+    def give_back(self, plan: Plan, container_id: str) -> None:
+        """Undo a plan."""
+        for held in plan.held:
+            self._held_ports.give_back(held)
+        for network in plan.networks:
+            network.leave(container_id)
+
+
+def dns_names(container_id: str, request: SandboxRequest, settings: EndpointSettings) -> list[str]:
+    """What a container is called on a network, the first being its proper name."""
+    names = [request.name, *(settings.aliases or ()), container_id[:_SHORT_ID_LENGTH], request.hostname]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def attachments_of(
+    record: SandboxRecord, registry: NetworkRegistry
+) -> list[tuple[ActiveNetwork, EndpointSettings, Attachment]]:
+    """The links of a connected container, as they were planned; the one with the default route is marked."""
+    found: list[tuple[ActiveNetwork, EndpointSettings, InterfaceRecord]] = []
+    for endpoint in record.info.endpoints.values():
+        network, interface = registry.by_id(endpoint.network_id), record.interfaces.get(endpoint.network_id)
+        if network is not None and network.bridge is not None and interface is not None:
+            found.append((network, endpoint, interface))
+    exit_ = way_out([(network, endpoint) for network, endpoint, _ in found])
+    return [
+        (
+            network,
+            endpoint,
+            Attachment(
+                link=interface.link,
+                inner=interface.inner,
+                bridge=network.bridge,
+                address=IPv4Interface(f"{endpoint.ip_address}/{endpoint.ip_prefix_len}"),
+                gateway=IPv4Address(endpoint.gateway) if endpoint.gateway else None,
+                default=network is exit_,
+            ),
+        )
+        for network, endpoint, interface in found
+        if network.bridge is not None
+    ]
+
+
+def free_number(interfaces: Mapping[str, InterfaceRecord]) -> int:
+    """The least number that no interface inside has."""
+    taken = {interface.inner for interface in interfaces.values()}
+    return next(number for number in range(len(taken) + 1) if f"eth{number}" not in taken)
+
+
+def led_to(published: Sequence[PublishedRecord], address: str) -> list[PublishedRecord]:
+    """The same ports of this machine, leading to another address of the container."""
+    return [msgspec.structs.replace(port, target_ip=address) for port in published]
