@@ -5,38 +5,38 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import os
 from collections.abc import AsyncIterator
-from datetime import datetime
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from enxame.engine import container_view, create_request, naming, usage
+from enxame.engine import container_view, naming, pruning, usage
 from enxame.engine.attachment import Attachment
 from enxame.engine.bundle import Machine
 from enxame.engine.container import Container
-from enxame.engine.container_record import Condition, RecordStore
+from enxame.engine.container_table import ContainerTable
+from enxame.engine.container_update import updated
+from enxame.engine.creation import Creation
 from enxame.engine.events import EventBus
 from enxame.engine.execs import Execs
 from enxame.engine.exit_watch import DirectoryWatch
-from enxame.engine.health import probe_of
-from enxame.engine.health_monitor import watch_health
+from enxame.engine.health_monitor import HealthMonitors
 from enxame.engine.lifecycle import Lifecycle
-from enxame.engine.mount_requests import MountRequest
+from enxame.engine.listing import Listing
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.restoration import restore
 from enxame.engine.runtime import Runtime
 from enxame.engine.signals import parse_signal
 from enxame.engine.streams import Streams
-from enxame.engine.volumes import ANONYMOUS_LABEL
-from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotModified
-from enxame.model.container import ContainerCreateRequest
+from enxame.engine.surroundings import Surroundings
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotModified
+from enxame.model.container import ContainerCreateRequest, ContainerUpdateRequest
 from enxame.model.container_view import (
     ContainerCreateResponse,
     ContainerInspect,
     ContainerSummary,
-    Health,
+    ContainerUpdateResponse,
+    PruneReport,
     TopResult,
     WaitError,
     WaitResult,
@@ -45,7 +45,6 @@ from enxame.model.exec import ExecCreateRequest, ExecInspect
 from enxame.model.filters import Filters
 from enxame.model.stats import ContainerStats
 from enxame.model.stream import AttachOptions, LogOptions, LogRecord
-from enxame.model.volume import VolumeCreateRequest
 
 _DEFAULT_STOP_TIMEOUT = 10.0
 
@@ -65,247 +64,117 @@ class ContainerManager:
         networks: Networks,
         events: EventBus,
     ) -> None:
-        self._records = RecordStore(data_root / "containers")
-        self._exec_root = exec_root
-        self._images, self._networks, self._volumes = images, networks, volumes
-        self._machine = machine
-        self._runtime = runtime
-        self._containers: dict[str, Container] = {}
-        self._names: dict[str, str] = {}
-        self._watch: DirectoryWatch | None = None
-        self._life = Lifecycle(
-            runtime=runtime,
-            records=self._records,
+        around = Surroundings(
+            data_root=data_root,
             exec_root=exec_root,
+            runtime=runtime,
             machine=machine,
             images=images,
             volumes=volumes,
             networks=networks,
             events=events,
-            find=self.find,
-            forget=self._forget,
-            started=self._started,
         )
+        self._around = around
+        self._table = ContainerTable()
+        self._watch: DirectoryWatch | None = None
+        self._life = Lifecycle(around, find=self.find, forget=self._forget, started=self._started)
+        self._creation = Creation(around, self._table)
+        self._listing = Listing(around, self._table)
         self._streams = Streams(self._life)
         self._execs = Execs(runtime, self._life, self.find, machine.capabilities)
+        self._health = HealthMonitors(around, self._execs.probe)
 
     @property
     def runtime(self) -> Runtime:
         """The program that runs the containers."""
-        return self._runtime
+        return self._around.runtime
 
     # -- the daemon's life
 
     async def open(self) -> None:
         """Adopt what runs, settle what has ended, clean up what is nobody's."""
-        for directory in (self._exec_root / "containers", self._exec_root / "exits"):
+        around = self._around
+        for directory in (around.bundles, around.exits):
             directory.mkdir(parents=True, exist_ok=True, mode=0o711)
-        self._watch = DirectoryWatch(str(self._exec_root / "exits"), self._exit_appeared, self._look_at_exits)
-        await restore(
-            self._life,
-            self._records,
-            containers=self._containers,
-            names=self._names,
-            networks=self._networks,
-            exec_root=self._exec_root,
-        )
-        self._life.background.start(self._streams.bound_logs(self._containers), "bound logs")
+        self._watch = DirectoryWatch(str(around.exits), self._exit_appeared, self._look_at_exits)
+        await restore(self._life, self._table)
+        around.background.start(self._streams.bound_logs(self._table.by_id), "bound logs")
 
     async def close(self) -> None:
         """Let go. Containers go on; where none runs, the daemon's own mounts are given back too."""
         self._life.stopping = True
         if self._watch is not None:
             self._watch.close()
-        await self._life.background.close()
-        for container in self._containers.values():
+        await self._around.background.close()
+        for container in self._table:
             container.unwatch()
         await self.release_mounts()
 
     async def release_mounts(self) -> None:
         """Give the daemon's own mounts back, if no container runs and nothing is mounted below them. Idempotent."""
-        if (namespace := self._runtime.namespace) is not None:
-            await namespace.close(unmount=not any(container.running for container in self._containers.values()))
+        if (namespace := self._around.runtime.namespace) is not None:
+            await namespace.close(unmount=not any(container.running for container in self._table))
 
     def _exit_appeared(self, name: str) -> None:
-        container = self._containers.get(name)
+        container = self._table.by_id.get(name)
         if container is not None:
             self._life.exit_appeared(container)
         elif len(name) == 64:
-            (self._exec_root / "exits" / name).unlink(missing_ok=True)
+            (self._around.exits / name).unlink(missing_ok=True)
 
     def _look_at_exits(self) -> None:
-        for container in self._containers.values():
+        for container in self._table:
             self._life.exit_appeared(container)
 
     def _forget(self, container: Container) -> None:
-        self._containers.pop(container.id, None)
-        if self._names.get(container.name) == container.id:
-            del self._names[container.name]
+        self._table.drop(container)
         self._execs.forget(container)
 
     def _started(self, container: Container) -> None:
-        """A container runs: watch its health."""
-        config = container.definition.config
-        probe = probe_of(config.healthcheck, config.shell)
-        if probe is None:
-            if container.condition.health is not None:
-                self._life.change(container, health=None)
-            return
-        adopted = container.condition.health
-        health = adopted if container.adopted and adopted is not None else Health()
-        self._life.change(container, health=health)
-        container.health = self._life.background.start(
-            watch_health(
-                probe,
-                health,
-                container.started_mono,
-                lambda probe: self._execs.probe(container, probe),
-                lambda health, changed: self._health_changed(container, health, changed=changed),
-            ),
-            f"health {container.id[:12]}",
-        )
-
-    def _health_changed(self, container: Container, health: Health, *, changed: bool) -> None:
-        if not container.running:
-            return
-        if not changed:
-            container.condition = replace(container.condition, health=health)
-            return
-        self._life.change(container, health=health)
-        self._life.publish(container, f"health_status: {health.status}")
+        self._health.started(container)
 
     # -- looking
 
     def find(self, ref: str) -> Container:
         """The container that ``ref`` means. Raises NotFound, InvalidArgument."""
-        return self._containers[naming.find(ref, self._containers.keys(), self._names)]
+        return self._table.find(ref)
 
-    def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect:
+    def inspect(self, ref: str) -> ContainerInspect:
         """Everything about one container."""
+        return self._listing.inspect(self.find(ref))
+
+    async def inspect_with_size(self, ref: str) -> ContainerInspect:
+        """The same with what it takes on the disk."""
         container = self.find(ref)
-        directory = self._records.directory(container.id)
-        sizes = self._sizes(container) if size else None
-        return container_view.show(
-            container,
-            directory,
-            self._life.log_path(container),
-            graph=self._images.graph_driver_data(container.id),
-            sizes=sizes,
-        )
+        sizes = await self._listing.measure([container])
+        return self._listing.inspect(container, sizes[container.id])
 
     def list(
         self,
         *,
         all: bool = False,  # noqa: A002 - the API's word
         limit: int = 0,
-        size: bool = False,
         filters: Filters,
     ) -> list[ContainerSummary]:
         """Containers, newest first: the running ones; with ``all`` or a limit, every one."""
-        chosen = self._filter(filters)
-        by_age = sorted(self._containers.values(), key=lambda container: container.definition.created, reverse=True)
-        everything = all or limit > 0 or "status" in filters or "exited" in filters
-        found = [
-            container
-            for container in by_age
-            if (everything or container.condition.status in {"running", "restarting"}) and chosen.passes(container)
-        ]
-        now = container_view.utc_now()
-        return [
-            container_view.summarize(container, now, sizes=self._sizes(container) if size else None)
-            for container in (found[:limit] if limit > 0 else found)
-        ]
+        return self._listing.summaries(self._listing.choose(all=all, limit=limit, filters=filters))
 
-    def _filter(self, filters: Filters) -> container_view.ListFilter:
-        def moments(name: str) -> builtins.list[datetime]:
-            return [self.find(ref).definition.created for ref in filters.get(name)]
-
-        ancestors: set[str] = set(filters.get("ancestor"))
-        for ref in filters.get("ancestor"):
-            try:
-                ancestors.add(self._images.resolve(ref).id)
-            except (NotFound, InvalidArgument):
-                continue
-        return container_view.ListFilter(
-            filters,
-            before=min(moments("before"), default=None),
-            since=max(moments("since"), default=None),
-            ancestors=ancestors,
-        )
-
-    def _sizes(self, container: Container) -> tuple[int, int]:
-        written = _disk_use(self._images.graph_driver_data(container.id).get("UpperDir", ""))
-        try:
-            image_size = self._images.resolve(container.definition.image_id).size
-        except EnxameError:
-            image_size = 0
-        return written, image_size + written
+    async def list_with_sizes(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the API's word
+        limit: int = 0,
+        filters: Filters,
+    ) -> builtins.list[ContainerSummary]:
+        """The same with what each takes on the disk."""
+        containers = self._listing.choose(all=all, limit=limit, filters=filters)
+        return self._listing.summaries(containers, await self._listing.measure(containers))
 
     # -- create, start, stop
 
     async def create(self, name: str, request: ContainerCreateRequest) -> ContainerCreateResponse:
-        """Make a container; nothing of it runs or is mounted yet.
-
-        Raises:
-            NotFound: no such image.
-            Conflict: the name is taken.
-            InvalidArgument: the request breaks a rule.
-        """
-        chosen = naming.check_name(name) if name else naming.random_name(self._names)
-        self._check_free(chosen)
-        image = self._images.resolve(request.image)
-        inherited = self._volumes_from(request)
-        definition, warnings = create_request.define(
-            chosen,
-            request,
-            image,
-            container_view.utc_now(),
-            inherited,
-            swap_limit=self._machine.swap_limit,
-        )
-        self._check_references(definition.host.network_mode, definition.host.pid_mode, definition.host.ipc_mode)
-        # The name is ours before the first await: two creates of one name cannot both pass.
-        self._names[chosen] = definition.id
-        container = Container(definition, Condition())
-        self._containers[definition.id] = container  # from here on its volumes are held
-        try:
-            for mount in definition.mounts:
-                if mount.type == "volume":
-                    await self._volumes.create(_wanted_volume(mount))
-            await asyncio.to_thread(self._records.define, definition)
-        except BaseException as error:
-            self._names.pop(chosen, None)
-            self._containers.pop(definition.id, None)
-            if isinstance(error, OSError):
-                raise EnxameError(f"cannot write the container's record: {error}") from error
-            raise
-        self._life.publish(container, "create")
-        return ContainerCreateResponse(id=definition.id, warnings=warnings)
-
-    def _check_free(self, name: str) -> None:
-        if (owner := self._names.get(name)) is not None:
-            raise Conflict(
-                f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
-                "You have to remove (or rename) that container to be able to reuse that name."
-            )
-
-    def _check_references(self, *modes: str) -> None:
-        for mode in modes:
-            if mode.startswith("container:"):
-                self.find(mode.partition(":")[2])
-
-    def _volumes_from(self, request: ContainerCreateRequest) -> builtins.list[MountRequest]:
-        mounts: dict[str, MountRequest] = {}
-        for text in (request.host_config.volumes_from if request.host_config else None) or []:
-            ref, _, mode = text.partition(":")
-            if mode not in {"", "ro", "rw", "z", "Z"}:
-                raise InvalidArgument(f"invalid mode: {mode}")
-            for mount in self.find(ref).definition.mounts:
-                if mount.type != "tmpfs":
-                    mounts[mount.destination] = replace(
-                        mount, read_only=mount.read_only or mode == "ro", anonymous=False
-                    )
-        return builtins.list(mounts.values())
+        """Make a container. See :meth:`Creation.create`."""
+        return await self._creation.create(name, request)
 
     async def prepare(self, ref: str) -> None:
         """Do everything of a start but its last step, so that the start itself takes milliseconds. Idempotent."""
@@ -315,18 +184,29 @@ class ContainerManager:
                 await self._life.prepare(container)
 
     async def start(self, ref: str) -> None:
-        """Run a container. Raises NotModified when it runs."""
+        """Run a container. Raises NotModified when it runs. One that cannot be started and goes with its end (``--rm``)
+        goes at once: clients wait for that.
+        """
         container = self.find(ref)
-        async with container.lock:
-            self._cancel_restart(container)
-            await self._life.start(container)
+        try:
+            async with container.lock:
+                self._cancel_restart(container)
+                if not container.running:
+                    # The user's start is a new beginning for the restart policy.
+                    container.restart_delay = 0.0
+                    container.condition = replace(container.condition, restart_count=0)
+                await self._life.start(container)
+        except EnxameError:
+            if container.definition.host.auto_remove and not container.running:
+                await self.remove(container.id, force=True, volumes=True)
+            raise
 
     def _cancel_restart(self, container: Container) -> None:
         if container.condition.status == "restarting":
             if container.restart is not None:
                 container.restart.cancel()
                 container.restart = None
-            self._life.change(container, status="exited")
+            self._around.change(container, status="exited")
 
     async def stop(self, ref: str, *, signal: str = "", timeout: float | None = None) -> None:
         """End a container: its stop signal (or ``signal``), SIGKILL after ``timeout`` seconds (negative: never).
@@ -336,7 +216,7 @@ class ContainerManager:
         """
         container = self.find(ref)
         await self._stop(container, signal, timeout)
-        self._life.publish(container, "stop")
+        self._around.publish(container, "stop")
 
     async def _stop(self, container: Container, signal: str, timeout: float | None) -> None:
         config = container.definition.config
@@ -345,7 +225,7 @@ class ContainerManager:
             timeout = _DEFAULT_STOP_TIMEOUT if config.stop_timeout is None else float(config.stop_timeout)
         if container.condition.status == "restarting":
             self._cancel_restart(container)
-            self._life.change(container, stopped_by_user=True)
+            self._around.change(container, stopped_by_user=True)
             return
         if container.starting:
             async with container.lock:
@@ -357,7 +237,7 @@ class ContainerManager:
                     if container.created is not None:
                         await self._life.discard(container)
             raise NotModified
-        self._life.change(container, stopped_by_user=True)
+        self._around.change(container, stopped_by_user=True)
         await self._life.stop(container, number, None if timeout < 0 else timeout)
 
     async def restart(self, ref: str, *, signal: str = "", timeout: float | None = None) -> None:
@@ -368,7 +248,7 @@ class ContainerManager:
         async with container.lock:
             with contextlib.suppress(NotModified):
                 await self._life.start(container)
-        self._life.publish(container, "restart")
+        self._around.publish(container, "restart")
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
         """Send a signal. SIGKILL waits for the end.
@@ -381,14 +261,51 @@ class ContainerManager:
         if not container.running:
             raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
         config = container.definition.config
-        if number in {9, parse_signal(config.stop_signal or "SIGTERM")}:
-            self._life.change(container, stopped_by_user=True)
+        ends = number in {9, parse_signal(config.stop_signal or "SIGTERM")}
+        if ends:
+            self._around.change(container, stopped_by_user=True)
         if number == 9:
             await self._life.kill(container)
             return
         if not container.signal(number):
             raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
-        self._life.publish(container, "kill", signal=str(number))
+        self._around.publish(container, "kill", signal=str(number))
+        if ends:
+            await self._life.thaw(container)
+
+    async def pause(self, ref: str) -> None:
+        """Freeze all its processes. Raises Conflict when it does not run or is paused."""
+        container = self.find(ref)
+        async with container.lock:
+            if not container.running:
+                raise Conflict(f"Container {container.id} is not running")
+            if container.condition.paused:
+                raise Conflict(f"Container {container.id} is already paused")
+            await self._life.pause(container)
+
+    async def unpause(self, ref: str) -> None:
+        """Let its processes go on. Raises Conflict when it is not paused."""
+        container = self.find(ref)
+        async with container.lock:
+            if not container.condition.paused:
+                raise Conflict(f"Container {container.id} is not paused")
+            await self._life.unpause(container)
+
+    async def update(self, ref: str, request: ContainerUpdateRequest) -> ContainerUpdateResponse:
+        """Change its limits and its restart policy, at once where it runs.
+
+        Raises:
+            InvalidArgument, Conflict: the change breaks a rule; nothing is changed.
+            EnxameError: the kernel refused.
+        """
+        container = self.find(ref)
+        async with container.lock:
+            if container.removing:
+                raise Conflict(f"Container {container.id} is marked for removal and cannot be updated")
+            host, warnings = updated(container.definition.host, request, swap_limit=self._around.machine.swap_limit)
+            await self._life.update(container, host)
+        self._around.publish(container, "update")
+        return ContainerUpdateResponse(warnings=warnings)
 
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; with ``force`` a running one is killed first, ``volumes``: its anonymous ones too.
@@ -406,9 +323,9 @@ class ContainerManager:
                 f'cannot remove container "/{container.name}": container is {state}: '
                 f"{advice} the container before removing or force remove"
             )
-        self._life.change(container, stopped_by_user=True)
+        self._around.change(container, stopped_by_user=True)
         async with container.lock:
-            if container.id not in self._containers:
+            if container.id not in self._table.by_id:
                 return
             self._cancel_restart(container)
             container.removing = True
@@ -419,7 +336,7 @@ class ContainerManager:
                     await self._life.discard(container)
                 await self._life.remove(container, anonymous_volumes=volumes)
             finally:
-                container.removing = container.id not in self._containers
+                container.removing = container.id not in self._table.by_id
 
     async def wait(self, ref: str, condition: str = "not-running") -> WaitResult:
         """Wait until the container does not run, until its next exit, or until it is removed.
@@ -439,24 +356,49 @@ class ContainerManager:
                 return WaitResult(status_code=await asyncio.shield(container.next_exit()))
             case "removed":
                 await asyncio.shield(container.removed())
+                return WaitResult(status_code=container.condition.exit_code)
             case _:
                 raise InvalidArgument(f'invalid condition: "{condition}"')
         error = container.condition.error
         return WaitResult(status_code=container.condition.exit_code, error=WaitError(message=error) if error else None)
 
-    def rename(self, ref: str, name: str) -> None:
+    async def prune(self, filters: Filters) -> PruneReport:
+        """Remove what does not run. Raises InvalidArgument for a time that is none."""
+        wanted = pruning.PruneFilter(filters, container_view.utc_now())
+        found = [container for container in self._table if wanted.passes(container)]
+        sizes = await self._listing.measure(found)
+        gone = []
+        for container in found:
+            try:
+                await self.remove(container.id)
+            except EnxameError:  # started or removed meanwhile
+                continue
+            gone.append(container.id)
+        freed = sum(sizes[one][0] for one in gone)
+        self._around.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+        return PruneReport(containers_deleted=gone, space_reclaimed=freed)
+
+    async def rename(self, ref: str, name: str) -> None:
         """Give a container another name. Raises Conflict when it is taken."""
         container = self.find(ref)
         chosen = naming.check_name(name)
-        if chosen == container.name:
-            raise InvalidArgument("Renaming a container with the same name as its current name")
-        self._check_free(chosen)
-        old = container.name
-        self._records.define(replace(container.definition, name=chosen))
-        container.definition = replace(container.definition, name=chosen)
-        del self._names[old]
-        self._names[chosen] = container.id
-        self._life.publish(container, "rename", oldName=f"/{old}")
+        async with container.lock:
+            if chosen == container.name:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            self._table.check_free(chosen)
+            old = container.name
+            self._table.names[chosen] = container.id
+            renamed = replace(container.definition, name=chosen)
+            try:
+                await asyncio.to_thread(self._around.redefine, container, renamed)
+            except BaseException as error:
+                if container.name != chosen:
+                    del self._table.names[chosen]
+                if isinstance(error, OSError):
+                    raise EnxameError(f"cannot write the container's record: {error}") from error
+                raise
+            del self._table.names[old]
+        self._around.publish(container, "rename", oldName=f"/{old}")
 
     # -- streams, execs, usage
 
@@ -474,11 +416,11 @@ class ContainerManager:
 
     def stats(self, ref: str, *, stream: bool) -> AsyncIterator[ContainerStats]:
         """A sample a second, or a single one."""
-        return usage.stream_stats(self._machine.layout, self.find(ref), stream=stream)
+        return usage.stream_stats(self._around.machine.layout, self.find(ref), stream=stream)
 
     async def top(self, ref: str, ps_args: str = "") -> TopResult:
         """The container's processes as ``ps`` shows them."""
-        return await usage.list_processes(self._machine.layout, self.find(ref), ps_args)
+        return await usage.list_processes(self._around.machine.layout, self.find(ref), ps_args)
 
     async def exec_create(self, ref: str, request: ExecCreateRequest) -> str:
         """Define an exec; returns its id. Raises Conflict when the container does not run."""
@@ -495,24 +437,3 @@ class ContainerManager:
     def exec_inspect(self, exec_id: str) -> ExecInspect:
         """How an exec is. Raises NotFound."""
         return self._execs.inspect(exec_id)
-
-
-def _disk_use(directory: str) -> int:
-    """Bytes of the files below ``directory``; a hard link counts once."""
-    total, seen = 0, set()
-    for current, _, files in os.walk(directory):
-        for name in files:
-            with contextlib.suppress(OSError):
-                info = os.lstat(os.path.join(current, name))
-                if info.st_ino not in seen:
-                    seen.add(info.st_ino)
-                    total += info.st_size
-    return total
-
-
-def _wanted_volume(mount: MountRequest) -> VolumeCreateRequest:
-    """The volume that a mount asks for, should it not be there yet."""
-    labels = {**mount.labels, ANONYMOUS_LABEL: ""} if mount.anonymous else mount.labels
-    return VolumeCreateRequest(
-        name=mount.name, driver=mount.driver or "local", driver_opts=mount.driver_options, labels=labels
-    )

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from enxame.errors import EnxameError, InvalidArgument, Unimplemented, rpc_error
+from enxame.errors import EnxameError, InvalidArgument, rpc_error
 from enxame.manager import lookup, service_defaults, service_references, service_validation
 from enxame.manager.matching import matches_head
 from enxame.manager.service_status import service_status
@@ -30,10 +30,7 @@ __all__ = ["ServiceControl"]
 
 
 class ServiceControl:
-    """``/services``. What is returned holds ``internal`` parts: whoever shows it to a client takes them out.
-
-    ``runs_jobs`` says whether the leader has an orchestrator for jobs; without one they are refused, not left waiting.
-    """
+    """``/services``. What is returned holds ``internal`` parts: whoever shows it to a client takes them out."""
 
     def __init__(
         self,
@@ -42,13 +39,11 @@ class ServiceControl:
         wall: Callable[[], datetime],
         new_id: Callable[[], str],
         new_name: Callable[[], str],
-        runs_jobs: bool = False,
     ) -> None:
         self._store = store
         self._wall = wall
         self._new_id = new_id
         self._new_name = new_name
-        self._runs_jobs = runs_jobs
 
     def list(self, filters: Filters, *, status: bool = False) -> Sequence[Service]:
         """Services that match ``id``, ``name``, ``label``, ``mode``, ``runtime``; with ``status`` their counts."""
@@ -79,7 +74,6 @@ class ServiceControl:
         Raises:
             InvalidArgument, NotFound: the spec breaks a rule or names what does not exist.
             Conflict: the name is taken.
-            Unimplemented: the service is a job, and nobody would run it.
         """
         if not spec.name:
             spec = replace(spec, name=self._new_name())
@@ -87,8 +81,6 @@ class ServiceControl:
         wanted = service_defaults.normal(spec)
         service_id = self._new_id()
         is_job = wanted.mode.replicated_job is not None or wanted.mode.global_job is not None
-        if is_job and not self._runs_jobs:
-            raise Unimplemented("service jobs are not supported by this daemon yet")
 
         def change(tx: Tx) -> None:
             resolved = service_references.with_network_ids(tx, wanted)

@@ -2,7 +2,6 @@ import pytest
 from msgspec.structs import replace
 
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, Unimplemented
-from enxame.manager.services import ServiceControl
 from enxame.model.base import convert
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkSpec
@@ -303,16 +302,7 @@ async def test_unknown_options_of_an_update_are_refused(manager):
         await update(manager, spec(), registry_auth_from="moon")
 
 
-@pytest.mark.parametrize("mode", ["ReplicatedJob", "GlobalJob"])
-async def test_jobs_are_refused_where_nobody_would_run_them(manager, mode):
-    with pytest.raises(Unimplemented, match="jobs are not supported"):
-        await create(manager, spec(Mode={mode: {}}))
-
-
 async def test_every_update_of_a_job_is_a_new_run(manager, clock):
-    manager.services = ServiceControl(
-        manager.store, wall=clock, new_id=lambda: "job1", new_name=lambda: "job", runs_jobs=True
-    )
     await create(manager, spec(Mode={"ReplicatedJob": {"MaxConcurrent": 2}}))
     job = manager.services.get("web")
     assert job.spec.mode.replicated_job.total_completions == 2
