@@ -7,6 +7,8 @@ organisation = cluster id. ``cryptography`` is imported only when something is m
 from __future__ import annotations
 
 import base64
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -85,13 +87,29 @@ def create_root(now: datetime) -> KeyPair:
 
 
 def issue_node_certificate(
-    root: KeyPair, *, node_id: str, role: str, cluster_id: str, expiry: timedelta, now: datetime
+    root: KeyPair,
+    *,
+    node_id: str,
+    role: str,
+    cluster_id: str,
+    expiry: timedelta,
+    now: datetime,
+    addresses: Sequence[str] = (),
 ) -> KeyPair:
-    """A new key with its certificate, for a node that is this process."""
+    """A new key with its certificate, for a node that is this process. ``addresses``: see :func:`sign_request`."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    cert = _sign(root, key.public_key(), node_id=node_id, role=role, cluster_id=cluster_id, expiry=expiry, now=now)
+    cert = _sign(
+        root,
+        key.public_key(),
+        node_id=node_id,
+        role=role,
+        cluster_id=cluster_id,
+        expiry=expiry,
+        now=now,
+        addresses=addresses,
+    )
     return KeyPair(cert, _key_pem(key))
 
 
@@ -107,9 +125,19 @@ def new_signing_request() -> tuple[str, str]:
 
 
 def sign_request(
-    root: KeyPair, request: str, *, node_id: str, role: str, cluster_id: str, expiry: timedelta, now: datetime
+    root: KeyPair,
+    request: str,
+    *,
+    node_id: str,
+    role: str,
+    cluster_id: str,
+    expiry: timedelta,
+    now: datetime,
+    addresses: Sequence[str] = (),
 ) -> str:
     """A certificate for the key of a signing request; names in the request are ignored.
+
+    ``addresses`` are IP addresses that it is valid for: etcd members are checked by them among each other.
 
     Raises:
         InvalidArgument: the request cannot be read or is not signed by its key.
@@ -122,7 +150,16 @@ def sign_request(
         raise InvalidArgument(f"the certificate request cannot be read: {error}") from error
     if not parsed.is_signature_valid:
         raise InvalidArgument("the certificate request is not signed by its own key")
-    return _sign(root, parsed.public_key(), node_id=node_id, role=role, cluster_id=cluster_id, expiry=expiry, now=now)
+    return _sign(
+        root,
+        parsed.public_key(),
+        node_id=node_id,
+        role=role,
+        cluster_id=cluster_id,
+        expiry=expiry,
+        now=now,
+        addresses=addresses,
+    )
 
 
 def node_identity(cert: str) -> NodeIdentity:
@@ -176,6 +213,7 @@ def _sign(
     cluster_id: str,
     expiry: timedelta,
     now: datetime,
+    addresses: Sequence[str] = (),
 ) -> str:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -188,6 +226,8 @@ def _sign(
         raise InvalidArgument("the root key is not an elliptic curve key")
     unit = _UNITS[role]
     names = [unit, node_id] + ([ROOT_NAME] if role == "manager" else [])
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     cert = (
         x509.CertificateBuilder()
         .subject_name(
@@ -209,7 +249,7 @@ def _sign(
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(

@@ -1,0 +1,277 @@
+"""Who leads: the manager whose etcd member leads in Raft, proven by an epoch of its own.
+
+Raft's leader alone is not enough: it may be an old one that does not know yet. A manager leads from when it has
+written its epoch until another one did. It stops by itself when it has not heard of a quorum for a while, by its clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from enxame.errors import EnxameError
+from enxame.store import etcd_records as records
+from enxame.store.etcd import EtcdBackend
+from enxame.store.etcd_client import EtcdClient, EtcdRefused, EtcdUnavailable, Get, Guard, Put, Status
+from enxame.store.etcd_records import Epoch
+
+__all__ = ["Leadership", "may_claim"]
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between looks at the member.
+_POLL: Final = 0.15
+#: The lease of a leader's sign of life, and how long it may be missing before another manager takes over.
+_ALIVE_TTL: Final = 2
+_SILENCE: Final = 1.0
+_CLAIM_TIMEOUT: Final = 1.0
+_HAND_OVER_TIMEOUT: Final = 2.0
+_HAND_OVER_EVERY: Final = 5.0
+
+
+def may_claim(status: Status, newest: Epoch | None, *, claim: str, silent_for: float, patience: float) -> bool:
+    """Whether a manager may make a new epoch, given what its member says and the newest epoch.
+
+    Its member leads in Raft since that epoch, or the epoch is its own, or there is none; or whoever made the epoch has
+    given no sign of life for ``patience`` seconds.
+    """
+    if status.leader == 0 or status.learner:
+        return False
+    leads = status.leader == status.member
+    if newest is None:
+        return leads
+    if newest.claim == claim:
+        return True
+    return (leads and status.term > newest.term) or silent_for >= patience
+
+
+class Leadership:
+    """Runs (:meth:`run`) on every manager. Calls ``gained`` with the epoch once this manager leads and its store has
+    taken in all that was committed before; ``lost`` when it no longer does. Both are synchronous and quick.
+
+    ``validity``: seconds for which hearing of a quorum counts, shorter than etcd's election timeout.
+    """
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        backend: EtcdBackend,
+        *,
+        node_id: str,
+        gained: Callable[[Epoch], None],
+        lost: Callable[[], None],
+        validity: float = 0.6,
+    ) -> None:
+        self._client = client
+        self._backend = backend
+        self._node_id = node_id
+        self._gained = gained
+        self._lost = lost
+        self._validity = validity
+        self._claim = secrets.token_hex(8)
+        self._confirmed = 0.0
+        self._announced: Epoch | None = None
+        self._silent_since: float | None = None
+        self._handed_over = float("-inf")
+        self._wake = asyncio.Event()
+        self._status: Status | None = None
+        backend.on_lost = self._on_lost
+
+    # -- what others ask
+
+    @property
+    def leads(self) -> bool:
+        """Whether this manager may act as the leader at this moment."""
+        return self._announced is not None and self._loop.time() < self._confirmed + self._validity
+
+    @property
+    def leader(self) -> str:
+        """The node id of the manager that leads as far as this one knows; empty when there is none."""
+        newest = self._backend.newest
+        if newest is None or not self._backend.has_leader:
+            return ""
+        return newest.node_id
+
+    @property
+    def status(self) -> Status | None:
+        """What the own member said last; None while it does not answer."""
+        return self._status
+
+    # -- running
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Follow leadership until cancelled; then it is given up."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_alive(), name="etcd: sign of life")
+                group.create_task(self._watch_deadline(), name="etcd: leadership's deadline")
+                while True:
+                    try:
+                        await (self._seek() if self._backend.epoch is None else self._hold())
+                    except EnxameError as error:
+                        _log.debug("leadership: %s", error.message)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), _POLL)
+                    self._wake.clear()
+        finally:
+            self._drop("this manager stops")
+
+    async def resign(self, member: int) -> None:
+        """Hand Raft leadership to another member, whose manager then leads. Raises EtcdRefused, EtcdUnavailable."""
+        await self._client.move_leader(member, timeout=_HAND_OVER_TIMEOUT)
+        self._wake.set()
+
+    # -- without leadership
+
+    async def _seek(self) -> None:
+        self._announced_lost()
+        try:
+            status = await self._client.status(timeout=self._validity)
+        except EnxameError:
+            self._status = None
+            self._backend.has_leader = False
+            raise
+        self._status = status
+        self._backend.has_leader = status.leader != 0
+        newest = self._backend.newest
+        silent_for = self._silence(newest)
+        # The managers that do not lead in Raft leave it to the one that does, if it is there.
+        patience = _SILENCE if status.leader == status.member else _SILENCE + 0.3 + 0.2 * (status.member % 4)
+        if may_claim(status, newest, claim=self._claim, silent_for=silent_for, patience=patience):
+            await self._make_epoch(status, newest)
+        elif newest is not None and status.leader == status.member and self._backend.alive == newest.claim:
+            await self._hand_over(newest)
+
+    def _silence(self, newest: Epoch | None) -> float:
+        """For how long the newest epoch's manager has given no sign of life."""
+        if newest is None or not self._backend.has_leader or self._backend.alive == newest.claim:
+            self._silent_since = None
+            return 0.0
+        if self._silent_since is None:
+            self._silent_since = self._loop.time()
+        return self._loop.time() - self._silent_since
+
+    async def _make_epoch(self, status: Status, newest: Epoch | None) -> None:
+        began = self._loop.time()
+        seen = newest.revision if newest is not None else 0
+        epoch = Epoch(self._node_id, self._claim, status.member, status.term, seen)
+        result = await self._client.txn(
+            [Guard(records.EPOCH, seen)],
+            [Put(records.EPOCH, records.encode_epoch(epoch))],
+            [Get(records.EPOCH)],
+            timeout=_CLAIM_TIMEOUT,
+        )
+        if result.succeeded:
+            _log.info("node %s leads the swarm from epoch %d on", self._node_id, result.revision)
+            self._confirmed = began
+            self._backend.epoch = replace(epoch, revision=result.revision)
+            self._backend.newest = self._backend.epoch
+            self._wake.set()
+        elif (stored := result.found[0]) is not None:
+            # Our view was old. What it says now decides at the next look.
+            self._backend.newest = records.decode_epoch(stored.value, stored.mod_revision)
+            self._wake.set()
+
+    async def _hand_over(self, newest: Epoch) -> None:
+        """Somebody else leads while our member leads in Raft: bring both together, on that manager's member."""
+        if self._loop.time() < self._handed_over + _HAND_OVER_EVERY or newest.claim == self._claim:
+            return
+        self._handed_over = self._loop.time()
+        with contextlib.suppress(EtcdRefused, EtcdUnavailable):
+            await self._client.move_leader(newest.member, timeout=_HAND_OVER_TIMEOUT)
+
+    # -- with leadership
+
+    async def _hold(self) -> None:
+        began = self._loop.time()
+        remaining = self._confirmed + self._validity - began
+        if remaining <= 0:
+            self._drop("no quorum was heard of in time")
+            return
+        # A linearizable read: it is answered only if a quorum still follows our member's leader.
+        try:
+            stored = await self._client.get(records.EPOCH, timeout=remaining)
+        except EtcdUnavailable as error:
+            if self._loop.time() >= self._confirmed + self._validity:
+                self._drop(error.message)
+            return
+        epoch = self._backend.epoch
+        if epoch is None:
+            return
+        newest = records.decode_epoch(stored.value, stored.mod_revision) if stored is not None else None
+        if newest is None or newest.claim != self._claim:
+            self._backend.newest = newest
+            self._drop("another manager leads" if newest else "the epoch is gone")
+            return
+        self._confirmed = began
+        if self._announced is None:
+            await self._announce()
+
+    async def _announce(self) -> None:
+        epoch = self._backend.epoch
+        if epoch is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._backend.caught_up(epoch.revision), _POLL)
+            self._announced = epoch
+            self._gained(epoch)
+        if self._announced is None:
+            self._wake.set()
+
+    def _drop(self, reason: str) -> None:
+        if self._backend.epoch is not None:
+            _log.warning("node %s no longer leads the swarm: %s", self._node_id, reason)
+        self._backend.epoch = None
+        self._announced_lost()
+
+    def _announced_lost(self) -> None:
+        if self._announced is not None:
+            self._announced = None
+            self._lost()
+
+    def _on_lost(self) -> None:
+        self._announced_lost()
+        self._wake.set()
+
+    async def _watch_deadline(self) -> None:
+        """Stop leading on time, also while a call hangs."""
+        while True:
+            if self._backend.epoch is None:
+                await asyncio.sleep(_POLL)
+                continue
+            left = self._confirmed + self._validity - self._loop.time()
+            if left <= 0:
+                self._drop("no quorum was heard of in time")
+            else:
+                await asyncio.sleep(left)
+
+    async def _keep_alive(self) -> None:
+        """While we lead, keep our claim on a lease: it vanishes when this process hangs although its member lives."""
+        lease = 0
+        while True:
+            epoch = self._backend.epoch
+            try:
+                if epoch is None:
+                    lease = 0
+                elif lease == 0 or self._backend.alive != self._claim:
+                    lease = await self._client.lease_grant(_ALIVE_TTL, timeout=_CLAIM_TIMEOUT)
+                    sign = Put(records.ALIVE, self._claim.encode(), lease)
+                    guard = Guard(records.EPOCH, epoch.revision)
+                    result = await self._client.txn([guard], [sign], timeout=_CLAIM_TIMEOUT)
+                    if result.succeeded:
+                        self._backend.alive = self._claim
+                elif not await self._client.lease_keep(lease, timeout=_CLAIM_TIMEOUT):
+                    lease = 0
+            except EnxameError as error:
+                _log.debug("leadership's sign of life: %s", error.message)
+            await asyncio.sleep(_POLL if epoch is None or lease == 0 else _ALIVE_TTL / 4)
