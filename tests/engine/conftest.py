@@ -21,6 +21,7 @@ from enxame.model.container import ContainerConfig, ContainerCreateRequest, Host
 from enxame.model.filters import Filters
 
 APPLETS = """
+rm mv ln mkdir mkfifo mknod chmod chown dmesg date sysctl ulimit find md5sum nproc df tail
 sh true false sleep echo cat id env pwd hostname ls touch stat head kill ps stty dd test mount grep wc trap seq printf
 tty usleep yes
 """

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from enxame.errors import EnxameError
+
 ROOT = Path("/sys/fs/cgroup")
+
+
+_FREEZE_DEADLINE = 5.0
 
 
 class CgroupMode(Enum):
@@ -79,6 +85,58 @@ def processes(layout: CgroupLayout, path: str) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def lift_pids_limit(layout: CgroupLayout, path: str) -> None:
+    """Let the group have as many processes as it likes. Runtimes do not know how to say that. Raises OSError."""
+    (layout.directory("pids" if layout.version == 1 else "", path) / "pids.max").write_text("max")
+
+
+def freeze(layout: CgroupLayout, path: str) -> None:
+    """Stop all processes of the group where they are. Blocking: it takes as long as their system calls.
+
+    Raises:
+        EnxameError: they cannot be stopped; they go on.
+    """
+    deadline = time.monotonic() + _FREEZE_DEADLINE
+    try:
+        while not _frozen(layout, path):
+            _set_frozen(layout, path, wanted=True)
+            if time.monotonic() > deadline:
+                thaw(layout, path)
+                raise EnxameError(f"the processes of {path} do not freeze within {_FREEZE_DEADLINE:.0f} s")
+            if not _frozen(layout, path):
+                time.sleep(0.001)  # version 1 has no word for "frozen now"
+    except OSError as error:
+        raise EnxameError(f"cannot freeze {path}: {error.strerror}") from error
+
+
+def thaw(layout: CgroupLayout, path: str) -> None:
+    """Let the processes of the group go on; fine when it is gone.
+
+    Raises:
+        EnxameError: the kernel refused.
+    """
+    try:
+        _set_frozen(layout, path, wanted=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # it went while the file was open
+            raise EnxameError(f"cannot thaw {path}: {error.strerror}") from error
+
+
+def _set_frozen(layout: CgroupLayout, path: str, *, wanted: bool) -> None:
+    if layout.version == 2:
+        (layout.directory("", path) / "cgroup.freeze").write_text("1" if wanted else "0")
+    else:
+        (layout.directory("freezer", path) / "freezer.state").write_text("FROZEN" if wanted else "THAWED")
+
+
+def _frozen(layout: CgroupLayout, path: str) -> bool:
+    if layout.version == 2:
+        return "frozen 1" in (layout.directory("", path) / "cgroup.events").read_text()
+    return (layout.directory("freezer", path) / "freezer.state").read_text().strip() == "FROZEN"
 
 
 def was_out_of_memory(layout: CgroupLayout, path: str) -> bool:

@@ -37,6 +37,8 @@ class Container:
         self.health: asyncio.Task[None] | None = None
         self.restart_delay = 0.0
         self.started_mono = 0.0
+        #: Who reads or writes its files: the last one gives its filesystem back when it does not run.
+        self.file_users = 0
         self.execs: dict[str, ExecSession] = {}
         #: Clients that attached before the start.
         self.joining: list[ContainerAttachment] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from enxame.engine.container import Container
 from enxame.engine.image_defaults import as_list
 from enxame.engine.sandbox import SandboxInfo
+from enxame.errors import InvalidArgument
 from enxame.model.base import ZERO_TIME
 from enxame.model.container import EndpointSettings
 from enxame.model.container_view import (
@@ -23,6 +24,10 @@ from enxame.model.container_view import (
     SummaryNetworkSettings,
 )
 from enxame.model.filters import Filters
+
+
+_STATES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
+_HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 
 
 def state_word(container: Container) -> str:
@@ -219,6 +224,10 @@ class ListFilter:
     def __init__(
         self, filters: Filters, *, before: datetime | None, since: datetime | None, ancestors: set[str]
     ) -> None:
+        for state in filters.get("status") - _STATES:
+            raise InvalidArgument(f"invalid filter 'status={state}'")
+        for health in filters.get("health") - _HEALTH:
+            raise InvalidArgument(f"invalid filter 'health={health}'")
         self._filters = filters
         self._before, self._since, self._ancestors = before, since, ancestors
 
@@ -264,12 +273,14 @@ class ListFilter:
             if is_task != filters.flag("is-task"):
                 return False
         if "publish" in filters and not _port_in(
-            filters.get("publish"), [p.public_port for p in list_ports(container)]
+            filters.get("publish"), [(port.public_port, port.type) for port in list_ports(container)]
         ):
             return False
         if "expose" in filters:
-            exposed = [int(text.partition("/")[0]) for text in definition.config.exposed_ports]
-            return _port_in(filters.get("expose"), exposed)
+            exposed = [text.partition("/") for text in definition.config.exposed_ports]
+            return _port_in(
+                filters.get("expose"), [(int(port), kind or "tcp") for port, _, kind in exposed if port.isdigit()]
+            )
         return True
 
 
@@ -280,11 +291,13 @@ def _name_matches(pattern: str, name: str) -> bool:
         return pattern in name
 
 
-def _port_in(wanted: frozenset[str], ports: list[int]) -> bool:
+def _port_in(wanted: frozenset[str], ports: list[tuple[int, str]]) -> bool:
     for text in wanted:
-        span = text.partition("/")[0]
+        span, _, protocol = text.partition("/")
         first, _, last = span.partition("-")
-        if first.isdigit() and any(int(first) <= port <= int(last or first) for port in ports):
+        if not (first.isdigit() and (last or first).isdigit()):
+            raise InvalidArgument(f"invalid filter 'publish/expose={text}'")
+        if any(int(first) <= port <= int(last or first) and kind == (protocol or "tcp") for port, kind in ports):
             return True
     return False
 

@@ -127,8 +127,7 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
     security_options.check(host)
     everything = frozenset(capabilities.ALL)
     capabilities.effective(host.cap_add or [], host.cap_drop or [], privileged=False, available=everything)
-    _check_memory(host)
-    _check_cpu(host)
+    check_limits(host, warnings, swap_limit=swap_limit)
     for port, bindings in host.port_bindings.items():
         check_port(port)
         for binding in bindings:
@@ -145,11 +144,6 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
         raise InvalidArgument("SHM size can not be less than 0")
     if host.isolation not in {"", "default"}:
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
-    if host.memory and not swap_limit:
-        warnings.append(
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
-            "Memory limited without swap."
-        )
     return replace(
         host,
         shm_size=host.shm_size or 64 << 20,
@@ -157,6 +151,19 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
         # Clients look here to decide whether logs can be read.
         log_config=replace(host.log_config, type=host.log_config.type or "json-file"),
     )
+
+
+def check_limits(host: HostConfig, warnings: list[str], *, swap_limit: bool) -> None:
+    """Raise InvalidArgument for limits that make no sense, in Docker's words; add warnings."""
+    _check_memory(host)
+    _check_cpu(host)
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
+    if host.memory and not swap_limit:
+        warnings.append(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
+            "Memory limited without swap."
+        )
 
 
 def _check_memory(host: HostConfig) -> None:

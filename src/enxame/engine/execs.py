@@ -47,13 +47,13 @@ class Execs:
         self._sessions[session.id] = session
         container.execs[session.id] = session
         self._drop_old(container)
-        self._life.publish(container, f"exec_create: {' '.join(session.command)}", execID=session.id)
+        self._life.around.publish(container, f"exec_create: {' '.join(session.command)}", execID=session.id)
         return session.id
 
     def _session(self, container: Container, request: ExecCreateRequest) -> ExecSession:
         identity = new_id()
         # A short name: the runtime puts a socket below it, whose path must not be long.
-        return ExecSession(identity, container, request, self._life.bundle(container) / f"x{identity[:8]}")
+        return ExecSession(identity, container, request, self._life.around.bundle(container) / f"x{identity[:8]}")
 
     def _drop_old(self, container: Container) -> None:
         ended = [session.id for session in container.execs.values() if session.exit_code is not None]
@@ -86,9 +86,9 @@ class Execs:
         attachment = session.begin(
             self._runtime, self._capabilities, attached=not detach, tty=(tty or session.request.tty) and not detach
         )
-        self._life.publish(container, f"exec_start: {' '.join(session.command)}", execID=session.id)
-        attachment.linger = lambda work: self._life.background.start(work, f"exec streams {identity[:12]}")
-        follow = self._life.background.start(self._follow(session, attachment), f"exec {identity[:12]}")
+        self._life.around.publish(container, f"exec_start: {' '.join(session.command)}", execID=session.id)
+        attachment.linger = lambda work: self._life.around.background.start(work, f"exec streams {identity[:12]}")
+        follow = self._life.around.background.start(self._follow(session, attachment), f"exec {identity[:12]}")
         if not detach:
             return attachment
         await session.wait_until_begun(follow)
@@ -102,7 +102,7 @@ class Execs:
         finally:
             if not attachment.epilogue.done():
                 attachment.epilogue.set_result(b"")
-        self._life.publish(session.container, "exec_die", execID=session.id, exitCode=str(code))
+        self._life.around.publish(session.container, "exec_die", execID=session.id, exitCode=str(code))
         return code
 
     def resize(self, identity: str, height: int, width: int) -> None:

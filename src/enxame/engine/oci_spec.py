@@ -222,18 +222,23 @@ def _resources(given: SpecInput) -> dict[str, Any]:
             {"allow": True, "type": d.type, "major": d.major, "minor": d.minor, "access": d.access}
             for d in given.devices
         ]
-    resources: dict[str, Any] = {"devices": rules}
+    return {"devices": rules, **limits(host, swap_limit=given.swap_limit, cgroup_version=given.cgroup_version)}
+
+
+def limits(host: HostConfig, *, swap_limit: bool, cgroup_version: int) -> dict[str, Any]:
+    """Memory, processor, processes: those of the OCI ``resources`` that can change while the container runs."""
+    resources: dict[str, Any] = {}
     memory: dict[str, Any] = {}
     if host.memory:
         memory["limit"] = host.memory
-        if given.swap_limit:
+        if swap_limit:
             # Unset swap is as much again as the memory, as Docker has it.
             memory["swap"] = host.memory_swap or 2 * host.memory
     if host.memory_reservation:
         memory["reservation"] = host.memory_reservation
-    if host.memory_swappiness is not None and host.memory_swappiness >= 0 and given.cgroup_version == 1:
+    if host.memory_swappiness is not None and host.memory_swappiness >= 0 and cgroup_version == 1:
         memory["swappiness"] = host.memory_swappiness
-    if host.oom_kill_disable and given.cgroup_version == 1:
+    if host.oom_kill_disable and cgroup_version == 1:
         memory["disableOOMKiller"] = True
     if memory:
         resources["memory"] = memory
@@ -242,6 +247,8 @@ def _resources(given: SpecInput) -> dict[str, Any]:
         resources["cpu"] = cpu
     if host.pids_limit is not None and host.pids_limit > 0:
         resources["pids"] = {"limit": host.pids_limit}
+    if host.blkio_weight:
+        resources["blockIO"] = {"weight": host.blkio_weight}
     return resources
 
 

@@ -13,25 +13,17 @@ from msgspec.structs import replace
 
 from enxame.engine import restart_policy
 from enxame.engine.container import Container, process_start
-from enxame.engine.container_record import RecordStore
+from enxame.engine.container_table import ContainerTable
 from enxame.engine.lifecycle import Lifecycle
-from enxame.engine.ports import Networks
 from enxame.engine.sandbox import SandboxInfo
 from enxame.errors import EnxameError, NotModified
 
 _log = logging.getLogger(__name__)
 
 
-async def restore(
-    life: Lifecycle,
-    records: RecordStore,
-    *,
-    containers: dict[str, Container],
-    names: dict[str, str],
-    networks: Networks,
-    exec_root: Path,
-) -> None:
-    """Fill ``containers`` and ``names`` from disk and bring them in line with what really runs."""
+async def restore(life: Lifecycle, table: ContainerTable) -> None:
+    """Fill the table from disk and bring it in line with what really runs."""
+    records, exec_root = life.around.records, life.around.exec_root
     adopted: list[Container] = []
     ended: list[Container] = []
     for container_id in records.ids():
@@ -41,12 +33,11 @@ async def restore(
             _log.error("container %s cannot be read back, it is left alone: %s", container_id, error)
             continue
         container = Container(definition, condition)
-        containers[container_id] = container
-        names[definition.name] = container_id
+        table.add(container)
         exit_file = exec_root / "exits" / container_id
         alive = condition.pid > 0 and process_start(condition.pid) == condition.pid_start != 0
         monitored = condition.monitor_pid > 0 and process_start(condition.monitor_pid) == condition.monitor_start != 0
-        code = life.left_exit_code(container_id)
+        code = life.around.left_exit_code(container_id)
         if condition.status == "running" and alive and monitored and code is None:
             adopted.append(container)
             continue
@@ -64,24 +55,24 @@ async def restore(
         ended.append(container)
     for container in adopted:
         try:
-            await networks.restore(container.id, container.condition.sandbox or SandboxInfo())
+            await life.around.networks.restore(container.id, container.condition.sandbox or SandboxInfo())
         except (EnxameError, OSError) as error:
             _log.error("the network of container %s could not be restored: %s", container.id, error)
         life.adopt(container)
-    await _remove_litter(exec_root, containers)
+    await _remove_litter(exec_root, table.by_id)
     await _settle(life, ended)
 
 
 async def _settle(life: Lifecycle, ended: list[Container]) -> None:
-    await asyncio.gather(*(life.cleaned(container) for container in ended), return_exceptions=True)
+    await asyncio.gather(*(life.cleanup.done(container) for container in ended), return_exceptions=True)
     for container in ended:
         host = container.definition.host
         if host.auto_remove and container.condition.status == "exited":
-            life.background.start(_remove(life, container), f"remove {container.id[:12]}")
+            life.around.background.start(_remove(life, container), f"remove {container.id[:12]}")
         elif container.condition.status == "exited" and restart_policy.starts_with_daemon(
             host.restart_policy, stopped_by_user=container.condition.stopped_by_user
         ):
-            life.background.start(_start(life, container), f"start {container.id[:12]}")
+            life.around.background.start(_start(life, container), f"start {container.id[:12]}")
 
 
 async def _start(life: Lifecycle, container: Container) -> None:

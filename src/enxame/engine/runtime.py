@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -189,13 +190,14 @@ class Runtime:
         """Forget a container and kill what is left of it; fine when there is none."""
         await self._call("delete", "--force", container_id)
 
-    async def pause(self, container_id: str) -> None:
-        """Freeze all its processes. Raises RuntimeFailure."""
-        await self._call("pause", container_id)
+    async def update(self, container_id: str, resources: dict[str, Any], file: Path) -> None:
+        """Change the limits of a container that was created; ``file`` holds them meanwhile.
 
-    async def resume(self, container_id: str) -> None:
-        """Thaw all its processes. Raises RuntimeFailure."""
-        await self._call("resume", container_id)
+        Raises:
+            RuntimeFailure: the runtime, or the kernel, refused.
+        """
+        await asyncio.to_thread(file.write_bytes, msgspec.json.encode(resources))
+        await self._call("update", f"--resources={file}", container_id)
 
     async def _call(self, *arguments: str) -> None:
         try:

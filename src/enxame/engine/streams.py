@@ -37,7 +37,7 @@ class Streams:
         if not options.stdout and not options.stderr:
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
         return read_log(
-            self._life.log_path(container),
+            self._life.around.log_path(container),
             options,
             running=lambda: container.running or container.starting,
             ended=container.ended,
@@ -59,18 +59,18 @@ class Streams:
             attachment.abandon()
         elif container.running:
             try:
-                attachment.connect(self._life.bundle(container))
+                attachment.connect(self._life.around.bundle(container))
             except OSError as error:
                 raise EnxameError(f"cannot attach to container {container.id}: {error.strerror}") from error
         else:
             container.joining.append(attachment)
-        self._life.publish(container, "attach")
+        self._life.around.publish(container, "attach")
         return attachment
 
     async def _past(self, container: Container, options: AttachOptions) -> AsyncIterator[tuple[int, bytes]]:
         wanted = LogOptions(stdout=options.stdout, stderr=options.stderr)
         async for record in read_log(
-            self._life.log_path(container), wanted, running=lambda: False, ended=container.ended
+            self._life.around.log_path(container), wanted, running=lambda: False, ended=container.ended
         ):
             yield record.stream, record.data
 
@@ -81,7 +81,7 @@ class Streams:
         if not (0 <= height < 65536 and 0 <= width < 65536):
             raise InvalidArgument(f"invalid terminal size: {height} x {width}")
         self._control(container, f"1 {height} {width}\n")
-        self._life.publish(container, "resize", height=str(height), width=str(width))
+        self._life.around.publish(container, "resize", height=str(height), width=str(width))
 
     async def bound_logs(self, containers: Mapping[str, Container]) -> None:
         """Rotate logs that outgrow their bounds, until cancelled."""
@@ -92,7 +92,7 @@ class Streams:
                     await asyncio.to_thread(self._bound_log, container)
 
     def _bound_log(self, container: Container) -> None:
-        path, bounds = self._life.log_path(container), bounds_of(container.definition.host.log_config)
+        path, bounds = self._life.around.log_path(container), bounds_of(container.definition.host.log_config)
         if is_over(path, bounds):
             rotate(path, bounds)
             try:
@@ -103,7 +103,8 @@ class Streams:
     def _control(self, container: Container, command: str) -> None:
         """Tell the monitor something through its control pipe."""
         try:
-            descriptor = os.open(self._life.bundle(container) / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            control = self._life.around.bundle(container) / "ctl"
+            descriptor = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise EnxameError(f"cannot reach the monitor of container {container.id}: {error.strerror}") from error
         try:

@@ -188,3 +188,16 @@ class PruneReport(Model):
 
     containers_deleted: list[str] = always(default_factory=list)
     space_reclaimed: int = always(default=0)
+
+
+class ContainerUpdateResponse(Model):
+    """Answer of ``POST /containers/{id}/update``."""
+
+    warnings: list[str] = always(default_factory=list)
+
+
+class FilesystemChange(Model):
+    """An item of ``GET /containers/{id}/changes``. ``kind``: 0 modified, 1 added, 2 deleted."""
+
+    path: str = always(default="")
+    kind: int = always(default=0)

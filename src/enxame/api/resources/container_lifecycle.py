@@ -50,6 +50,20 @@ async def kill(call: Call) -> web.StreamResponse:
     return empty_response(204)
 
 
+@routes.post("/containers/{name}/pause", status=204, errors=(404, 409))
+async def pause(call: Call) -> web.StreamResponse:
+    """Freeze its processes."""
+    await call.api.engine.containers.pause(call.name)
+    return empty_response(204)
+
+
+@routes.post("/containers/{name}/unpause", status=204, errors=(404, 409))
+async def unpause(call: Call) -> web.StreamResponse:
+    """Let its processes go on."""
+    await call.api.engine.containers.unpause(call.name)
+    return empty_response(204)
+
+
 @routes.post("/containers/{name}/resize", query={"h*": int, "w*": int}, errors=(404, 409))
 async def resize(call: Call) -> web.StreamResponse:
     """Tell the terminal its size."""

@@ -7,9 +7,17 @@ from aiohttp import web
 from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
+from enxame.engine.pruning import PRUNE_FILTERS
 from enxame.errors import InvalidArgument
-from enxame.model.container import ContainerCreateRequest
-from enxame.model.container_view import ContainerCreateResponse, ContainerInspect, ContainerSummary, TopResult
+from enxame.model.container import ContainerCreateRequest, ContainerUpdateRequest
+from enxame.model.container_view import (
+    ContainerCreateResponse,
+    ContainerInspect,
+    ContainerSummary,
+    ContainerUpdateResponse,
+    PruneReport,
+    TopResult,
+)
 
 routes = Routes()
 _FILTERS = (
@@ -39,12 +47,12 @@ _FILTERS = (
 )
 async def list_containers(call: Call) -> web.StreamResponse:
     """All containers that match; without ``all``, those that run."""
-    containers = call.api.engine.containers.list(
-        all=call.flag("all"), limit=call.integer("limit"), filters=call.filters(_FILTERS)
-    )
+    containers = call.api.engine.containers
+    wanted = call.filters(_FILTERS)
+    show_all, limit = call.flag("all"), call.integer("limit")
     if call.flag("size"):
-        containers = await call.api.sizes.added(call.api.engine, containers)
-    return json_response(containers)
+        return json_response(await containers.list_with_sizes(all=show_all, limit=limit, filters=wanted))
+    return json_response(containers.list(all=show_all, limit=limit, filters=wanted))
 
 
 @routes.post(
@@ -93,5 +101,23 @@ async def rename(call: Call) -> web.StreamResponse:
     name = call.text("name")
     if not name:
         raise InvalidArgument("Neither old nor new names may be empty")
-    call.api.engine.containers.rename(call.name, name)
+    await call.api.engine.containers.rename(call.name, name)
     return empty_response(204)
+
+
+@routes.post(
+    "/containers/{name}/update",
+    body=ContainerUpdateRequest,
+    answer=ContainerUpdateResponse,
+    errors=(404, 409),
+)
+async def update(call: Call) -> web.StreamResponse:
+    """Change limits and restart policy."""
+    request = await call.body(ContainerUpdateRequest)
+    return json_response(await call.api.engine.containers.update(call.name, request))
+
+
+@routes.post("/containers/prune", query={"filters": PRUNE_FILTERS}, answer=PruneReport)
+async def prune(call: Call) -> web.StreamResponse:
+    """Remove what does not run."""
+    return json_response(await call.api.engine.containers.prune(call.filters(PRUNE_FILTERS)))

@@ -1,0 +1,89 @@
+"""Making a container: its definition, its name, its volumes. Nothing of it runs or is mounted yet."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec.structs import replace
+
+from enxame.engine import container_view, create_request, naming
+from enxame.engine.container import Container
+from enxame.engine.container_record import Condition
+from enxame.engine.container_table import ContainerTable
+from enxame.engine.mount_requests import MountRequest
+from enxame.engine.surroundings import Surroundings
+from enxame.engine.volumes import ANONYMOUS_LABEL
+from enxame.errors import EnxameError, InvalidArgument
+from enxame.model.container import ContainerCreateRequest
+from enxame.model.container_view import ContainerCreateResponse
+from enxame.model.volume import VolumeCreateRequest
+
+
+class Creation:
+    """Takes new containers into the table."""
+
+    def __init__(self, around: Surroundings, table: ContainerTable) -> None:
+        self._around, self._table = around, table
+
+    async def create(self, name: str, request: ContainerCreateRequest) -> ContainerCreateResponse:
+        """Make a container; nothing of it runs or is mounted yet.
+
+        Raises:
+            NotFound: no such image.
+            Conflict: the name is taken.
+            InvalidArgument: the request breaks a rule.
+        """
+        chosen = naming.check_name(name) if name else naming.random_name(self._table.names)
+        self._table.check_free(chosen)
+        image = self._around.images.resolve(request.image)
+        inherited = self._volumes_from(request)
+        definition, warnings = create_request.define(
+            chosen,
+            request,
+            image,
+            container_view.utc_now(),
+            inherited,
+            swap_limit=self._around.machine.swap_limit,
+        )
+        self._check_references(definition.host.network_mode, definition.host.pid_mode, definition.host.ipc_mode)
+        # The name is ours before the first await: two creates of one name cannot both pass.
+        container = Container(definition, Condition())
+        self._table.add(container)  # from here on its volumes are held
+        try:
+            for mount in definition.mounts:
+                if mount.type == "volume":
+                    await self._around.volumes.create(_wanted_volume(mount))
+            await asyncio.to_thread(self._around.records.define, definition)
+        except BaseException as error:
+            self._table.drop(container)
+            if isinstance(error, OSError):
+                raise EnxameError(f"cannot write the container's record: {error}") from error
+            raise
+        self._around.publish(container, "create")
+        return ContainerCreateResponse(id=definition.id, warnings=warnings)
+
+    def _check_references(self, *modes: str) -> None:
+        for mode in modes:
+            if mode.startswith("container:"):
+                self._table.find(mode.partition(":")[2])
+
+    def _volumes_from(self, request: ContainerCreateRequest) -> list[MountRequest]:
+        mounts: dict[str, MountRequest] = {}
+        for text in (request.host_config.volumes_from if request.host_config else None) or []:
+            ref, _, mode = text.partition(":")
+            if mode not in {"", "ro", "rw", "z", "Z"}:
+                raise InvalidArgument(f"invalid mode: {mode}")
+            for mount in self._table.find(ref).definition.mounts:
+                if mount.type != "tmpfs":
+                    mounts[mount.destination] = replace(
+                        mount, read_only=mount.read_only or mode == "ro", anonymous=False
+                    )
+        return list(mounts.values())
+
+
+def _wanted_volume(mount: MountRequest) -> VolumeCreateRequest:
+    """The volume that a mount asks for, should it not be there yet."""
+    labels = {**mount.labels, ANONYMOUS_LABEL: ""} if mount.anonymous else mount.labels
+    return VolumeCreateRequest(
+        name=mount.name, driver=mount.driver or "local", driver_opts=mount.driver_options, labels=labels
+    )

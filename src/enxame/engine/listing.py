@@ -1,0 +1,110 @@
+"""Containers as they are shown: inspect, list, sizes."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import os
+from datetime import datetime
+
+from enxame.engine import container_view
+from enxame.engine.container import Container
+from enxame.engine.container_table import ContainerTable
+from enxame.engine.surroundings import Surroundings
+from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.model.container_view import ContainerInspect, ContainerSummary
+from enxame.model.filters import Filters
+
+
+class Listing:
+    """What :class:`ContainerManager` shows. Sizes are read from the disk: ask :meth:`measure` for them before."""
+
+    def __init__(self, around: Surroundings, table: ContainerTable) -> None:
+        self._around, self._table = around, table
+
+    def inspect(self, container: Container, sizes: tuple[int, int] | None = None) -> ContainerInspect:
+        """Everything about one container."""
+        around = self._around
+        return container_view.show(
+            container,
+            around.records.directory(container.id),
+            around.log_path(container),
+            graph=around.images.graph_driver_data(container.id),
+            sizes=sizes,
+        )
+
+    def choose(
+        self,
+        *,
+        all: bool,  # noqa: A002 - the API's word
+        limit: int,
+        filters: Filters,
+    ) -> builtins.list[Container]:
+        """Those that ``list`` shows, newest first. Raises NotFound, InvalidArgument for filters that make no sense."""
+        chosen = self._filter(filters)
+        by_age = sorted(self._table, key=lambda container: container.definition.created, reverse=True)
+        everything = all or limit > 0 or "status" in filters or "exited" in filters
+        found = [
+            container
+            for container in by_age
+            if (everything or container.condition.status in {"running", "restarting"}) and chosen.passes(container)
+        ]
+        return found[:limit] if limit > 0 else found
+
+    def summaries(
+        self, containers: builtins.list[Container], sizes: dict[str, tuple[int, int]] | None = None
+    ) -> builtins.list[ContainerSummary]:
+        """Rows of ``list``; ``sizes`` by id."""
+        now = container_view.utc_now()
+        return [
+            container_view.summarize(container, now, sizes=sizes.get(container.id) if sizes else None)
+            for container in containers
+        ]
+
+    def _filter(self, filters: Filters) -> container_view.ListFilter:
+        def moments(name: str) -> builtins.list[datetime]:
+            return [self._table.find(ref).definition.created for ref in filters.get(name)]
+
+        ancestors: set[str] = set(filters.get("ancestor"))
+        for ref in filters.get("ancestor"):
+            try:
+                ancestors.add(self._around.images.resolve(ref).id)
+            except (NotFound, InvalidArgument):
+                continue
+        return container_view.ListFilter(
+            filters,
+            before=min(moments("before"), default=None),
+            since=max(moments("since"), default=None),
+            ancestors=ancestors,
+        )
+
+    async def measure(self, containers: builtins.list[Container]) -> dict[str, tuple[int, int]]:
+        """Bytes that each container has written, and with its image's; by id."""
+        uppers = [self._around.images.graph_driver_data(one.id).get("UpperDir", "") for one in containers]
+        written = await asyncio.to_thread(lambda: [disk_use(upper) for upper in uppers])
+        return {
+            container.id: (size, self._image_size(container) + size)
+            for container, size in zip(containers, written, strict=True)
+        }
+
+    def _image_size(self, container: Container) -> int:
+        try:
+            return self._around.images.resolve(container.definition.image_id).size
+        except EnxameError:
+            return 0
+
+
+def disk_use(directory: str) -> int:
+    """Bytes of the files below ``directory``; a hard link counts once. Blocking."""
+    total, seen = 0, set()
+    for current, _, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                info = os.lstat(os.path.join(current, name))
+                if info.st_nlink > 1:
+                    if info.st_ino in seen:
+                        continue
+                    seen.add(info.st_ino)
+                total += info.st_size
+    return total
