@@ -8,6 +8,7 @@ MANAGEMENT: Final[dict[str, Entry]] = {
     "config": ("config:group", "Manage swarm configs"),
     "container": ("container:group", "Manage containers"),
     "image": ("image:group", "Manage images"),
+    "machine": ("machine:group", "Manage machines: hosts that run the daemon"),
     "network": ("network:group", "Manage networks"),
     "node": ("node:group", "Manage swarm nodes"),
     "secret": ("secret:group", "Manage swarm secrets"),

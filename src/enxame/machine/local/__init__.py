@@ -1,0 +1,1 @@
+"""Machines on this host, each in namespaces of its own."""
