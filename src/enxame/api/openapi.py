@@ -19,6 +19,8 @@ _SCALARS: Final[dict[Any, dict[str, Any]]] = {
 }
 #: What objects carry inside the daemon and no answer shows.
 _INTERNAL: Final = ("ClusterSecrets", "ServiceInternal", "TaskInternal")
+#: What any request may be answered with; 501 where it asks for an option that this daemon has not.
+_ANYWHERE: Final = (400, 500, 501)
 _REASONS: Final = {
     101: "The connection carries a raw stream from here on",
     304: "It is so already",
@@ -133,7 +135,7 @@ def _responses(operation: Operation, schema_of: dict[Any, dict[str, Any]]) -> It
     elif operation.answer is not None:
         success["content"] = {operation.media: {"schema": schema_of[operation.answer]}}
     yield str(operation.status), success
-    for status in sorted({400, 500, *operation.errors}):
+    for status in sorted({*_ANYWHERE, *operation.errors}):
         failure: dict[str, Any] = {"description": _REASONS[status]}
         if status >= 400:
             failure["content"] = {"application/json": {"schema": schema_of[ErrorResponse]}}

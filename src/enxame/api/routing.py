@@ -37,7 +37,7 @@ class Declaration(TypedDict, total=False):
     media: str
     #: Of success.
     status: int
-    #: Others that have a meaning here; 400 and 500 may come anywhere.
+    #: Others that have a meaning here; 400, 500 and 501 may come anywhere.
     errors: tuple[int, ...]
     #: Changes nothing, shows no secret, asks nobody else: read-only sockets serve it.
     looks: bool

@@ -13,7 +13,7 @@ from enxame.engine.cgroups import CgroupLayout
 from enxame.engine.container import Container
 from enxame.engine.container_stats import read_stats
 from enxame.engine.processes import run
-from enxame.errors import Conflict, EnxameError
+from enxame.errors import Conflict, EnxameError, InvalidArgument
 from enxame.model.container_view import TopResult
 from enxame.model.stats import ContainerStats
 
@@ -45,7 +45,8 @@ async def list_processes(layout: CgroupLayout, container: Container, ps_args: st
 
     Raises:
         Conflict: it does not run.
-        EnxameError: ps refused the arguments, or shows no PID column.
+        InvalidArgument: ps refuses the arguments.
+        EnxameError: it shows no PID column.
     """
     if not container.running:
         raise Conflict(f"Container {container.id} is not running")
@@ -56,10 +57,10 @@ async def list_processes(layout: CgroupLayout, container: Container, ps_args: st
     try:
         arguments = shlex.split(ps_args or "-ef")
     except ValueError as error:
-        raise EnxameError(f"Error running ps: {error}") from error
+        raise InvalidArgument(f"Error running ps: {error}") from error
     code, said = await run([ps, *arguments], timeout=_PS_DEADLINE)
     if code:
-        raise EnxameError(f"Error running ps: {said.strip()}")
+        raise InvalidArgument(f"Error running ps: {said.strip()}")
     return select_rows(said, wanted)
 
 

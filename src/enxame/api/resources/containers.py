@@ -43,6 +43,7 @@ _FILTERS = (
     "/containers/json",
     query={"all": bool, "limit": int, "size": bool, "filters": _FILTERS},
     answer=list[ContainerSummary],
+    errors=(404,),
     looks=True,
 )
 async def list_containers(call: Call) -> web.StreamResponse:

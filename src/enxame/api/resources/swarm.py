@@ -69,7 +69,7 @@ async def unlock_key(call: Call) -> web.StreamResponse:
     return json_response({"UnlockKey": call.api.membership.manager.swarm.unlock_key()})
 
 
-@routes.post("/swarm/unlock", body=UnlockRequest, errors=(503,))
+@routes.post("/swarm/unlock", body=UnlockRequest, errors=(409, 503))
 async def unlock_swarm(call: Call) -> web.StreamResponse:
     """Give a locked manager its key."""
     await call.api.membership.unlock((await call.body(UnlockRequest)).unlock_key)

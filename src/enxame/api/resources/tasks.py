@@ -18,7 +18,7 @@ def _public(task: Task) -> Task:
     return replace(task, internal=None)
 
 
-@routes.get("/tasks", query={"filters": _FILTERS}, answer=list[Task], errors=(503,), looks=True)
+@routes.get("/tasks", query={"filters": _FILTERS}, answer=list[Task], errors=(404, 503), looks=True)
 async def list_tasks(call: Call) -> web.StreamResponse:
     """All tasks that match."""
     tasks = call.api.membership.manager.tasks.list(call.filters(_FILTERS))

@@ -20,7 +20,7 @@ async def list_volumes(call: Call) -> web.StreamResponse:
     return json_response(call.api.engine.volumes.list(call.filters(_FILTERS)))
 
 
-@routes.post("/volumes/create", body=VolumeCreateRequest, answer=Volume, status=201, errors=(409,))
+@routes.post("/volumes/create", body=VolumeCreateRequest, answer=Volume, status=201, errors=(404, 409))
 async def create_volume(call: Call) -> web.StreamResponse:
     """Make a volume, or find the one of that name."""
     return json_response(await call.api.engine.volumes.create(await call.body(VolumeCreateRequest)), status=201)
