@@ -18,8 +18,10 @@ GRACE: Final = 3
 #: Heartbeats a second that all nodes together may send.
 BEATS_PER_SECOND: Final = 500
 SHORTEST_PERIOD: Final = 1.0
-#: For nodes to come back after the manager itself was away: their longest back-off, and a try that hangs.
+#: For nodes to come back after the manager itself was away: at least their longest back-off, and a try that hangs;
+#: else so many periods, as all of them come at once.
 RETURN_GRACE: Final = 15.0
+RETURN_PERIODS: Final = 2 * GRACE
 
 #: A node that used up this part of its grace is suspected: it does not say so yet, but others may have shown more.
 SUSPECTED: Final = 0.6
@@ -52,6 +54,7 @@ class Health(Enum):
 class _Entry:
     health: Health
     heard: float
+    period: float
     grace: float
     down_at: float = 0.0
     trusted_at: float = 0.0
@@ -84,19 +87,19 @@ class HeartbeatBook:
         entry = self._entries.get(node_id)
         return entry.health if entry is not None else None
 
-    def expect(self, node_id: str, now: float) -> None:
+    def expect(self, node_id: str, now: float, period: float) -> None:
         """A node that the swarm has, and that has not reported to this manager yet."""
-        self._entries[node_id] = _Entry(Health.UNKNOWN, now, RETURN_GRACE)
+        self._entries[node_id] = _Entry(Health.UNKNOWN, now, period, _return_grace(period))
 
     def note_down(self, node_id: str, now: float) -> None:
         """A node that is known to be down: it left, or was so before this manager came up."""
-        entry = self._entries.setdefault(node_id, _Entry(Health.DOWN, now, 0.0))
+        entry = self._entries.setdefault(node_id, _Entry(Health.DOWN, now, 0.0, 0.0))
         entry.health, entry.down_at = Health.DOWN, now - BRAKE_WINDOW
 
     def register(self, node_id: str, now: float, period: float) -> Health:
         """A node reported for duty and was told the period. UP, or PROBATION when it flaps."""
-        entry = self._entries.setdefault(node_id, _Entry(Health.UP, now, 0.0))
-        entry.heard, entry.grace = now, GRACE * period
+        entry = self._entries.setdefault(node_id, _Entry(Health.UP, now, period, 0.0))
+        entry.heard, entry.period, entry.grace = now, period, GRACE * period
         if entry.health is Health.PROBATION:
             return entry.health
         entry.health = Health.UP
@@ -112,7 +115,7 @@ class HeartbeatBook:
         entry = self._entries.get(node_id)
         if entry is None or entry.health in (Health.DOWN, Health.UNKNOWN):
             return False
-        entry.heard, entry.grace = now, GRACE * period
+        entry.heard, entry.period, entry.grace = now, period, GRACE * period
         return True
 
     def forget(self, node_id: str) -> None:
@@ -156,7 +159,7 @@ class HeartbeatBook:
             # Long enough for nodes to have given up on it: they need the time to come back.
             for entry in self._entries.values():
                 if entry.health is not Health.DOWN:
-                    entry.heard, entry.grace = now, max(entry.grace, RETURN_GRACE)
+                    entry.heard, entry.grace = now, _return_grace(entry.period)
         elif late > 0:
             for entry in self._entries.values():
                 entry.heard = min(now, entry.heard + late)
@@ -176,3 +179,7 @@ class HeartbeatBook:
         if self._braking_since is None:
             self._braking_since = now
         return now - self._braking_since < BRAKE_LIMIT
+
+
+def _return_grace(period: float) -> float:
+    return max(RETURN_GRACE, RETURN_PERIODS * period)

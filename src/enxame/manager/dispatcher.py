@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control.assignments import NodeAssignments
+from enxame.control.assignments import NodeAssignments, route
 from enxame.control.ingress import IngressTable
+from enxame.errors import Unavailable
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
 from enxame.model.node import Node, NodeDescription, NodeStatus
+from enxame.model.service import Service
 from enxame.model.task import Task
-from enxame.store.interface import Tx
+from enxame.store.interface import Event, Tx
 from enxame.store.store import Store
 from enxame.store.watch import WatchLagged
 
 log = logging.getLogger(__name__)
 
+#: Events that wait for a slow session; beyond that it gets a complete set instead.
+MOST_EVENTS: Final = 10_000
+
 
 class Dispatcher:
-    """One per manager. Sessions are opened by the transport, or in-process by the manager's own agent."""
+    """One per manager. Sessions are opened by the transport, or in-process by the manager's own agent.
+
+    Commits are looked at once for all sessions, not once by each: :meth:`run` must be running.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._sessions: dict[str, dict[NodeSession, None]] = {}
+
+    async def run(self) -> None:
+        """Hand events to the sessions they concern, until cancelled or the store ends."""
+        try:
+            while True:
+                async with self._store.watch() as watch:
+                    for session in self._all():
+                        session.restart()
+                    try:
+                        while True:
+                            self._hand_out(await watch.next())
+                    except WatchLagged:
+                        log.warning("the dispatcher fell behind; every node gets a complete set")
+        finally:
+            for session in self._all():
+                session.close()
 
     async def open(
         self, node_id: str, description: NodeDescription, address: str, status: NodeStatus | None = None
@@ -42,34 +69,63 @@ class Dispatcher:
                 tx.update(replace(node, status=known_status, description=known))
 
         await self._store.update(register)
-        return NodeSession(self._store, node_id)
+        session = NodeSession(self._store, node_id, self._forget)
+        self._sessions.setdefault(node_id, {})[session] = None
+        return session
+
+    def _hand_out(self, events: Sequence[Event]) -> None:
+        own, shared = route(events)
+        shared = shared + [event for event in events if _is_published(event)]
+        for node_id, mine in own.items():
+            for session in self._sessions.get(node_id, ()):
+                session.take(mine)
+        if shared:
+            for session in self._all():
+                session.take(shared)
+
+    def _all(self) -> list[NodeSession]:
+        return [session for sessions in self._sessions.values() for session in sessions]
+
+    def _forget(self, session: NodeSession) -> None:
+        sessions = self._sessions.get(session.node_id, {})
+        sessions.pop(session, None)
+        if not sessions:
+            self._sessions.pop(session.node_id, None)
 
 
 class NodeSession:
     """One node's conversation. Not for use by several tasks at once, except that statuses may come meanwhile."""
 
-    def __init__(self, store: Store, node_id: str) -> None:
+    def __init__(self, store: Store, node_id: str, closed: Callable[[NodeSession], None]) -> None:
+        self.node_id = node_id
         self._store = store
-        self._node_id = node_id
-        self._watch = store.watch()
+        self._forget = closed
         self._told = NodeAssignments(node_id)
         self._ingress: IngressTable | None = None
+        self._events: list[Event] = []
+        self._news = asyncio.Event()
+        self._closed = False
 
     async def assignments(self) -> Assignments:
-        """The complete set at first, then each difference as soon as there is one."""
-        if self._ingress is None:
-            return self._complete()
-        while True:
-            try:
-                events = await self._watch.next()
-            except WatchLagged:
-                self.restart()
+        """The complete set at first, then each difference as soon as there is one.
+
+        Raises:
+            Unavailable: the session was closed, or the store ended.
+        """
+        while not self._closed:
+            if self._ingress is None:
                 return self._complete()
+            await self._news.wait()
+            self._news.clear()
+            if self._ingress is None:
+                continue
+            events, self._events = self._events, []
             view = self._store.view
             table = self._ingress.ports if self._ingress.apply(view, events) else None
             difference = self._told.update(view, events, table)
             if difference is not None:
                 return difference
+        raise Unavailable("the session is closed")
 
     async def update_status(self, updates: Sequence[TaskStatusUpdate]) -> None:
         """Commit what the node's tasks report. What is older than what is known, or not this node's, is dropped."""
@@ -77,24 +133,43 @@ class NodeSession:
         def record(tx: Tx) -> None:
             for update in updates:
                 task = tx.get(Task, update.task_id)
-                if task is None or task.node_id != self._node_id or update.status.state < task.status.state:
+                if task is None or task.node_id != self.node_id or update.status.state < task.status.state:
                     continue
                 if update.status != task.status:
                     tx.update(replace(task, status=update.status))
 
         await self._store.update(record)
 
+    def take(self, events: Iterable[Event]) -> None:
+        """Events that may concern the node."""
+        if self._ingress is None:
+            return
+        self._events += events
+        if len(self._events) > MOST_EVENTS:
+            self.restart()
+        self._news.set()
+
     def close(self) -> None:
         """The conversation is over."""
-        self._watch.close()
+        self._closed = True
+        self._forget(self)
+        self._news.set()
 
     def restart(self) -> None:
         """The node lost the thread: tell it everything again."""
-        self._watch.close()
-        self._watch = self._store.watch()
         self._ingress = None
+        self._events = []
+        self._news.set()
 
     def _complete(self) -> Assignments:
-        self._watch.pending()
-        self._ingress = IngressTable(self._store.view, self._node_id)
+        self._events = []
+        self._ingress = IngressTable(self._store.view, self.node_id)
         return self._told.complete(self._store.view, self._ingress.ports)
+
+
+def _is_published(event: Event) -> bool:
+    """A service whose published ports every node has, or had."""
+    before, now = event.old, event.object
+    return isinstance(now, Service) and bool(
+        now.endpoint.ports or (isinstance(before, Service) and before.endpoint.ports)
+    )

@@ -48,9 +48,11 @@ class FailureDetector:
     @property
     def period(self) -> float:
         """Seconds between heartbeats, for the swarm as it is."""
+        return heartbeat_period(len(self._book) + 1, self._configured())
+
+    def _configured(self) -> int:
         cluster = next(iter(self._store.view.all(Cluster)), None)
-        configured = cluster.spec.dispatcher.heartbeat_period if cluster is not None else 0
-        return heartbeat_period(len(self._book) + 1, configured)
+        return cluster.spec.dispatcher.heartbeat_period if cluster is not None else 0
 
     async def start(self) -> None:
         """Take up the swarm's nodes: what they were before is not what they are now."""
@@ -63,13 +65,19 @@ class FailureDetector:
                     )
 
         await self._store.update(ask_anew)
+        returning = []
         for node in self._store.view.all(Node):
             if node.id == self._own:
                 continue
             if node.status.state == "down":
                 self._book.note_down(node.id, self._mono())
             else:
-                self.expect(node.id)
+                returning.append(node.id)
+        period = heartbeat_period(len(returning) + len(self._book) + 1, self._configured())
+        for node_id in returning:
+            self._book.expect(node_id, self._mono(), period)
+        if returning:
+            self._watching.set()
 
     async def run(self) -> None:
         """Judge until cancelled. Costs nothing while there is only the manager itself."""
@@ -85,7 +93,7 @@ class FailureDetector:
 
     def expect(self, node_id: str) -> None:
         """A node joined: it must report soon."""
-        self._book.expect(node_id, self._mono())
+        self._book.expect(node_id, self._mono(), self.period)
         self._watching.set()
 
     def register(self, node_id: str) -> NodeStatus:

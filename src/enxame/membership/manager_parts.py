@@ -96,6 +96,7 @@ class ManagerParts:
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(self._loop.run(), name="leader"),
+            loop.create_task(self._dispatcher.run(), name="dispatcher"),
             loop.create_task(self._serve_own_node(self._session), name="own node"),
             loop.create_task(self._publish_events(), name="swarm events"),
             loop.create_task(self._serve_nodes(), name="manager port"),

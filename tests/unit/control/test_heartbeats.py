@@ -90,7 +90,7 @@ def test_a_node_gets_the_period_that_it_was_told(period: float) -> None:
 
 def test_a_node_that_is_down_or_unknown_must_report_for_duty() -> None:
     nodes = Nodes(2)
-    nodes.book.expect("new", nodes.now)
+    nodes.book.expect("new", nodes.now, 1.0)
     assert not nodes.book.beat("new", nodes.now, 1.0)
     assert not nodes.book.beat("nobody", nodes.now, 1.0)
     nodes.alive.clear()
@@ -102,13 +102,20 @@ def test_a_node_that_is_down_or_unknown_must_report_for_duty() -> None:
 
 def test_after_a_restart_of_the_manager_nodes_get_the_time_to_come_back() -> None:
     nodes = Nodes(0)
-    nodes.book.expect("slow", nodes.now)
-    nodes.book.expect("gone", nodes.now)
+    nodes.book.expect("slow", nodes.now, 1.0)
+    nodes.book.expect("gone", nodes.now, 1.0)
     nodes.run(RETURN_GRACE - 1)
     nodes.book.register("slow", nodes.now, 1.0)
     nodes.alive.add("slow")
     nodes.run(10)
     assert nodes.changes == [(nodes.began + RETURN_GRACE, "gone", Health.DOWN)]
+
+
+def test_a_large_swarm_gets_longer_to_come_back() -> None:
+    book = HeartbeatBook()
+    book.expect("n", 0.0, 10.0)
+    assert book.tick(59.0, 1000) == []
+    assert book.tick(60.0, 1000) == [("n", Health.DOWN)]
 
 
 @pytest.mark.parametrize("pause", [1.5, 4.0, 30.0, 3600.0])

@@ -75,7 +75,8 @@ class Port:
         admission = Admission(
             self.store, new_id=lambda: f"new{next(ids)}", wall=lambda: NOW, joined=self.detector.expect
         )
-        self.sessions = NodeSessions(self.store, Dispatcher(self.store), self.detector)
+        self.dispatcher = Dispatcher(self.store)
+        self.sessions = NodeSessions(self.store, self.dispatcher, self.detector)
         served = Served()
         admission.serve(served)
         self.sessions.serve(served)
@@ -101,6 +102,7 @@ class Port:
         loop = asyncio.get_running_loop()
         self.running = [
             loop.create_task(self.detector.run()),
+            loop.create_task(self.dispatcher.run()),
             loop.create_task(self.sessions.follow(self.listener)),
         ]
 
