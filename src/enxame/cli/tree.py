@@ -5,6 +5,7 @@ from typing import Final
 Entry = tuple[str, str]
 
 MANAGEMENT: Final[dict[str, Entry]] = {
+    "cluster": ("cluster:group", "Manage swarms of machines on this host"),
     "config": ("config:group", "Manage swarm configs"),
     "container": ("container:group", "Manage containers"),
     "image": ("image:group", "Manage images"),

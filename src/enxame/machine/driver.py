@@ -59,6 +59,18 @@ class EnginePlan:
     key: Path
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def daemon_options(self) -> dict[str, Any]:
+        """What the options mean in the daemon's configuration file."""
+        options: dict[str, Any] = {"labels": [f"{key}={value}" for key, value in self.labels.items()]}
+        if self.options.insecure_registry:
+            options["insecure-registries"] = self.options.insecure_registry
+        if self.options.registry_mirror:
+            options["registry-mirrors"] = self.options.registry_mirror
+        for text in self.options.arbitrary_flags:
+            key, separator, value = text.lstrip("-").partition("=")
+            options[key] = value if separator else True
+        return options
+
 
 class Driver(Protocol):
     """A machine, seen by its driver. ``name`` is the driver's; ``label`` is what ``ls`` shows."""
@@ -92,8 +104,8 @@ class Driver(Protocol):
         """Installs the daemon where it is missing, hands out its options and certificates, (re)starts it."""
         ...
 
-    def upgrade(self) -> None:
-        """Brings the daemon to this command's version."""
+    def upgrade(self, plan: EnginePlan) -> None:
+        """Brings the daemon to this command's version; else as :meth:`provision`."""
         ...
 
     def start(self) -> None:
@@ -132,10 +144,18 @@ class Driver(Protocol):
         """Further host names and addresses under which the daemon is called, for its certificate."""
         ...
 
+    def daemon_log(self) -> str:
+        """The end of the daemon's log, to be shown when it does not answer; empty when it cannot be had."""
+        ...
+
     def shell(self, words: Sequence[str], *, terminal: bool) -> list[str]:
         """The command line on this host that runs ``words`` (none: a shell) on the machine."""
         ...
 
     def copy_command(self, words: Sequence[str]) -> list[str]:
         """The command line of ``scp`` for addresses on this machine, which are given as ``:PATH``."""
+        ...
+
+    def mount_command(self, path: str, mountpoint: str) -> list[str]:
+        """The command line that mounts a directory of the machine on this host. Raises NotSupported."""
         ...

@@ -8,6 +8,7 @@ from enxame.machine.driver import ENTRY_POINTS, Driver
 from enxame.machine.errors import MachineError
 
 _OWN: Final = {
+    "generic": "enxame.machine.generic:GenericDriver",
     "local": "enxame.machine.local.driver:LocalDriver",
 }
 DEFAULT: Final = "local"

@@ -47,8 +47,8 @@ class Machines:
 
     def __init__(self, store: MachineStore, auth: AuthOptions, say: Say) -> None:
         self.store = store
-        self._auth = auth
-        self._say = say
+        self.auth = auth
+        self.say = say
 
     # -- making -------------------------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class Machines:
                 self.store.reserve(name)  # another command may have been faster
             context = Context(name, directory, self.store.path)
             driver = cls.from_flags(context, flags)
-            self._say("Running pre-create checks...")
+            self.say("Running pre-create checks...")
             try:
                 driver.pre_create_check()
             except MachineError as problem:
@@ -73,14 +73,14 @@ class Machines:
             auth = self._auth_options(directory, sans)
             host = HostOptions(engine_options=options, auth_options=auth)
             machine = Machine(Record(name=name, driver_name=driver_name, host_options=host), driver, directory)
-            self._say("Creating machine...")
+            self.say("Creating machine...")
             try:
                 self._save(machine)
                 driver.create()
                 self._save(machine)
                 self._provision(machine)
             except BaseException:
-                self._say(f"Removing what was made of {name}...")
+                self.say(f"Removing what was made of {name}...")
                 with contextlib.suppress(MachineError, OSError):
                     driver.remove()
                 self.store.remove(name)
@@ -88,7 +88,7 @@ class Machines:
         return machine
 
     def _auth_options(self, directory: Path, sans: Sequence[str]) -> AuthOptions:
-        given = self._auth
+        given = self.auth
         return AuthOptions(
             cert_dir=given.cert_dir,
             ca_cert_path=given.ca_cert_path,
@@ -110,22 +110,24 @@ class Machines:
     def _provision(self, machine: Machine, *, renew: bool = False) -> None:
         """Certificates, options and the daemon; returns when the daemon answers."""
         self._issue(machine, renew=renew)
+        self.say("Provisioning...")
+        try:
+            machine.driver.provision(self._plan(machine))
+        finally:
+            self._save(machine)
+        self._wait_ready(machine)
+
+    def _plan(self, machine: Machine) -> EnginePlan:
         auth = machine.record.host_options.auth_options
         engine = machine.record.host_options.engine_options
         labels = dict(label.partition("=")[::2] for label in engine.labels)
-        plan = EnginePlan(
+        return EnginePlan(
             engine,
             machine.directory / "ca.pem",
             Path(auth.server_cert_path),
             Path(auth.server_key_path),
             {"provider": machine.record.driver_name, **labels},
         )
-        self._say("Provisioning...")
-        try:
-            machine.driver.provision(plan)
-        finally:
-            self._save(machine)
-        self._wait_ready(machine)
 
     def _issue(self, machine: Machine, *, renew: bool) -> None:
         from enxame.machine.certificates import Authority
@@ -157,8 +159,10 @@ class Machines:
         try:
             machine.client().wait_ready(_READY_DEADLINE)
         except TimeoutError as problem:
+            said = machine.driver.daemon_log()
             raise MachineError(
                 f'the daemon of machine "{machine.name}" does not answer at {machine.driver.url()}: {problem}'
+                + (f"\nThe end of its log:\n{said}" if said else "")
             ) from None
 
     def provision(self, name: str) -> None:
@@ -170,7 +174,7 @@ class Machines:
 
     def regenerate_certs(self, name: str, *, client: bool) -> None:
         """New certificates for the machine, and for the user as well when ``client``."""
-        self._say(f"Regenerating TLS certificates for {name}...")
+        self.say(f"Regenerating TLS certificates for {name}...")
         with self._changing(name) as machine:
             if client:
                 from enxame.machine.certificates import Authority
@@ -194,15 +198,15 @@ class Machines:
 
     def start(self, name: str) -> None:
         """Starts a machine and waits for its daemon."""
-        self._say(f'Starting "{name}"...')
+        self.say(f'Starting "{name}"...')
         with self._changing(name) as machine:
             if machine.driver.state() is State.RUNNING:
-                self._say(f'Machine "{name}" is already running.')
+                self.say(f'Machine "{name}" is already running.')
                 return
             machine.driver.start()
             self._save(machine)
             self._wait_ready(machine)
-            self._say(f'Machine "{name}" was started.')
+            self.say(f'Machine "{name}" was started.')
 
     def stop(self, name: str) -> None:
         """Stops a machine in order."""
@@ -213,18 +217,18 @@ class Machines:
         self._end(name, "Killing", "killed", lambda driver: driver.kill())
 
     def _end(self, name: str, doing: str, done: str, verb: Callable[[Driver], None]) -> None:
-        self._say(f'{doing} "{name}"...')
+        self.say(f'{doing} "{name}"...')
         with self._changing(name) as machine:
             if machine.driver.state() is State.STOPPED:
-                self._say(f'Machine "{name}" is already stopped.')
+                self.say(f'Machine "{name}" is already stopped.')
             else:
                 verb(machine.driver)
                 self._save(machine)
-                self._say(f'Machine "{name}" was {done}.')
+                self.say(f'Machine "{name}" was {done}.')
 
     def restart(self, name: str) -> None:
         """Stops and starts a machine; a stopped one is started."""
-        self._say(f'Restarting "{name}"...')
+        self.say(f'Restarting "{name}"...')
         with self._changing(name) as machine:
             if machine.driver.state() is State.RUNNING:
                 machine.driver.restart()
@@ -235,9 +239,9 @@ class Machines:
 
     def upgrade(self, name: str) -> None:
         """Brings a machine's daemon to this version."""
-        self._say(f'Upgrading "{name}"...')
+        self.say(f'Upgrading "{name}"...')
         with self._changing(name) as machine:
-            machine.driver.upgrade()
+            machine.driver.upgrade(self._plan(machine))
             self._save(machine)
             self._wait_ready(machine)
 
@@ -249,7 +253,7 @@ class Machines:
             except MachineError as problem:
                 if not force:
                     raise MachineError(f'Error removing host "{name}": {problem.message}', problem.code) from None
-                self._say(f'Error removing host "{name}": {problem.message}')
+                self.say(f'Error removing host "{name}": {problem.message}')
             self.store.remove(name)
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Self
 import msgspec
 
 from enxame.machine.driver import Context, DriverFlag, EnginePlan, State
-from enxame.machine.errors import MachineError, PreCreateError
+from enxame.machine.errors import MachineError, NotSupported, PreCreateError
 from enxame.machine.local import groups, process
 from enxame.machine.local.network import LocalNetwork
 from enxame.machine.store import MachineStore, write_file
@@ -112,15 +112,8 @@ class LocalDriver:
             "tlscacert": str(plan.ca),
             "tlscert": str(plan.certificate),
             "tlskey": str(plan.key),
-            "labels": [f"{key}={value}" for key, value in plan.labels.items()],
+            **plan.daemon_options(),
         }
-        if plan.options.insecure_registry:
-            options["insecure-registries"] = plan.options.insecure_registry
-        if plan.options.registry_mirror:
-            options["registry-mirrors"] = plan.options.registry_mirror
-        for text in plan.options.arbitrary_flags:
-            key, separator, value = text.lstrip("-").partition("=")
-            options[key] = value if separator else True
         write_file(self._directory / "daemon.json", json.dumps(options, indent=4).encode())
         environment = dict(item.partition("=")[::2] for item in plan.options.env)
         write_file(self._directory / "environment.json", json.dumps(environment).encode())
@@ -129,9 +122,9 @@ class LocalDriver:
         else:
             self.start()
 
-    def upgrade(self) -> None:
+    def upgrade(self, plan: EnginePlan) -> None:
         """It runs this installation's daemon: a new start of it is all."""
-        self._restart_daemon()
+        self.provision(plan)
 
     def _restart_daemon(self) -> None:
         """Returns when the old daemon is gone and the new one has begun."""
@@ -172,7 +165,9 @@ class LocalDriver:
         boot_file = self._directory / "boot.json"
         write_file(boot_file, json.dumps(boot, indent=4).encode())
         self._log.write_bytes(b"")
-        self._settings.init = process.start(boot_file, log, lambda pid: self._network.plug_in(self._context.name, pid))
+        self._settings.init = process.start(
+            boot_file, self._log, lambda pid: self._network.plug_in(self._context.name, pid)
+        )
 
     def stop(self) -> None:
         """The daemon ends in order, then everything else."""
@@ -239,10 +234,25 @@ class LocalDriver:
         enter = ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         return [*enter, "--", *environment, "sh", "-c", 'cd; exec "$@"', "sh", *command]
 
+    def daemon_log(self) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+        return ""
+
     def copy_command(self, words: Sequence[str]) -> list[str]:
         """``cp``: the machine shares this host's files, but for its own directories."""
         root = f"/proc/{self._settings.init.pid}/root"
-        return ["cp", *(f"{root}/{word[1:].lstrip('/')}" if word.startswith(":") else word for word in words)]
+        there = [f"{root}/{word[1:].lstrip('/')}" if word.startswith(":") else word for word in words if word != "-q"]
+        # What both share is there already.
+        return ["sh", "-c", 'for last; do :; done; [ "$1" -ef "$last" ] || exec cp "$@"', "sh", *there]
+
+    def mount_command(self, path: str, mountpoint: str) -> list[str]:
+        """Refused: most of its files are this host's."""
+        root = f"/proc/{self._settings.init.pid}/root"
+        raise NotSupported(
+            f"local driver does not support mount: {path} of the machine is {root}{path} on this host, not {mountpoint}"
+        )
 
     @contextlib.contextmanager
     def _locked_network(self) -> Iterator[None]:
