@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -18,7 +18,8 @@ from enxame.agent.reporter import StatusReporter, StatusSink
 from enxame.agent.worker import TaskWorker
 from enxame.errors import EnxameError
 from enxame.model.dispatch import Assignments, IngressPort
-from enxame.model.network import Network
+from enxame.model.filters import Filters
+from enxame.model.network import Network, NetworkResource
 from enxame.model.task import Task
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ class NodeNetworks(Protocol):
         """Program the routing mesh."""
         ...
 
+    def list(self, filters: Filters) -> Sequence[NetworkResource]:
+        """The networks that are present on this machine."""
+        ...
+
 
 class Agent:
     """One per node that is in a swarm."""
@@ -72,7 +77,10 @@ class Agent:
         self._leaving_networks: set[str] = set()
 
     async def start(self) -> None:
-        """Take up the tasks that this node had."""
+        """Take up the tasks and networks that this node had."""
+        # Those that were taken away while no daemon ran are missing in the first assignment set, and go then.
+        swarm = Filters({"scope": frozenset({"swarm"})})
+        self._known_networks = {network.id for network in self._networks.list(swarm)}
         for task in await self._database.open():
             self._begin(task)
 

@@ -63,6 +63,7 @@ class ContainerController:
             raise TaskError(f"starting container failed: {error.message}") from error
         if self._has_health_check(container_id) and await self._health_turn(container_id, "healthy") == "unhealthy":
             await self._fail_unhealthy(container_id)
+        await self._engine.networks.set_serving(container_id, True)
 
     async def wait(self) -> None:
         """Return on exit code 0; an unhealthy container is stopped and counts as failed."""
@@ -100,6 +101,7 @@ class ContainerController:
             return
         spec = self._task.spec.container_spec
         grace = spec.stop_grace_period if spec and spec.stop_grace_period is not None else DEFAULT_STOP_GRACE
+        await self._engine.networks.set_serving(self._container_id, False)
         try:
             await self._engine.containers.stop(self._container_id, timeout=grace / 1e9)
         except (NotModified, NotFound):

@@ -76,7 +76,7 @@ def container_request(
     return ContainerCreateRequest(
         **fields,
         host_config=_host_config(task, spec, context, list(extra_mounts)),
-        networking_config=NetworkingConfig(endpoints_config=_endpoints(task.networks_attachments)),
+        networking_config=NetworkingConfig(endpoints_config=_endpoints(task)),
     )
 
 
@@ -142,9 +142,11 @@ def _network_mode(attachments: list[NetworkAttachment]) -> str:
     return attachments[0].network.id if attachments else "default"
 
 
-def _endpoints(attachments: list[NetworkAttachment]) -> dict[str, EndpointSettings]:
+def _endpoints(task: Task) -> dict[str, EndpointSettings]:
+    service = task.internal.service_name if task.internal else ""
+    own = [service, f"tasks.{service}"] if service else []
     endpoints: dict[str, EndpointSettings] = {}
-    for attachment in attachments:
+    for attachment in task.networks_attachments:
         network = attachment.network
         if network.spec.name in NODE_LOCAL_NETWORKS:
             continue
@@ -155,9 +157,8 @@ def _endpoints(attachments: list[NetworkAttachment]) -> dict[str, EndpointSettin
                 addresses = EndpointIPAMConfig(ipv4_address=addresses.ipv4_address, ipv6_address=plain)
             else:
                 addresses = EndpointIPAMConfig(ipv4_address=plain, ipv6_address=addresses.ipv6_address)
-        endpoints[network.id] = EndpointSettings(
-            network_id=network.id, ipam_config=addresses, aliases=attachment.aliases or None
-        )
+        aliases = list(dict.fromkeys([*attachment.aliases, *own]))
+        endpoints[network.id] = EndpointSettings(network_id=network.id, ipam_config=addresses, aliases=aliases or None)
     return endpoints
 
 

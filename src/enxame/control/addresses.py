@@ -52,7 +52,8 @@ class AddressPool:
         if parsed not in self.network or number in self._used:
             return False
         self._used.add(number)
-        if number == self._next:
+        # After a restart all addresses in use are claimed: those given back before it rest, too.
+        if self._first <= number <= self._last and number >= self._next:
             self._next = number + 1 if number < self._last else self._first
         return True
 

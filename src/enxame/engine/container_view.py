@@ -25,7 +25,6 @@ from enxame.model.container_view import (
 )
 from enxame.model.filters import Filters
 
-
 _STATES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
 _HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 
@@ -59,10 +58,13 @@ def show_state(container: Container) -> ContainerState:
 def show_networks(container: Container) -> dict[str, EndpointSettings]:
     """The networks: as they are while it runs, as asked for otherwise."""
     definition, sandbox = container.definition, container.condition.sandbox
-    if sandbox is not None and sandbox.endpoints:
+    if container.running and sandbox is not None and sandbox.netns_path:
         return sandbox.endpoints
     if definition.networks:
-        return definition.networks
+        known = {item.network_id: name for name, item in (sandbox.endpoints if sandbox else {}).items()}
+        return {known.get(name, name): item for name, item in definition.networks.items()}
+    if sandbox is not None and sandbox.endpoints:
+        return sandbox.endpoints
     mode = definition.host.network_mode
     name = "bridge" if mode in {"", "default"} else mode
     return {} if name.startswith("container:") else {name: EndpointSettings()}

@@ -13,13 +13,16 @@ from msgspec.structs import replace
 from enxame.engine import container_view, naming, pruning, usage
 from enxame.engine.attachment import Attachment
 from enxame.engine.bundle import Machine
+from enxame.engine.committing import CommitRequest, commit_container
 from enxame.engine.container import Container
+from enxame.engine.container_networks import ContainerNetworks
 from enxame.engine.container_table import ContainerTable
 from enxame.engine.container_update import updated
 from enxame.engine.creation import Creation
 from enxame.engine.events import EventBus
 from enxame.engine.execs import Execs
 from enxame.engine.exit_watch import DirectoryWatch
+from enxame.engine.files.container_files import ContainerFiles
 from enxame.engine.health_monitor import HealthMonitors
 from enxame.engine.lifecycle import Lifecycle
 from enxame.engine.listing import Listing
@@ -29,8 +32,8 @@ from enxame.engine.runtime import Runtime
 from enxame.engine.signals import parse_signal
 from enxame.engine.streams import Streams
 from enxame.engine.surroundings import Surroundings
-from enxame.errors import Conflict, EnxameError, InvalidArgument, NotModified
-from enxame.model.container import ContainerCreateRequest, ContainerUpdateRequest
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotModified
+from enxame.model.container import ContainerCreateRequest, ContainerUpdateRequest, EndpointSettings
 from enxame.model.container_view import (
     ContainerCreateResponse,
     ContainerInspect,
@@ -81,7 +84,10 @@ class ContainerManager:
         self._creation = Creation(around, self._table)
         self._listing = Listing(around, self._table)
         self._streams = Streams(self._life)
+        self._networks = ContainerNetworks(around)
         self._execs = Execs(runtime, self._life, self.find, machine.capabilities)
+        #: Copying in and out, export, changes.
+        self.files = ContainerFiles(around, self.find)
         self._health = HealthMonitors(around, self._execs.probe)
 
     @property
@@ -307,6 +313,26 @@ class ContainerManager:
         self._around.publish(container, "update")
         return ContainerUpdateResponse(warnings=warnings)
 
+    async def connect(self, ref: str, network: str, settings: EndpointSettings) -> None:
+        """Put a container, running or not, on a network.
+
+        Raises:
+            EnxameError: there is no such network, or it cannot be on it.
+        """
+        container = self.find(ref)
+        async with container.lock:
+            await self._networks.connect(container, network, settings)
+
+    async def disconnect(self, ref: str, network: str) -> None:
+        """Take a container, running or not, off a network.
+
+        Raises:
+            EnxameError: there is no such network, or it is not on it.
+        """
+        container = self.find(ref)
+        async with container.lock:
+            await self._networks.disconnect(container, network)
+
     async def remove(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; with ``force`` a running one is killed first, ``volumes``: its anonymous ones too.
 
@@ -377,6 +403,19 @@ class ContainerManager:
         freed = sum(sizes[one][0] for one in gone)
         self._around.events.publish("container", "prune", "", {"reclaimed": str(freed)})
         return PruneReport(containers_deleted=gone, space_reclaimed=freed)
+
+    async def commit(self, ref: str, request: CommitRequest) -> str:
+        """Make an image of what the container has become. See :func:`commit_container`."""
+        container = self.find(ref)
+        pause = request.pause and container.running and not container.condition.paused
+        if pause:
+            await self.pause(container.id)
+        try:
+            return await commit_container(self._around, self.files, container, request)
+        finally:
+            if pause:
+                with contextlib.suppress(Conflict, NotFound):
+                    await asyncio.shield(self.unpause(container.id))
 
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name. Raises Conflict when it is taken."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
-from enxame.model.image import Image
+from enxame.model.container import EndpointSettings
+from enxame.model.image import Image, ImageConfig
+from enxame.model.network import NetworkResource
 from enxame.model.volume import Volume, VolumeCreateRequest
 
 
@@ -16,8 +19,8 @@ class Images(Protocol):
         """The image that a reference means."""
         ...
 
-    async def mount(self, container_id: str, image: Image) -> str:
-        """Mount a container's root filesystem; returns its directory. Idempotent."""
+    async def mount(self, container_id: str, image: Image | None) -> str:
+        """Mount a container's root filesystem; returns its directory. Idempotent. None: as it was made."""
         ...
 
     async def unmount(self, container_id: str) -> None:
@@ -26,6 +29,22 @@ class Images(Protocol):
 
     async def delete_layer(self, container_id: str) -> None:
         """Delete what the container wrote. Idempotent."""
+        ...
+
+    async def commit(
+        self,
+        container_id: str,
+        layer: AsyncIterator[bytes] | None,
+        *,
+        image_id: str,
+        config: ImageConfig,
+        repository: str,
+        tag: str,
+        author: str,
+        message: str,
+        created_by: str,
+    ) -> str:
+        """Make an image of the layers below a container and, if given, one more. Returns its id."""
         ...
 
     def graph_driver_data(self, container_id: str) -> dict[str, str]:
@@ -64,6 +83,18 @@ class Networks(Protocol):
 
     async def release(self, container_id: str) -> None:
         """Take the container's network side down. Idempotent."""
+        ...
+
+    def inspect(self, ref: str) -> NetworkResource:
+        """The network that a reference means. Raises NotFound."""
+        ...
+
+    async def join(self, container_id: str, ref: str, settings: EndpointSettings) -> SandboxInfo:
+        """Put a connected container on another network."""
+        ...
+
+    async def part(self, container_id: str, ref: str) -> SandboxInfo:
+        """Take a connected container off a network."""
         ...
 
     async def restore(self, container_id: str, info: SandboxInfo) -> None:

@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 #: Containers that are being made at the same time: more only wait for each other in the kernel's cgroup lock.
 _PARALLEL_CREATES = 8
 
+#: The container of a swarm's task: it says itself when its service's name is to lead to it.
+_TASK_LABEL = "com.docker.swarm.task.id"
+
 
 class Preparation:
     """``find`` gives another container by reference."""
@@ -57,9 +60,8 @@ class Preparation:
 
     async def _make(self, container: Container) -> Created:
         definition, around = container.definition, self._around
-        image = around.images.resolve(definition.image_id)
         rootfs, sandbox, volumes = await _all_or_first_error(
-            around.images.mount(container.id, image), self._connect(container), self._acquire(container)
+            around.mount(container), self._connect(container), self._acquire(container)
         )
         bundle = around.bundle(container)
         while True:
@@ -162,6 +164,8 @@ class Preparation:
                 dns_options=host.dns_options,
                 extra_hosts=host.extra_hosts or [],
                 sysctls=host.sysctls,
+                links=host.links or [],
+                waits_to_serve=_TASK_LABEL in definition.config.labels,
             ),
         )
 

@@ -8,6 +8,7 @@ from msgspec import field
 
 from enxame.model.base import ZERO_TIME, Meta, Model, always
 from enxame.model.cluster import Driver
+from enxame.model.container import EndpointSettings
 
 
 class IPAMConfig(Model):
@@ -118,6 +119,20 @@ class NetworkCreateRequest(Model):
     enable_ipv6: bool = False
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+
+
+class NetworkConnectRequest(Model):
+    """Body of ``POST /networks/{id}/connect``."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class NetworkDisconnectRequest(Model):
+    """Body of ``POST /networks/{id}/disconnect``."""
+
+    container: str = ""
+    force: bool = False
 
 
 class NetworksPruneReport(Model):

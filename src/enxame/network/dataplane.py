@@ -237,14 +237,16 @@ class DataPlane:
         finally:
             namespace.close()
 
-    async def open_resolver(self, path: Path) -> tuple[socket.socket, socket.socket]:
-        """The sockets of the resolver in the namespace at ``path``, and the rules that lead port 53 to them.
+    async def open_resolver(self, path: Path, *, again: bool = False) -> tuple[socket.socket, socket.socket]:
+        """The sockets of the resolver in the namespace at ``path``, and the rules that lead port 53 to them. ``again``:
+        the rules may be there.
 
         Raises:
             EnxameError: a program of the container has the port that is ours, or the kernel refuses.
         """
+        rules = dns_server.RULES_AGAIN if again else dns_server.RULES
         try:
-            return await self._nftables.inside(path, dns_server.RULES, dns_server.open_sockets)
+            return await self._nftables.inside(path, rules, dns_server.open_sockets)
         except OSError as error:
             raise EnxameError(f"open the resolver's sockets in {path}: {error.strerror}") from error
 

@@ -93,7 +93,7 @@ def test_allocated_addresses_are_asked_for():
     made = request(attachments=[attachment])
     endpoint = made.networking_config.endpoints_config["net1"]
     assert endpoint.ipam_config.ipv4_address == "10.0.0.5"
-    assert endpoint.aliases == ["web"]
+    assert endpoint.aliases == ["web", "tasks.web"]
     assert made.host_config.network_mode == "net1"
 
 

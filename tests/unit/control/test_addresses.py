@@ -91,3 +91,10 @@ def test_dynamic_ports_run_out_with_a_word() -> None:
         assert table.assign(f"s{number}", [port(0)], [])[0].published_port == DYNAMIC_FIRST + number
     with pytest.raises(NoPortFree, match="no dynamic port"):
         table.assign("one more", [port(0)], [])
+
+
+def test_address_given_back_before_a_restart_rests_after_it() -> None:
+    pool = AddressPool("10.0.0.0/24", reserved=("10.0.0.1",))
+    for address in ("10.0.0.9", "10.0.0.3"):  # in any order; .4 was given back
+        assert pool.claim(address)
+    assert pool.take() == "10.0.0.10/24"

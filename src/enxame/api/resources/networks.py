@@ -11,8 +11,14 @@ from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from enxame.model.container import EndpointSettings
 from enxame.model.filters import Filters
-from enxame.model.network import NetworkCreateRequest, NetworkResource
+from enxame.model.network import (
+    NetworkConnectRequest,
+    NetworkCreateRequest,
+    NetworkDisconnectRequest,
+    NetworkResource,
+)
 
 if TYPE_CHECKING:
     from enxame.manager.manager import Manager
@@ -107,6 +113,29 @@ async def create_network(call: Call) -> web.StreamResponse:
     else:
         network_id = await call.api.engine.networks.create(request)
     return json_response(NetworkCreated(id=network_id), status=201)
+
+
+@routes.post("/networks/{name}/connect", body=NetworkConnectRequest, errors=(403, 404))
+async def connect_container(call: Call) -> web.StreamResponse:
+    """Put a container of this machine on a network."""
+    request = await call.body(NetworkConnectRequest)
+    network = _find(call, call.name)
+    if network.scope == "swarm" and not network.attachable:
+        raise PermissionDenied(
+            f"Could not attach to network {network.name}: rpc error: code = PermissionDenied desc = network "
+            f"{network.name} not manually attachable"
+        )
+    settings = request.endpoint_config or EndpointSettings()
+    await call.api.engine.containers.connect(request.container, network.id, settings)
+    return empty_response(200)
+
+
+@routes.post("/networks/{name}/disconnect", body=NetworkDisconnectRequest, errors=(403, 404))
+async def disconnect_container(call: Call) -> web.StreamResponse:
+    """Take a container of this machine off a network."""
+    request = await call.body(NetworkDisconnectRequest)
+    await call.api.engine.containers.disconnect(request.container, _find(call, call.name).id)
+    return empty_response(200)
 
 
 @routes.delete("/networks/{name}", status=204, errors=(403, 404))

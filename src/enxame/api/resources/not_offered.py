@@ -22,8 +22,6 @@ for _method, _path, _what in (
     ("POST", "/commit", "committing a container"),
     ("GET", "/images/search", "searching for images"),
     ("GET", "/images/{name}/attestations", "listing an image's attestations"),
-    ("POST", "/networks/{name}/connect", "connecting a container to a network"),
-    ("POST", "/networks/{name}/disconnect", "disconnecting a container from a network"),
     ("GET", "/plugins/privileges", "installing plugins"),
     ("POST", "/plugins/pull", "installing plugins"),
     ("POST", "/plugins/create", "installing plugins"),

@@ -69,15 +69,16 @@ class NameService:
         """Whether a container is on a network with names."""
         return bool(record.info.netns_path) and bool(self._places(record))
 
-    async def serve(self, record: SandboxRecord) -> None:
-        """Answer a container's questions from now on, when it is on a network with names.
+    async def serve(self, record: SandboxRecord, *, again: bool = False) -> None:
+        """Answer a container's questions from now on, when it is on a network with names. ``again``: an earlier
+        daemon may have done so.
 
         Raises:
             EnxameError: its namespace has no room for the resolver.
         """
         if not self.wanted(record) or self._server.serves(record.container_id):
             return
-        sockets = await self._dataplane.open_resolver(Path(record.info.netns_path))
+        sockets = await self._dataplane.open_resolver(Path(record.info.netns_path), again=again)
         view = self._views[record.container_id] = View()
         self._look(view, self._places(record))
         self._server.serve(record.container_id, view, self._outside(record), sockets)
@@ -86,7 +87,7 @@ class NameService:
         """After a restart of the daemon."""
         for record in records:
             try:
-                await self.serve(record)
+                await self.serve(record, again=True)
             except EnxameError as error:
                 _log.error("container %s has no name resolution: %s", record.name, error)
 

@@ -1,0 +1,51 @@
+"""Which swarm networks a node keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from enxame.agent.agent import Agent
+from enxame.agent.database import TaskDatabase
+from enxame.agent.payloads import PayloadFiles
+from enxame.model.dispatch import Assignments, IngressPort
+from enxame.model.filters import Filters
+from enxame.model.network import Network, NetworkResource, NetworkSpec
+
+
+class Networks:
+    """Remembers what is present."""
+
+    def __init__(self, *present: str) -> None:
+        self.present = set(present)
+
+    def list(self, filters: Filters) -> list[NetworkResource]:
+        assert filters.get("scope") == {"swarm"}
+        return [NetworkResource(id=network_id, scope="swarm") for network_id in self.present]
+
+    async def ensure_swarm_network(self, network: Network) -> None:
+        self.present.add(network.id)
+
+    async def remove_swarm_network(self, network_id: str) -> None:
+        self.present.discard(network_id)
+
+    async def set_ingress(self, ports: list[IngressPort]) -> None: ...
+
+
+async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_assignments(tmp_path: Path) -> None:
+    networks = Networks("kept", "gone")
+    agent = Agent(
+        executor=None,  # type: ignore[arg-type] - there are no tasks
+        networks=networks,
+        database=TaskDatabase(tmp_path / "tasks.db"),
+        payloads=PayloadFiles(tmp_path / "payloads"),
+        wall=lambda: datetime.now(UTC),
+    )
+    await agent.start()
+    try:
+        assert networks.present == {"kept", "gone"}
+        kept = Network(id="kept", spec=NetworkSpec(name="app"))
+        await agent.apply(Assignments(complete=True, networks=[kept]))
+        assert networks.present == {"kept"}
+    finally:
+        await agent.stop()
