@@ -42,6 +42,9 @@ async def listen(api: ApiServer, config: DaemonConfig, handed_over: Sequence[Han
             raise ConfigError(
                 f"invalid bind address {host}: expected unix://PATH, tcp://ADDRESS:PORT, fd:// or fd://NAME"
             )
+    if config.metrics_addr:
+        name, port = _tcp_address(config.metrics_addr)
+        await api.listen_metrics(name, port)
 
 
 def insecure_addresses(config: DaemonConfig) -> list[str]:
@@ -77,7 +80,7 @@ async def _listen_unix(api: ApiServer, path: str, group: str, *, looks_only: boo
 def _tcp_address(host: str) -> tuple[str, int]:
     name, _, port = host.removeprefix("tcp://").rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise ConfigError(f"invalid bind address {host}: expected tcp://ADDRESS:PORT")
+        raise ConfigError(f"invalid bind address {host}: expected ADDRESS:PORT")
     return name.strip("[]") or "0.0.0.0", int(port)
 
 

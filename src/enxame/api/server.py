@@ -24,6 +24,7 @@ from enxame.api.connection import Connection
 from enxame.api.context import ApiContext
 from enxame.api.dispatch import Dispatcher
 from enxame.api.errors import MAX_BODY
+from enxame.api.metrics import MetricsHandler
 from enxame.api.resources import all_routes
 from enxame.api.tls import TlsTerminator
 
@@ -52,6 +53,7 @@ class ApiServer:
             looks_only: web.Server(Dispatcher(api, routes, looks_only=looks_only), request_factory=make)
             for looks_only in (False, True)
         }
+        self._metrics = web.Server(MetricsHandler(api))
         self._listeners: list[asyncio.AbstractServer] = []
         self._socket_files: list[tuple[Path, int]] = []
 
@@ -96,6 +98,14 @@ class ApiServer:
             )
         return port
 
+    async def listen_metrics(self, host: str, port: int) -> int:
+        """Serve :mod:`enxame.api.metrics` on an address; returns the port."""
+        server = await self._loop.create_server(self._metrics, host, port, backlog=_BACKLOG)
+        self._listeners.append(server)
+        port = int(server.sockets[0].getsockname()[1])
+        _log.info("metrics at http://%s:%d/metrics", host, port)
+        return port
+
     async def listen_socket(
         self, sock: socket.socket, *, tls: ssl.SSLContext | None = None, looks_only: bool = False
     ) -> None:
@@ -125,9 +135,10 @@ class ApiServer:
                 # Only if it is still ours: a newer daemon may have replaced it.
                 if path.stat().st_ino == inode:
                     path.unlink()
-        for http in self._http.values():
+        servers = [*self._http.values(), self._metrics]
+        for http in servers:
             http.pre_shutdown()
-        await asyncio.gather(*(http.shutdown(deadline) for http in self._http.values()))
+        await asyncio.gather(*(http.shutdown(deadline) for http in servers))
         self._listeners.clear()
         self._socket_files.clear()
 
