@@ -56,7 +56,7 @@ class EventBus:
                 queue.put_nowait(event)
 
     def subscribe(self, filters: Filters, since: int | None, until: int | None) -> AsyncGenerator[EventMessage]:
-        """Events that pass ``filters`` from ``since`` (nanoseconds since 1970; None: now) to ``until`` (None: for ever).
+        """Events that pass ``filters`` from ``since`` (nanoseconds since 1970; None: now) to ``until`` (None: no end).
 
         Listening begins with this call, not with the first event taken. Ends when the listener falls far behind.
         """
