@@ -1,6 +1,7 @@
 """Options and fixtures that tests of several layers share."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="enxamed",
         help="the daemon behind the tests of clients and faults; dockerd shows that the tests themselves are right",
     )
+
+
+def pytest_configure() -> None:
+    # A run that is told to end tears down what its fixtures made, as with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
