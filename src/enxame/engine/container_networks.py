@@ -11,7 +11,6 @@ from enxame.engine.sandbox import SandboxInfo
 from enxame.engine.surroundings import Surroundings
 from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointSettings
-from enxame.model.network import NetworkResource
 
 _NOT_HOST = "container cannot be disconnected from host network or connected to host network"
 _NOT_NONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
@@ -36,7 +35,7 @@ class ContainerNetworks:
             raise InvalidArgument(_NOT_HOST if network.driver == "host" else _NOT_NONE)
         asked = self._asked(container)
         name = network.name
-        if _key(asked, network) is not None and not (container.running or container.created):
+        if name in asked and not (container.running or container.created):
             raise PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
         if settings.aliases and name == "bridge":
             raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
@@ -54,21 +53,29 @@ class ContainerNetworks:
         _check_mode(container)
         network = self._around.networks.inspect(ref)
         asked = self._asked(container)
-        key = _key(asked, network)
         if container.running or container.created is not None:
             self._became(container, await self._around.networks.part(container.id, network.id))
-        elif key is None:
+        elif network.name not in asked:
             raise EnxameError(f"container {container.id} is not connected to the network {network.name}")
-        self._define(container, {name: item for name, item in asked.items() if name != key})
+        self._define(container, {name: item for name, item in asked.items() if name != network.name})
         if not container.running and container.condition.sandbox is not None:
             self._around.change(container, sandbox=None)
 
     def _asked(self, container: Container) -> dict[str, EndpointSettings]:
         definition = container.definition
-        return definition.networks or {definition.host.network_mode or "default": EndpointSettings()}
+        if definition.parted:
+            return {}
+        asked = definition.networks or {definition.host.network_mode or "default": EndpointSettings()}
+        return {self._name(ref): settings for ref, settings in asked.items()}
+
+    def _name(self, ref: str) -> str:
+        try:
+            return self._around.networks.inspect("bridge" if ref == "default" else ref).name
+        except EnxameError:
+            return ref
 
     def _define(self, container: Container, networks: dict[str, EndpointSettings]) -> None:
-        self._around.redefine(container, replace(container.definition, networks=networks))
+        self._around.redefine(container, replace(container.definition, networks=networks, parted=not networks))
 
     def _became(self, container: Container, info: SandboxInfo) -> None:
         before = container.condition.sandbox or SandboxInfo()
@@ -102,10 +109,3 @@ def _check_mode(container: Container) -> None:
         raise InvalidArgument(_NOT_HOST)
     if mode == "none":
         raise InvalidArgument(_NOT_NONE)
-
-
-def _key(asked: dict[str, EndpointSettings], network: NetworkResource) -> str | None:
-    """Under which reference a container has a network."""
-    known = {network.name, network.id, "default" if network.name == "bridge" else network.name}
-    exact = next((ref for ref in asked if ref in known), None)
-    return exact or next((ref for ref in asked if len(ref) >= 4 and network.id.startswith(ref)), None)

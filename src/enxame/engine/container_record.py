@@ -21,7 +21,9 @@ from enxame.model.container_view import Health, MountPoint
 
 
 class Definition(Model):
-    """What a container is. ``config`` is completed from the image."""
+    """What a container is. ``config`` is completed from the image. ``parted``: it was taken off the last of its
+    networks; with no other by its next start it is on that of its network mode again.
+    """
 
     id: str
     name: str
@@ -31,6 +33,7 @@ class Definition(Model):
     image_id: str
     image: str
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
+    parted: bool = False
     mounts: list[MountRequest] = field(default_factory=list)
     log_driver: str = "json-file"
 

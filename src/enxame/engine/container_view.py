@@ -63,6 +63,8 @@ def show_networks(container: Container) -> dict[str, EndpointSettings]:
     if definition.networks:
         known = {item.network_id: name for name, item in (sandbox.endpoints if sandbox else {}).items()}
         return {known.get(name, name): item for name, item in definition.networks.items()}
+    if definition.parted:
+        return {}
     if sandbox is not None and sandbox.endpoints:
         return sandbox.endpoints
     mode = definition.host.network_mode

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from msgspec import structs
 
 from enxame.api.call import Call
 from enxame.api.registry_auth import registry_auth
@@ -12,7 +13,9 @@ from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.api.streams import ProgressStream, stream_bytes
 from enxame.errors import InvalidArgument
+from enxame.model.base import always
 from enxame.model.image import (
+    ImageConfig,
     ImageDeleteItem,
     ImageHistoryItem,
     ImageInspect,
@@ -22,6 +25,14 @@ from enxame.model.image import (
 )
 
 routes = Routes()
+
+
+class ImageDetails(ImageInspect):
+    """``GET /images/{name}/json``: also what Docker left out in 1.45 and docker-compose 1.29 reads in every version."""
+
+    container_config: ImageConfig = always(default_factory=ImageConfig)
+
+
 _FILTERS = ("before", "dangling", "label", "reference", "since", "until")
 _PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 _CHUNK = 256 * 1024
@@ -138,10 +149,11 @@ async def _body(call: Call) -> AsyncIterator[bytes]:
         yield chunk
 
 
-@routes.get("/images/{name}/json", answer=ImageInspect, errors=(404,), looks=True)
+@routes.get("/images/{name}/json", answer=ImageDetails, errors=(404,), looks=True)
 async def inspect_image(call: Call) -> web.StreamResponse:
     """One image."""
-    return json_response(call.api.engine.images.inspect(call.name))
+    image = call.api.engine.images.inspect(call.name)
+    return json_response(ImageDetails(**structs.asdict(image), container_config=image.config))
 
 
 @routes.get("/images/{name}/history", answer=list[ImageHistoryItem], errors=(404,), looks=True)
