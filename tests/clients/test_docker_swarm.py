@@ -288,3 +288,27 @@ def test_removing_a_service_removes_its_containers(docker: Command) -> None:
     assert docker("service", "rm", "gone") == "gone"
     wait_until(lambda: docker("ps", "-aq") == "", "no container is left", timeout=30)
     assert docker("service", "ls", "-q") == ""
+
+
+def test_service_is_found_by_name_on_its_network_while_its_tasks_run(docker: Command) -> None:
+    docker("network", "create", "-d", "overlay", "app")
+    create(docker, "web", "--replicas", "2", "--network", "name=app,alias=www")
+    create(docker, "client", "--network", "app", "--stop-grace-period", "0s")
+    (client,) = containers_of(docker, "client")
+
+    def found(name: str) -> set[str]:
+        text = docker.result("exec", client, "nslookup", name).out
+        return set(re.findall(r"Address(?: \d+)?: (10\.[\d.]+)$", text, re.MULTILINE))
+
+    def addresses() -> set[str]:
+        inspected = json.loads(docker("inspect", *containers_of(docker, "web")))
+        return {container["NetworkSettings"]["Networks"]["app"]["IPAddress"] for container in inspected}
+
+    for name in ("web", "tasks.web", "www"):
+        assert found(name) == addresses(), name
+    docker("service", "scale", "-d", "web=3")
+    wait_until(lambda: len(found("web")) == 3, "the third task is found")
+    docker("service", "rm", "web")
+    wait_until(lambda: found("web") == set(), "the service is found no more")
+    docker("service", "rm", "client")
+    wait_until(lambda: docker.result("network", "rm", "app").code == 0, "nobody is on the network")
