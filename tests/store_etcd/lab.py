@@ -141,8 +141,10 @@ class Manager:
 
     async def stop(self):
         if self.server is not None and self.server.pid is not None:
+            # Asked to stop all at once, members wait for each other.
+            self.server._stopping = True
             with contextlib.suppress(ProcessLookupError):
-                self.signal(signal.SIGCONT)
+                self.signal(signal.SIGKILL)
         await self.stop_manager()
         if self.server is not None:
             await self.server.stop()

@@ -58,7 +58,8 @@ class Backend(Protocol):
     commit_bytes: int
 
     async def load(self) -> tuple[int, list[Record]]:
-        """The current revision and every record. Called once, first.
+        """The current revision and every record. Called first, and again at any time: by who missed
+        commits, for a backup, for a move.
 
         Raises:
             Corrupt: the storage is damaged.
@@ -79,6 +80,9 @@ class Backend(Protocol):
     def watch(self, after: int) -> AsyncGenerator[Commit, None]:
         """Commits with a revision above ``after``, in order. May include this process's own (the store skips what it
         knows); ends at once where nobody else can write.
+
+        Raises:
+            WatchLagged: what comes next is no longer kept.
         """
         ...
 

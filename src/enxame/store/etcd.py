@@ -79,6 +79,8 @@ class EtcdBackend:
         self._max_bytes = max_bytes - 4096
         self._revisions = Revisions(0, 0)
         self._sequence = 0
+        #: Where this manager's time as the leader began.
+        self._since = 0
         self._closed = False
         self._moved = asyncio.Condition()
         self.epoch: Epoch | None = None
@@ -133,7 +135,6 @@ class EtcdBackend:
             if (names := records.split_key(item.key)) is not None:
                 ours = self._revisions.ours(item.mod_revision)
                 found.append(records.decode_record(*names, item.value, ours))
-        await self._follow_to(revision)
         return self._revisions.ours(revision), found
 
     async def watch(self, after: int) -> AsyncGenerator[Commit, None]:
@@ -143,6 +144,7 @@ class EtcdBackend:
             WatchLagged: what comes next is no longer kept: load again.
         """
         position = self._revisions.etcd(after)
+        await self.follow_to(position)
         failures = 0
         while not self._closed:
             try:
@@ -154,7 +156,7 @@ class EtcdBackend:
                             if commit is not None:
                                 yield commit
                             position = revision
-                            await self._follow_to(revision)
+                            await self.follow_to(revision)
             except Compacted as error:
                 raise WatchLagged(error.message) from error
             except EtcdUnavailable as error:
@@ -186,7 +188,8 @@ class EtcdBackend:
         if self.newest is None or epoch.revision > self.newest.revision:
             self.newest = epoch
 
-    async def _follow_to(self, revision: int) -> None:
+    async def follow_to(self, revision: int) -> None:
+        """Whoever commits here has taken in everything up to etcd's ``revision``."""
         async with self._moved:
             self.followed = max(self.followed, revision)
             self._moved.notify_all()
@@ -208,7 +211,7 @@ class EtcdBackend:
         epoch = self.epoch
         if epoch is None:
             raise self._refusal()
-        if self.followed < epoch.revision:
+        if self.followed < self._since:
             raise CommitFailed(CATCHING_UP)
         self._check_size(mutations)
         operations: list[Put | Delete | Get] = [
@@ -295,6 +298,11 @@ class EtcdBackend:
             newest = records.decode_epoch(before.value, before.mod_revision)
         last = await self._client.get(records.COMMIT, revision=newest.revision, timeout=_COMMIT_TIMEOUT)
         return _revision_of(last, token)
+
+    def lead(self, epoch: Epoch) -> None:
+        """Commit in this epoch, once the watcher has taken in what was committed before it."""
+        self._since = epoch.revision
+        self._renew(epoch)
 
     def _renew(self, epoch: Epoch) -> None:
         self._see(epoch)

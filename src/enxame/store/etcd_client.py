@@ -6,6 +6,7 @@ those that ``aetcd`` carries. Every call has a deadline; one that fails was refu
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, NamedTuple
@@ -161,6 +162,12 @@ class Member(NamedTuple):
     learner: bool
 
 
+def _cancelled() -> bool:
+    """Whether a cancellation is meant for the running task: gRPC also raises one in calls whose channel is closed."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def _prefix_end(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
@@ -208,6 +215,10 @@ class EtcdClient:
             raise _translate(error) from None
         except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
             raise EtcdUnavailable(f"the connection to etcd is closed: {error}") from None
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            raise EtcdUnavailable("the connection to etcd was closed") from None
 
     # -- keys
 
@@ -279,9 +290,10 @@ class EtcdClient:
             Compacted: ``start`` is no longer kept.
             EtcdUnavailable: the stream broke; begin again after the last revision that came.
         """
-        call = self._watch.Watch()
+        call: Any = None
         create = rpc_pb2.WatchCreateRequest(key=prefix, range_end=_prefix_end(prefix), start_revision=start)
         try:
+            call = self._watch.Watch()
             await call.write(rpc_pb2.WatchRequest(create_request=create))
             while True:
                 answer = await call.read()
@@ -301,8 +313,13 @@ class EtcdClient:
             raise _translate(error) from None
         except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
             raise EtcdUnavailable(f"the connection to etcd is closed: {error}") from None
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            raise EtcdUnavailable("the connection to etcd was closed") from None
         finally:
-            call.cancel()
+            if call is not None:
+                call.cancel()
 
     async def compact(self, revision: int, *, timeout: float) -> None:
         """Forget what was before this revision."""
@@ -317,16 +334,22 @@ class EtcdClient:
 
     async def lease_keep(self, lease: int, *, timeout: float) -> bool:
         """Let the lease begin anew. False when it is over."""
-        call = self._lease.LeaseKeepAlive(timeout=timeout)
+        call: Any = None
         try:
+            call = self._lease.LeaseKeepAlive(timeout=timeout)
             await call.write(rpc_pb2.LeaseKeepAliveRequest(ID=lease))
             answer = await call.read()
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
         except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
             raise EtcdUnavailable(f"the connection to etcd is closed: {error}") from None
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            raise EtcdUnavailable("the connection to etcd was closed") from None
         finally:
-            call.cancel()
+            if call is not None:
+                call.cancel()
         return answer is not grpc.aio.EOF and answer.TTL > 0
 
     async def lease_revoke(self, lease: int, *, timeout: float) -> None:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _POLL: Final = 0.15
 #: The lease of a leader's sign of life, and how long it may be missing before another manager takes over.
 _ALIVE_TTL: Final = 2
-_SILENCE: Final = 1.0
+_SILENCE: Final = 0.5
 _CLAIM_TIMEOUT: Final = 1.0
 _HAND_OVER_TIMEOUT: Final = 2.0
 _HAND_OVER_EVERY: Final = 5.0
@@ -80,6 +80,7 @@ class Leadership:
         self._silent_since: float | None = None
         self._handed_over = float("-inf")
         self._wake = asyncio.Event()
+        self._claimed = asyncio.Event()
         self._status: Status | None = None
         backend.on_lost = self._on_lost
 
@@ -102,6 +103,13 @@ class Leadership:
     def status(self) -> Status | None:
         """What the own member said last; None while it does not answer."""
         return self._status
+
+    async def claimed(self) -> Epoch:
+        """Wait until this manager has an epoch of its own (its store may still have to catch up)."""
+        while (epoch := self._backend.epoch) is None:
+            self._claimed.clear()
+            await self._claimed.wait()
+        return epoch
 
     # -- running
 
@@ -174,8 +182,8 @@ class Leadership:
         if result.succeeded:
             _log.info("node %s leads the swarm from epoch %d on", self._node_id, result.revision)
             self._confirmed = began
-            self._backend.epoch = replace(epoch, revision=result.revision)
-            self._backend.newest = self._backend.epoch
+            self._backend.lead(replace(epoch, revision=result.revision))
+            self._claimed.set()
             self._wake.set()
         elif (stored := result.found[0]) is not None:
             # Our view was old. What it says now decides at the next look.

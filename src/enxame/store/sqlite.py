@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 import zlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,7 +19,7 @@ from enxame.errors import EnxameError, Unavailable
 from enxame.store.backend import Commit, CommitFailed, Corrupt, Mutation, Record
 from enxame.store.high_water import HighWater
 
-__all__ = ["SCHEMA_VERSION", "SqliteBackend"]
+__all__ = ["SCHEMA_VERSION", "SqliteBackend", "write_database"]
 
 R = TypeVar("R")
 
@@ -61,7 +61,7 @@ class SqliteBackend:
         self._revision = 0
 
     async def load(self) -> tuple[int, list[Record]]:
-        """Open, check and read the database.
+        """Open, check and read the database; read it again when it is open.
 
         Raises:
             Corrupt: it is damaged, not ours, or of a newer schema.
@@ -90,6 +90,8 @@ class SqliteBackend:
     # -- in the thread
 
     def _load(self) -> tuple[int, list[Record]]:
+        if self._connection is not None:
+            return self._read(self._connection)
         try:
             if not self._path.exists():
                 _make_database(self._path)
@@ -208,8 +210,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _make_database(path: Path) -> None:
-    """Make an empty database beside and move it into place: a half-made one is never taken for an empty swarm."""
+def write_database(path: Path, revision: int, records: Iterable[Record]) -> None:
+    """Make a database that holds this state. Whatever was at the path is replaced. Raises sqlite3.Error, OSError."""
+    path.with_name(path.name + "-mark").unlink(missing_ok=True)
+    _make_database(path, revision, records)
+
+
+def _make_database(path: Path, revision: int = 0, records: Iterable[Record] = ()) -> None:
+    """Make a database beside and move it into place: a half-made one is never taken for an empty swarm."""
     draft = path.with_name(path.name + ".new")
     for leftover in (draft, draft.with_name(draft.name + "-wal"), draft.with_name(draft.name + "-journal")):
         leftover.unlink(missing_ok=True)
@@ -217,7 +225,10 @@ def _make_database(path: Path) -> None:
     connection = sqlite3.connect(draft, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        connection.executescript(f"BEGIN; {_SCHEMA}")
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'revision'", (revision,))
+        connection.executemany(_PUT, ((r.kind, r.id, r.revision, zlib.crc32(r.data), r.data) for r in records))
+        connection.execute("COMMIT")
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -21,13 +21,16 @@ from enxame.store.interface import Action, Event, Tx, View
 from enxame.store.kinds import KINDS_BY_NAME
 from enxame.store.tables import Tables
 from enxame.store.transaction import Staging
-from enxame.store.watch import HISTORY_EVENTS, History, Watch
+from enxame.store.watch import HISTORY_EVENTS, History, Watch, WatchLagged
 
 __all__ = ["Store"]
 
 _log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+#: Seconds between attempts to read everything again.
+_RELOAD_PAUSE: Final = 0.2
 
 
 def _wall_clock() -> datetime:
@@ -178,7 +181,10 @@ class Store:
             if not future.done():
                 future.set_result(result)
 
-    def _apply(self, changes: Sequence[tuple[Meta | None, Meta | None]], revision: int) -> None:
+    def _apply(
+        self, changes: Sequence[tuple[Meta | None, Meta | None]], revision: int, *, versioned: bool = False
+    ) -> None:
+        """Show a commit's changes. Its objects get its revision for version, unless they are ``versioned``."""
         events: list[Event] = []
         version = ObjectVersion(index=revision)
         for old, new in changes:
@@ -187,7 +193,7 @@ class Store:
                     self._tables.by_kind[type(old)].pop(old.id)
                     events.append(Event(Action.DELETE, old, old, revision))
                 continue
-            stored = new if new.version.index == revision else replace(new, version=version)
+            stored = new if versioned or new.version.index == revision else replace(new, version=version)
             self._tables.by_kind[type(stored)].put(stored)
             events.append(Event(Action.CREATE if old is None else Action.UPDATE, stored, old, revision))
         self._history.append(revision, events)
@@ -202,15 +208,47 @@ class Store:
 
     async def _follow(self) -> None:
         try:
-            async with aclosing(self._backend.watch(self.revision)) as commits:
-                async for commit in commits:
-                    # Our own commit may be reported before it is acknowledged: wait until its outcome is applied.
-                    while not self._idle.is_set():
-                        await self._idle.wait()
-                    if commit.revision > self.revision:
-                        self._apply_foreign(commit)
+            while True:
+                try:
+                    async with aclosing(self._backend.watch(self.revision)) as commits:
+                        async for commit in commits:
+                            await self._settled()
+                            if commit.revision > self.revision:
+                                self._apply_foreign(commit)
+                    return
+                except WatchLagged as error:
+                    _log.warning("the store missed commits and reads everything again: %s", error)
+                    await self._reload()
         except Exception as error:  # noqa: BLE001 - the store says so itself: whoever writes next is told
             self._give_up(f"the store no longer follows its backend: {error}")
+
+    async def _settled(self) -> None:
+        """Our own commit may be reported before it is acknowledged: wait until its outcome is applied."""
+        while not self._idle.is_set():
+            await self._idle.wait()
+
+    async def _reload(self) -> None:
+        """Take over what the backend has now: one set of changes, at its revision."""
+        while True:
+            try:
+                revision, records = await self._backend.load()
+                break
+            except Unavailable as error:
+                _log.warning("%s; trying again", error.message)
+                await asyncio.sleep(_RELOAD_PAUSE)
+        await self._settled()
+        if revision <= self.revision:
+            return
+        found = [_decode(record) for record in records]
+        kept = {(type(obj), obj.id) for obj in found}
+        changes: list[tuple[Meta | None, Meta | None]] = []
+        for kind, table in self._tables.by_kind.items():
+            changes += [(old, None) for old in list(table.objects.values()) if (kind, old.id) not in kept]
+        for obj in found:
+            old = self._tables.by_kind[type(obj)].objects.get(obj.id)
+            if old is None or old.version != obj.version:
+                changes.append((old, obj))
+        self._apply(changes, revision, versioned=True)
 
     def _give_up(self, reason: str) -> None:
         """The tables can no longer be trusted: tell everybody, rather than answer wrongly or not at all."""
