@@ -9,6 +9,7 @@ from enxame.api.disk_usage import Sizes
 from enxame.model.cluster import InitRequest, JoinRequest, SwarmInfo
 
 if TYPE_CHECKING:
+    from enxame.engine.building.builder import Builder
     from enxame.engine.containers import ContainerManager
     from enxame.engine.events import EventBus
     from enxame.engine.images.store import ImageStore
@@ -38,6 +39,11 @@ class Engine(Protocol):
     @property
     def networks(self) -> NetworkManager:
         """This machine's networks."""
+        ...
+
+    @property
+    def builder(self) -> Builder:
+        """Builds of images."""
         ...
 
     @property

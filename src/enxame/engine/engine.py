@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enxame.engine.building.builder import Builder
 from enxame.engine.bundle import Machine
 from enxame.engine.capabilities import own_capabilities
 from enxame.engine.cgroups import CgroupLayout, detect_layout
@@ -60,6 +61,7 @@ class Engine:
         self.networks = NetworkManager(
             data_root, options.exec_root, publish=self.events.publish, bip=options.bip, pools=options.pools
         )
+        self.builder = Builder(data_root / "build", self.images, self.networks)
 
     async def start(self) -> None:
         """Take over what runs on this machine.
@@ -74,6 +76,7 @@ class Engine:
         # First of all: it may lay a shared mount over the exec root, which would hide what is mounted there before.
         runtime = await find_runtime(options.data_root, options.exec_root, detect_layout(), options.runtime)
         await self.images.start()
+        await self.builder.start()
         await self.volumes.start()
         await self.networks.start()
         self.containers = await open_containers(
@@ -96,6 +99,7 @@ class Engine:
             return
         if hasattr(self, "containers"):
             await self.containers.close()
+        await self.builder.stop()
         await self.networks.stop()
         await self.images.stop()
         if hasattr(self, "containers"):

@@ -12,6 +12,7 @@ from enxame.model.base import ZERO_TIME, Model, always
 from enxame.model.container import ContainerConfig
 
 __all__ = [
+    "BuildPruneReport",
     "Descriptor",
     "DistributionInspect",
     "GraphDriverData",
@@ -168,6 +169,13 @@ class ImagesPruneReport(Model):
     """Answer of ``POST /images/prune``."""
 
     images_deleted: list[ImageDeleteItem] | None = always(default=None)
+    space_reclaimed: int = always(default=0)
+
+
+class BuildPruneReport(Model):
+    """Answer of ``POST /build/prune``."""
+
+    caches_deleted: list[str] | None = always(default=None)
     space_reclaimed: int = always(default=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enxame.api.resources import (
+    build,
     configs,
     container_lifecycle,
     container_streams,
@@ -26,6 +27,7 @@ from enxame.api.resources import (
 from enxame.api.routing import Routes
 
 _MODULES = (
+    build,
     configs,
     container_lifecycle,
     container_streams,

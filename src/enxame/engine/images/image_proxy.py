@@ -51,8 +51,9 @@ class ImageProxy:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, reference: Reference, session: Session) -> AsyncIterator[ImageProxy]:
-        """Open an image whose reference leads to a manifest (not to an index).
+    async def open(cls, reference: Reference, session: Session, source: str = "") -> AsyncIterator[ImageProxy]:
+        """Open an image whose reference leads to a manifest (not to an index). ``source``: where it is, in skopeo's
+        words, when it is not in its registry.
 
         Raises:
             EnxameError: in Docker's words.
@@ -70,12 +71,32 @@ class ImageProxy:
             proxy = cls(process, ours, reference)
             try:
                 await proxy._call("Initialize")
-                proxy._image, _, _ = await proxy._call("OpenImage", location(reference))
+                proxy._image, _, _ = await proxy._call("OpenImage", source or location(reference))
                 yield proxy
             finally:
                 proxy._kill()
                 proxy._threads.shutdown(wait=False)
                 await asyncio.shield(process.wait())
+
+    async def manifest(self) -> bytes:
+        """The manifest as the source tells it (some make it up when they are asked).
+
+        Raises:
+            EnxameError: it cannot be had.
+        """
+        async with self._one_fetch:
+            _, pipe, pipe_id = await self._call("GetManifest", self._image)
+            if pipe is None:
+                raise EnxameError("skopeo gave no manifest")
+            # The pipe ends only with FinishPipe, and that only when all has been read.
+            read = asyncio.get_running_loop().run_in_executor(self._threads, _read_all, pipe)
+            try:
+                await self._call("FinishPipe", pipe_id)
+            except BaseException:
+                self._kill()
+                await asyncio.wait({read})
+                raise
+            return await read
 
     async def fetch(self, digest: str, size: int, target: Path, report: Callable[[int], None]) -> None:
         """Write a blob to a new file. ``report`` is told the bytes so far, on the event loop.
@@ -148,6 +169,11 @@ class ImageProxy:
                 os.close(descriptor)
             raise registry_error(str(answer.get("error", "")), self._reference)
         return answer.get("value"), descriptors[0] if descriptors else None, int(answer.get("pipeid", 0))
+
+
+def _read_all(pipe: int) -> bytes:
+    with os.fdopen(pipe, "rb") as file:
+        return file.read()
 
 
 def _drain(pipe: int, target: Path, tell: Callable[[int], None]) -> int:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from enxame.engine.images.archive import ARCHITECTURE, ArchivedImage, images_of
 from enxame.engine.images.index import check_layer_count
 from enxame.engine.images.layers import Layer, LayerStore
@@ -103,6 +105,53 @@ class Intake:
                 await self._register(image_id, content, [layer], [name] if name else [])
         except OSError as error:
             raise EnxameError(f"cannot import the image: {error}") from error
+        finally:
+            await asyncio.shield(self._layers.discard(tmp))
+        return image_id
+
+    async def commit(
+        self,
+        stream: AsyncIterator[bytes] | None,
+        *,
+        below: Sequence[Layer],
+        parent: ImageFile | None,
+        config: ImageConfig,
+        name: Reference | None,
+        entry: HistoryEntry,
+        container_id: str,
+    ) -> str:
+        """Make an image of the layers ``below`` and one more (None: no more). ``entry``: its step in the history.
+        Returns its id.
+
+        Raises:
+            EnxameError: the disk is full.
+        """
+        tmp = self._layers.new_tmp()
+        layers = list(below)
+        try:
+            with self._layers.lease([layer.diff_id for layer in below]):
+                if stream is not None:
+                    blob = tmp / "layer"
+                    await _spool(stream, blob)
+                    layers.append(await self._layers.unpack(blob))
+                now = datetime.now(UTC)
+                step = replace(entry, created=now, empty_layer=stream is None)
+                file = replace(
+                    parent or ImageFile(architecture=ARCHITECTURE, os="linux"),
+                    created=now,
+                    author=entry.author,
+                    comment=entry.comment,
+                    container=container_id,
+                    config=config,
+                    rootfs=ImageFileRootFS(diff_ids=[layer.diff_id for layer in layers]),
+                    history=[*(parent.history if parent else []), step],
+                )
+                content = encode(file)
+                image_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
+                with self._layers.lease([image_id, *(layer.diff_id for layer in layers)]):
+                    await self._register(image_id, content, layers, [name] if name else [])
+        except OSError as error:
+            raise EnxameError(f"cannot keep the image: {error}") from error
         finally:
             await asyncio.shield(self._layers.discard(tmp))
         return image_id

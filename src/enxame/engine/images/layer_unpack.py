@@ -28,8 +28,10 @@ _XATTR_PREFIX = "SCHILY.xattr."
 class LayerUnpacker:
     """Writes a layer's entries under the process's root. ``size`` adds up the content of regular files, in bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whiteouts: bool = True) -> None:
+        """``whiteouts``: names with ``.wh.`` hide what is below; otherwise they are files like all others."""
         self.size = 0
+        self._has_whiteouts = whiteouts
         self._parents = {"/"}
         self._whiteouts: set[str] = set()
         self._directory_times: dict[str, int] = {}
@@ -56,7 +58,7 @@ class LayerUnpacker:
     def _entry(self, entry: tarfile.TarInfo, reader: ForwardReader) -> None:
         path = _inside(entry.name)
         parent, base = posixpath.split(path)
-        if base.startswith(WHITEOUT):
+        if base.startswith(WHITEOUT) and self._has_whiteouts:
             self._whiteout(parent, base)
             return
         if path != "/":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from enxame.engine.images.blob_kinds import ZSTD, compression, docker_manifest, oci_manifest
+from enxame.engine.images.dir_layout import lay_out
 from enxame.engine.images.index import ImageRecord
 from enxame.engine.images.layers import Layer, LayerStore
 from enxame.engine.images.reference import Reference
@@ -50,7 +49,7 @@ class Pusher:
             _tell(progress, layer, "Preparing")
         directory = self._layers.new_tmp()
         try:
-            content = await asyncio.to_thread(self._describe, record, directory)
+            content = await asyncio.to_thread(lay_out, record, self._layers, directory)
             async with self._registry.session(name, auth) as session:
                 digest = await self._copy(directory, name, session, record.layers, progress)
                 if digest != content[0]:  # layers were compressed on their way: the manifest is another one
@@ -60,23 +59,6 @@ class Pusher:
         finally:
             await asyncio.shield(self._layers.discard(directory))
         return digest, size
-
-    def _describe(self, record: ImageRecord, directory: Path) -> tuple[str, int]:
-        """Lay the image out for skopeo's ``dir:``, with links to our blobs. Returns the manifest's digest and size."""
-        config = self._layers.blob_path(record.image.id)
-        pairs = [(layer.blob, layer.blob_size) for layer in record.layers]
-        kinds = [compression(self._layers.blob_path(digest)) for digest, _ in pairs]
-        head = (record.image.id, config.stat().st_size)
-        if ZSTD in kinds:  # Docker's manifest has no word for it
-            layers = [(digest, size, kind) for (digest, size), kind in zip(pairs, kinds, strict=True)]
-            manifest = oci_manifest(head, layers)
-        else:
-            manifest = docker_manifest(head, pairs)
-        (directory / "version").write_text("Directory Transport Version: 1.1\n")
-        (directory / "manifest.json").write_bytes(manifest)
-        for digest in {record.image.id, *(digest for digest, _ in pairs)}:
-            (directory / digest.removeprefix("sha256:")).symlink_to(self._layers.blob_path(digest).resolve())
-        return f"sha256:{hashlib.sha256(manifest).hexdigest()}", len(manifest)
 
     async def _copy(
         self, directory: Path, name: Reference, session: Session, layers: list[Layer], progress: Progress

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 from enxame.engine.images import usage, views
 from enxame.engine.images.catalog import Catalog
 from enxame.engine.images.changes import apply_changes
+from enxame.engine.images.dir_layout import lay_out
 from enxame.engine.images.intake import Intake
 from enxame.engine.images.login import check_login
 from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
@@ -23,12 +24,15 @@ from enxame.engine.images.removal import ImageUser, plan_removal
 from enxame.engine.images.saving import SavedImage, choose_images, write_archive
 from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.model.base import decode
 from enxame.model.filters import Filters
 from enxame.model.image import (
     DistributionInspect,
+    HistoryEntry,
     Image,
     ImageConfig,
     ImageDeleteItem,
+    ImageFile,
     ImageHistoryItem,
     ImageInspect,
     ImagesPruneReport,
@@ -229,6 +233,48 @@ class ImageStore:
         progress(ProgressMessage(status=f"Status: {what} for {name.familiar}"))
         self._publish("pull", name.familiar, name.familiar_name)
 
+    # Building
+
+    @contextmanager
+    def keeping(self, image: Image) -> Iterator[None]:
+        """Keep the image's blobs and layers, whatever is removed meanwhile."""
+        with self._layers.lease([image.id, *image.layers]):
+            yield
+
+    @asynccontextmanager
+    async def laid_out(self, ref: str) -> AsyncIterator[Path]:
+        """A directory that is skopeo's ``dir:`` of the image; gone in the end. Raises as :meth:`resolve`."""
+        record = self._index.lookup(ref)
+        tmp = self._layers.new_tmp()
+        try:
+            await asyncio.to_thread(lay_out, record, self._layers, tmp)
+            yield tmp
+        finally:
+            await asyncio.shield(self._layers.discard(tmp))
+
+    async def take(
+        self, image_id: str, config: bytes, fetch: Callable[[builtins.list[tuple[int, Path]]], Awaitable[None]]
+    ) -> None:
+        """Take over an image that was made on this machine. ``fetch`` writes those of its layers that are not here
+        yet, by their position, to files.
+
+        Raises:
+            InvalidArgument: the image is not what its configuration says.
+            EnxameError: the disk is full.
+        """
+        diff_ids = decode(config, ImageFile).rootfs.diff_ids
+        tmp = self._layers.new_tmp()
+        try:
+            with self._layers.lease([image_id, *diff_ids]):
+                missing = [at for at, one in enumerate(diff_ids) if self._layers.get(one) is None]
+                await fetch([(at, tmp / str(at)) for at in missing])
+                layers = await self._layers.unpack_all([(tmp / str(at), "", one) for at, one in enumerate(diff_ids)])
+                await self._catalog.register(image_id, config, layers, [])
+        except OSError as error:
+            raise EnxameError(f"cannot keep the image: {error}") from error
+        finally:
+            await asyncio.shield(self._layers.discard(tmp))
+
     # Giving away
 
     def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
@@ -388,6 +434,42 @@ class ImageStore:
                 self._publish("delete", record.image.id, record.image.id)
         self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return ImagesPruneReport(images_deleted=items or None, space_reclaimed=freed)
+
+    async def commit(
+        self,
+        container_id: str,
+        layer: AsyncIterator[bytes] | None,
+        *,
+        image_id: str,
+        config: ImageConfig,
+        repository: str = "",
+        tag: str = "",
+        author: str = "",
+        message: str = "",
+        created_by: str = "",
+    ) -> str:
+        """Make an image of the layers below a container and of ``layer``, the tar of what it wrote (None: nothing).
+        ``image_id``: what the container was made from. Returns the new image's id.
+
+        Raises:
+            InvalidArgument: the name breaks a rule.
+            EnxameError: the disk is full.
+        """
+        name = parse_repository(repository, tag) if repository else None
+        parent = self._index.records.get(image_id)
+        below = [known for one in self._containers.lower(container_id) or () if (known := self._layers.get(one))]
+        async with self._cleaning_up():
+            made = await self._intake.commit(
+                layer,
+                below=below,
+                parent=parent.file if parent else None,
+                config=config,
+                name=name,
+                entry=HistoryEntry(author=author, comment=message, created_by=created_by),
+                container_id=container_id,
+            )
+        self._publish("commit", made, name.familiar if name else made)
+        return made
 
     # Containers' filesystems
 

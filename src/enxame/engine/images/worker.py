@@ -1,10 +1,11 @@
 """The worker process: reads untrusted archives outside the daemon. One job a process, told as JSON in the argument.
 
     {"job": "unpack", "blob": PATH, "into": DIRECTORY}   -> {"diff_id", "digest", "blob_size", "size"}
+    {"job": "context", "into": DIRECTORY} -> {"size"}
     {"job": "stage", "into": DIRECTORY}   -> {"files": {NAME: {"path", "digest", "size"}}, "links": {NAME: NAME}}
 
-``stage`` reads an image archive from standard input. The answer is one JSON line; ``{"error": …, "errno": …}`` when
-the job failed.
+``stage`` reads an image archive from standard input, ``context`` the files of a build. The answer is one JSON line;
+``{"error": …, "errno": …}`` when the job failed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import os
 import posixpath
 import sys
 import tarfile
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from enxame.engine.images.layer_unpack import LayerUnpacker
 from enxame.engine.images.tar_stream import (
@@ -43,6 +45,18 @@ def _unpack(blob: str, into: str) -> dict[str, Any]:
         for _rest in compressed:
             pass  # padding behind the compressed stream belongs to the blob
     return {"diff_id": diff_id, "digest": compressed.digest, "blob_size": compressed.size, "size": unpacker.size}
+
+
+def _context(into: str) -> dict[str, Any]:
+    reader = ForwardReader(decompressed(iter(DigestReader(sys.stdin.buffer))))
+    reader.prime()
+    os.chroot(into)
+    os.chdir("/")
+    os.umask(0)
+    unpacker = LayerUnpacker(whiteouts=False)
+    unpacker.unpack(reader)
+    reader.finish()
+    return {"size": unpacker.size}
 
 
 def _stage(into: str) -> dict[str, Any]:
@@ -84,12 +98,15 @@ def _stage_file(reader: ForwardReader, path: str, entry: tarfile.TarInfo) -> dic
     return {"path": path, "digest": f"sha256:{digest.hexdigest()}", "size": entry.size}
 
 
+_JOBS: Final[dict[str, Callable[..., dict[str, Any]]]] = {"unpack": _unpack, "context": _context, "stage": _stage}
+
+
 def main() -> int:
     """Do the job of ``argv[1]``. Returns the exit code: 0 also for a job that failed with an answer."""
     job = json.loads(sys.argv[1])
     kind = job.pop("job")
     try:
-        answer = _unpack(**job) if kind == "unpack" else _stage(**job)
+        answer = _JOBS[kind](**job)
     except ArchiveError as error:
         answer = {"error": str(error), "errno": 0}
     except OSError as error:

@@ -16,7 +16,7 @@ import msgspec
 
 from enxame.errors import EnxameError, InvalidArgument
 
-__all__ = ["Staged", "StagedFile", "Unpacked", "stage_archive", "unpack_layer"]
+__all__ = ["Staged", "StagedFile", "Unpacked", "stage_archive", "unpack_context", "unpack_layer"]
 
 T = TypeVar("T")
 
@@ -67,6 +67,17 @@ async def stage_archive(stream: AsyncIterator[bytes], into: Path) -> Staged:
         EnxameError: the disk is full, or the worker failed.
     """
     return await _run({"job": "stage", "into": str(into)}, stream, Staged)
+
+
+async def unpack_context(stream: AsyncIterator[bytes], into: Path) -> int:
+    """Write the files of the tar that ``stream`` brings into the empty directory ``into``, which nothing in it can
+    leave. Returns the content of its files in bytes.
+
+    Raises:
+        InvalidArgument: the archive is damaged or hostile.
+        EnxameError: the disk is full, or the worker failed.
+    """
+    return (await _run({"job": "context", "into": str(into)}, stream, dict[str, int]))["size"]
 
 
 async def _run(job: dict[str, str], stream: AsyncIterator[bytes] | None, as_type: type[T]) -> T:
