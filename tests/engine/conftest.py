@@ -21,7 +21,7 @@ from enxame.model.container import ContainerConfig, ContainerCreateRequest, Host
 from enxame.model.filters import Filters
 
 APPLETS = """
-rm mv ln mkdir mkfifo mknod chmod chown dmesg date sysctl ulimit find md5sum nproc df tail
+rm mv ln mkdir mkfifo mknod chmod chown dmesg date sysctl ulimit find md5sum nproc df tail cut sort
 sh true false sleep echo cat id env pwd hostname ls touch stat head kill ps stty dd test mount grep wc trap seq printf
 tty usleep yes
 """
@@ -71,7 +71,7 @@ class OverlayImages:
         return os.path.ismount(self._merged(container_id))
 
     def graph_driver_data(self, container_id):
-        return {"UpperDir": str(self.root / container_id / "diff")}
+        return {"LowerDir": str(self.base), "UpperDir": str(self.root / container_id / "diff")}
 
     async def mount(self, container_id, image):
         merged = self._merged(container_id)

@@ -191,7 +191,7 @@ def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[
                 if not os.path.exists(source):
                     raise InvalidArgument(f"cannot access path {source}: lstat {source}: no such file or directory")
             if request.copy:
-                _copy_up(rootfs, request.destination, source)
+                fill_volume(rootfs, request.destination, source)
         case _:
             source = request.source
             if not os.path.lexists(source):
@@ -219,8 +219,8 @@ def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[
     return BoundMount(request.destination, source, options=tuple(options)), point
 
 
-def _copy_up(rootfs: str, destination: str, volume: str) -> None:
-    """Fill an empty volume with what the image has at its mount point, owners and modes included."""
+def fill_volume(rootfs: str, destination: str, volume: str) -> None:
+    """Fill an empty volume with what the image has at its mount point, owners and modes included. Blocking."""
     origin = inside(rootfs, destination)
     if not origin.is_dir() or any(os.scandir(volume)):
         return

@@ -13,6 +13,7 @@ from enxame.engine.container_record import Definition, RecordStore
 from enxame.engine.events import EventBus
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.runtime import Runtime
+from enxame.errors import NotFound
 
 
 class Surroundings:
@@ -47,6 +48,14 @@ class Surroundings:
     def log_path(self, container: Container) -> Path:
         """The container's log in conmon's format."""
         return self.records.directory(container.id) / "container.log"
+
+    async def mount(self, container: Container) -> str:
+        """Mount the container's filesystem; returns its directory. Its image may be forgotten: its layers are not."""
+        try:
+            image = self.images.resolve(container.definition.image_id)
+        except NotFound:
+            image = None
+        return await self.images.mount(container.id, image)
 
     def change(self, container: Container, **changes: object) -> None:
         """Change a container's condition and write it."""

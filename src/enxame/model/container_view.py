@@ -201,3 +201,13 @@ class FilesystemChange(Model):
 
     path: str = always(default="")
     kind: int = always(default=0)
+
+
+class PathStat(Model, rename="camel"):
+    """What is at a path in a container. ``mode`` is Go's ``os.FileMode``, ``mtime`` RFC 3339, the target absolute."""
+
+    name: str = always(default="", name="name")
+    size: int = always(default=0, name="size")
+    mode: int = always(default=0, name="mode")
+    mtime: str = always(default="", name="mtime")
+    link_target: str = always(default="", name="linkTarget")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enxame.api.resources import (
     build,
     configs,
+    container_files,
     container_lifecycle,
     container_streams,
     containers,
@@ -29,6 +30,7 @@ from enxame.api.routing import Routes
 _MODULES = (
     build,
     configs,
+    container_files,
     container_lifecycle,
     container_streams,
     containers,

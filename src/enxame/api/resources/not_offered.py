@@ -12,14 +12,8 @@ from enxame.model.container import Empty
 routes = Routes()
 
 for _method, _path, _what in (
-    ("GET", "/containers/{name}/changes", "listing a container's changed files"),
-    ("GET", "/containers/{name}/export", "exporting a container"),
     ("GET", "/containers/{name}/attach/ws", "attaching through a WebSocket"),
-    ("HEAD", "/containers/{name}/archive", "copying files out of a container"),
-    ("GET", "/containers/{name}/archive", "copying files out of a container"),
-    ("PUT", "/containers/{name}/archive", "copying files into a container"),
     ("POST", "/build/cancel", "building with BuildKit"),
-    ("POST", "/commit", "committing a container"),
     ("GET", "/images/search", "searching for images"),
     ("GET", "/images/{name}/attestations", "listing an image's attestations"),
     ("GET", "/plugins/privileges", "installing plugins"),
