@@ -113,7 +113,7 @@ class RuntimeNamespace:
             places = mount_points(_mountinfo())
             for directory in self._shared:
                 path = os.path.realpath(directory)  # noqa: ASYNC240 - our own directory, just used
-                if path in places and not any(place.startswith(f"{path}/") for place in places):
+                if is_own_bind(_mountinfo(), path) and not any(place.startswith(f"{path}/") for place in places):
                     # Lazily: a monitor that is just ending still has its log open there.
                     await run([_UMOUNT, "--lazy", path], timeout=_DEADLINE)
 
@@ -146,6 +146,19 @@ def covering_mounts(mountinfo: str, paths: list[str]) -> set[str]:
 def mount_points(mountinfo: str) -> list[str]:
     """Where something is mounted."""
     return [_unescape(line.split(" ")[4]) for line in mountinfo.splitlines()]
+
+
+def is_own_bind(mountinfo: str, path: str) -> bool:
+    """Whether what is mounted at ``path`` is the directory itself, bound to its own place, and not somebody's disk."""
+    mounts = [line.split(" ") for line in mountinfo.splitlines()]
+    by_id = {fields[0]: fields for fields in mounts}
+    # The last one of several covers the others.
+    top = next((fields for fields in reversed(mounts) if _unescape(fields[4]) == path), None)
+    below = by_id.get(top[1]) if top else None
+    if top is None or below is None or top[2] != below[2]:
+        return False
+    relative = os.path.relpath(path, _unescape(below[4]))
+    return os.path.normpath(os.path.join(_unescape(below[3]), relative)) == os.path.normpath(_unescape(top[3]))
 
 
 def _unescape(text: str) -> str:

@@ -4,6 +4,7 @@ import http.client
 import json
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -55,14 +56,14 @@ class MachineClient:
         """The decoded answer to a GET."""
         return self.call("GET", path)
 
-    def wait_ready(self, deadline: float) -> None:
-        """Returns when the daemon answers; raises TimeoutError after ``deadline`` seconds."""
+    def wait_ready(self, deadline: float, failed: Callable[[], bool]) -> None:
+        """Returns when the daemon answers; raises TimeoutError after ``deadline`` seconds, or when it ``failed``."""
         end = time.monotonic() + deadline
         while True:
             try:
                 self.call("GET", "/_ping", timeout=2.0)
             except (OSError, MachineError) as problem:
-                if time.monotonic() > end:
+                if time.monotonic() > end or failed():
                     raise TimeoutError(str(problem)) from None
                 time.sleep(_INTERVAL)  # there is nothing to wait on: the socket is not there yet
             else:

@@ -148,6 +148,10 @@ class Driver(Protocol):
         """The end of the daemon's log, to be shown when it does not answer; empty when it cannot be had."""
         ...
 
+    def daemon_failed(self) -> bool:
+        """Whether it is known that the daemon cannot start: nobody needs to wait for it any longer."""
+        ...
+
     def shell(self, words: Sequence[str], *, terminal: bool) -> list[str]:
         """The command line on this host that runs ``words`` (none: a shell) on the machine."""
         ...

@@ -166,6 +166,10 @@ class GenericDriver:
         except MachineError:
             return ""
 
+    def daemon_failed(self) -> bool:
+        """Nobody tells."""
+        return False
+
     def shell(self, words: Sequence[str], *, terminal: bool) -> list[str]:
         """``ssh``."""
         return self._host.shell(words, terminal=terminal and not words)

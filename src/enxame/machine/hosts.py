@@ -157,7 +157,7 @@ class Machines:
 
     def _wait_ready(self, machine: Machine) -> None:
         try:
-            machine.client().wait_ready(_READY_DEADLINE)
+            machine.client().wait_ready(_READY_DEADLINE, machine.driver.daemon_failed)
         except TimeoutError as problem:
             said = machine.driver.daemon_log()
             raise MachineError(

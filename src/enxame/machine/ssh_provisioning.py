@@ -108,7 +108,7 @@ def look(host: SshHost) -> dict[str, str]:
 
 
 def provision(host: SshHost, plan: EnginePlan, port: int, name: str, *, reinstall: bool = False) -> None:
-    """Puts the host's daemon into the planned state and starts it anew. ``name``: the host's name to be; ``-`` keeps it."""
+    """Puts the host's daemon into the planned state, started anew. ``name``: the host's to be; ``-`` keeps it."""
     facts = look(host)
     root = facts.get("id") == "0"
     if not root and facts.get("sudo") != "yes":

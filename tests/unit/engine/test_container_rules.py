@@ -6,7 +6,7 @@ from enxame.engine import health, naming, restart_policy, runtime_errors, users
 from enxame.engine.cgroups import CgroupMode, parse_layout
 from enxame.engine.container_stats import parse_net_dev, parse_pairs, system_cpu
 from enxame.engine.image_defaults import merge, merge_env
-from enxame.engine.runtime_namespace import covering_mounts, is_shared
+from enxame.engine.runtime_namespace import covering_mounts, is_own_bind, is_shared
 from enxame.engine.seccomp import compile_profile
 from enxame.engine.signals import parse_signal
 from enxame.engine.usage import select_rows
@@ -158,6 +158,18 @@ def test_which_mounts_the_runtime_does_not_see_by_itself():
     assert is_shared(MOUNTS, "/var/lib")
     assert not is_shared(MOUNTS, "/sys/fs/cgroup/cpu,cpuacct")
     assert covering_mounts(MOUNTS, ["/var/x", "/mnt/a b/c"]) == {"41"}
+
+
+def test_only_a_directory_bound_to_its_own_place_is_given_back():
+    root = "1 0 254:0 / / rw - ext4 /dev/vda rw\n"
+    own = "2 1 254:0 /var/lib/enxame /var/lib/enxame rw shared:1 - ext4 /dev/vda rw\n"
+    disk = "3 1 254:16 / /var/lib/enxame rw shared:2 - ext4 /dev/vdb rw\n"
+    elsewhere = "4 1 254:0 /srv/data /var/lib/enxame rw - ext4 /dev/vda rw\n"
+    own_over_elsewhere = "5 4 254:0 /srv/data /var/lib/enxame rw shared:3 - ext4 /dev/vda rw\n"
+    assert is_own_bind(root + own, "/var/lib/enxame")
+    assert is_own_bind(root + elsewhere + own_over_elsewhere, "/var/lib/enxame")
+    for table in (root, root + disk, root + elsewhere):
+        assert not is_own_bind(table, "/var/lib/enxame"), table
 
 
 def test_seccomp_conditions_on_architecture_and_capabilities():

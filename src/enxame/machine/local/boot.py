@@ -24,10 +24,13 @@ _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWPID, _NEWNET = (
     0x20000000,
     0x40000000,
 )
-_NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _SLAVE, _DETACH = 2, 4, 8, 4096, 16384, 1 << 19, 2
+_NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _SLAVE, _SHARED = 2, 4, 8, 4096, 16384, 1 << 19, 1 << 20
+_DETACH = 2
 
 #: Seconds: the daemon's own end, the end of what it leaves, the longest pause between two starts of the daemon.
 _DAEMON_DEADLINE, _REST_DEADLINE, _LONGEST_PAUSE = 20.0, 3.0, 5.0
+#: How often the daemon ended by itself, while the machine runs.
+ENDS_FILE = "/run/machine/daemon-ends"
 _HANDLED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -128,6 +131,8 @@ def _private_files(spec: dict[str, Any]) -> None:
     os.symlink(spec["command"], "/run/machine/docker")
     os.makedirs("/var/lib/enxame", exist_ok=True)
     _mount(spec["data"], "/var/lib/enxame", flags=_BIND)
+    # The daemon's runtime must see what is mounted below; nobody outside the machine does.
+    _mount("", "/var/lib/enxame", flags=_SHARED)
     _mount("tmpfs", "/dev/shm", "tmpfs", _NOSUID | _NODEV)
     for target, name in (("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), (resolv, "resolv.conf")):
         source = f"{spec['directory']}/etc/{name}"
@@ -171,6 +176,8 @@ class Init:
         self._daemon = 0
         self._started = 0.0
         self._pause = 0.1
+        self._ends = 0
+        self._asked = False
 
     def run(self) -> NoReturn:
         """Until SIGTERM."""
@@ -183,11 +190,15 @@ class Init:
             if number in {signal.SIGTERM, signal.SIGINT}:
                 self._shut_down()
             if number == signal.SIGUSR1 and self._daemon:
-                self._pause = 0.0
+                self._pause, self._asked = 0.0, True
                 os.kill(self._daemon, signal.SIGTERM)
             if self._reap() and due is None:
                 ran = time.monotonic() - self._started
                 self._pause = 0.1 if ran > 2 * _LONGEST_PAUSE else self._pause
+                if self._asked:
+                    self._asked = False
+                else:
+                    self._note_end()
                 due = time.monotonic() + self._pause
                 self._pause = min(max(self._pause, 0.1) * 2, _LONGEST_PAUSE)
             if due is not None and time.monotonic() >= due:
@@ -197,6 +208,12 @@ class Init:
     def _start(self) -> None:
         self._started = time.monotonic()
         self._daemon = os.posix_spawn(self._argv[0], self._argv, self._environment, setsigmask=(), setsid=True)
+
+    def _note_end(self) -> None:
+        """Lets those who wait for the daemon know that it ended by itself."""
+        self._ends += 1
+        with open(ENDS_FILE, "w", encoding="ascii") as file:
+            file.write(str(self._ends))
 
     def _reap(self) -> bool:
         """Takes note of everything that ended; True when the daemon did."""

@@ -16,6 +16,7 @@ import msgspec
 from enxame.machine.driver import Context, DriverFlag, EnginePlan, State
 from enxame.machine.errors import MachineError, NotSupported, PreCreateError
 from enxame.machine.local import groups, process
+from enxame.machine.local.boot import ENDS_FILE
 from enxame.machine.local.network import LocalNetwork
 from enxame.machine.store import MachineStore, write_file
 
@@ -23,6 +24,8 @@ _STOP_DEADLINE: Final = 30.0
 _KILL_DEADLINE: Final = 10.0
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS: Final = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "conmon": "conmon"}
+#: A daemon that ended that often by itself will not come up.
+_ENDS_IN_VAIN: Final = 3
 _SOCKET: Final = "unix:///run/enxame/enxame.sock"
 
 
@@ -239,6 +242,12 @@ class LocalDriver:
         with contextlib.suppress(OSError):
             return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
         return ""
+
+    def daemon_failed(self) -> bool:
+        """When it ended by itself again and again."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(f"/proc/{self._settings.init.pid}/root{ENDS_FILE}").read_text()) >= _ENDS_IN_VAIN
+        return not self._settings.init.alive()
 
     def copy_command(self, words: Sequence[str]) -> list[str]:
         """``cp``: the machine shares this host's files, but for its own directories."""
