@@ -61,6 +61,7 @@ async def move(
     """
     before = pointers.read(directory)
     target = before.next(kind)
+    new: Backend | None = None
     async with backend.frozen():
         try:
             revision, records = await backend.current.load()
@@ -69,9 +70,13 @@ async def move(
             problem = difference(records, found)
             if problem or copied < revision:
                 raise MoveFailed(f"the copy is not like the state: {problem or f'revision {copied} < {revision}'}")
-            await asyncio.to_thread(pointers.write, directory, target)
+            # In the loop's own thread: nobody can cancel between the pointer and the switch.
+            _point(directory, target)
         except BaseException as error:
-            await discard(target)
+            if new is not None:
+                await new.close()
+            if pointers.read(directory) != target:
+                await discard(target)
             if isinstance(error, EnxameError | OSError):
                 raise MoveFailed(f"the swarm's state could not be moved to {kind}: {error}") from error
             raise
@@ -79,6 +84,16 @@ async def move(
     _log.info("the swarm's state moved from %s to %s at revision %d", before.kind, kind, revision)
     await former.close()
     return target
+
+
+def _point(directory: Path, target: Pointer) -> None:
+    try:
+        pointers.write(directory, target)
+    except OSError as error:
+        # Once the pointer is in place it counts, also when its directory could not be synced.
+        if pointers.read(directory) != target:
+            raise
+        _log.error("%s points to the new state, but may not outlive a power failure: %s", directory, error)
 
 
 async def clear_leftovers(directory: Path) -> list[str]:
