@@ -199,3 +199,4 @@ class Agent:
                 await self._networks.remove_swarm_network(network_id)
             except (EnxameError, OSError) as error:
                 log.error("network %s cannot be removed here: %s", network_id, error)
+                self._leaving_networks.add(network_id)  # tried again when the next task ends

@@ -41,6 +41,7 @@ class _Needed(Generic[T]):
         self._kind = kind
         self._users: dict[str, int] = {}
         self._sent: set[str] = set()
+        self._outdated: set[str] = set()
         self._stale: dict[str, None] = {}
 
     def use(self, object_id: str) -> None:
@@ -57,7 +58,7 @@ class _Needed(Generic[T]):
 
     def changed(self, object_id: str) -> None:
         if object_id in self._users:
-            self._sent.discard(object_id)
+            self._outdated.add(object_id)
             self._stale[object_id] = None
 
     def take(self, view: View) -> tuple[list[T], list[str]]:
@@ -69,12 +70,14 @@ class _Needed(Generic[T]):
                 if object_id in self._sent:
                     self._sent.remove(object_id)
                     remove.append(object_id)
-            elif object_id not in self._sent:
+            elif object_id not in self._sent or object_id in self._outdated:
+                # One that was deleted while it is in use stays with the node until nobody uses it.
                 obj = view.get(self._kind, object_id)
                 if obj is not None:
                     self._sent.add(object_id)
                     send.append(obj)
         self._stale.clear()
+        self._outdated.clear()
         return send, remove
 
 

@@ -105,6 +105,23 @@ def test_secrets_go_when_the_last_task_that_needs_them_has_ended(lab: Lab) -> No
     assert session.have["secrets"] == set()
 
 
+def test_what_was_deleted_while_it_was_in_use_goes_with_its_last_user(lab: Lab) -> None:
+    lab.node("n1")
+    lab.put(Secret(id="s1", spec=SecretSpec(name="s1")))
+    lab.settle()
+    session = Session(lab, "n1")
+    web = lab.service("web", 1, container=container(["s1"], []))
+    session.next()
+    lab.delete(lab.store.view.get(Secret, "s1"))
+    session.next()
+    assert session.have["secrets"] == {"s1"}
+    lab.scale(web, 0)
+    session.next()
+    lab.report(lab.tasks(web)[0], TaskState.SHUTDOWN)
+    session.next()
+    assert session.have["secrets"] == set()
+
+
 def test_statuses_are_no_news_to_the_node_but_desired_states_are(lab: Lab) -> None:
     lab.node("n1")
     web = lab.service("web", 1)
