@@ -117,6 +117,41 @@ async def test_a_terminal_has_one_stream_and_the_size_it_was_given(engine):
     assert b"33 101" in out[1]
 
 
+@pytest.mark.parametrize(("tty", "stdin_once"), [(True, True), (True, False), (False, False)])
+async def test_input_goes_on_after_a_client_has_left(engine, tty, stdin_once):
+    script = "while read line; do echo got $line; [ $line = end ] && exit 0; done; echo closed"
+    request = ContainerCreateRequest(
+        image="base", cmd=["sh", "-c", script], tty=tty, open_stdin=True, stdin_once=stdin_once
+    )
+    await engine.containers.create("job", request)
+    attachment = await engine.containers.attach("job", EVERYTHING)
+    await engine.containers.start("job")
+    for word in (b"one", b"two", b"end"):
+        await attachment.write(word + b"\n")
+        seen = b""
+        async with asyncio.timeout(10):
+            async for _, data in attachment.frames():
+                seen += data
+                if b"got " + word in seen:
+                    break
+        await attachment.close()
+        if word != b"end":
+            attachment = await engine.containers.attach("job", EVERYTHING)
+    assert (await engine.containers.wait("job")).status_code == 0
+
+
+async def test_input_ends_with_the_client_where_it_may_come_but_once(engine):
+    request = ContainerCreateRequest(image="base", cmd=["cat"], open_stdin=True, stdin_once=True)
+    await engine.containers.create("job", request)
+    attachment = await engine.containers.attach("job", EVERYTHING)
+    await engine.containers.start("job")
+    await attachment.write(b"all there is")
+    await attachment.close()
+    async with asyncio.timeout(10):
+        assert (await engine.containers.wait("job")).status_code == 0
+    assert await engine.text("job") == "all there is"
+
+
 async def test_exec_has_its_own_streams_input_and_exit_code(engine):
     ref = await engine.run("sleep", "60", env=["COLOUR=red"])
     out, code = await run_exec(engine, ref, "sh", "-c", "cat; echo $COLOUR >&2; exit 9", stdin=b"to and fro")

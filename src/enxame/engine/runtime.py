@@ -150,7 +150,8 @@ class Runtime:
             arguments.append("--terminal")
         if options.stdin:
             arguments.append("--stdin")
-            if not options.stdin_once:
+            # As Docker: a terminal's input outlives who leaves it, whatever StdinOnce says.
+            if options.terminal or not options.stdin_once:
                 arguments.append("--leave-stdin-open")
         return arguments
 
