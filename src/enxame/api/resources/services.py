@@ -10,14 +10,18 @@ from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.errors import InvalidArgument
 from enxame.model.registry_auth import decode_auth
-from enxame.model.service import Service, ServiceCreateResponse, ServiceSpec, ServiceUpdateResponse
+from enxame.model.service import EndpointSpec, Service, ServiceCreateResponse, ServiceSpec, ServiceUpdateResponse
 
 routes = Routes()
 _FILTERS = ("id", "label", "mode", "name", "runtime")
 
 
 def _public(service: Service) -> Service:
-    return replace(service, internal=None)
+    """As clients see it: always with its kind of endpoint, without which proxies do not look at its networks."""
+    spec, endpoint = service.spec, service.spec.endpoint_spec or EndpointSpec()
+    if not endpoint.mode:
+        spec = replace(spec, endpoint_spec=replace(endpoint, mode="vip"))
+    return replace(service, internal=None, spec=spec)
 
 
 def _encoded_auth(call: Call) -> str:
