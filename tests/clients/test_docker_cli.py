@@ -385,3 +385,36 @@ def test_errors_have_dockers_words(docker: Command, argv: tuple[str, ...], messa
         docker(*argv)
         message, argv = "network nowhere not found", ("start", "lost")
     assert message in docker.refused(*argv)
+
+
+def test_system_df_counts_layers_once_and_shows_everything(docker: Command) -> None:
+    start(docker, "-v", "kept:/kept", "--name", "writer")
+    docker("exec", "writer", "sh", "-c", "head -c 100000 /dev/zero > /file; head -c 50000 /dev/zero > /kept/file")
+    docker("tag", IMAGE, "other:tag")
+    images, containers, volumes, cache = columns(docker("system", "df"))
+    assert (images["TOTAL"], images["ACTIVE"]) == ("1", "1")
+    assert (containers["TOTAL"], containers["ACTIVE"]) == ("1", "1")
+    assert containers["SIZE"].startswith("100")
+    assert (volumes["TOTAL"], volumes["SIZE"]) == ("1", "50kB")
+    assert cache["TYPE"] == "Build Cache"
+    verbose = docker("system", "df", "-v")
+    assert re.search(r"kept +1 +50kB", verbose)
+    assert "writer" in verbose
+    docker("rmi", "other:tag")
+    docker("rm", "-f", "writer")
+    docker("volume", "rm", "kept")
+
+
+def test_system_prune_takes_what_nobody_uses(docker: Command) -> None:
+    docker("run", "--name", "done", IMAGE, "true")
+    running = start(docker)
+    docker("network", "create", "unused")
+    docker("volume", "create", "kept")
+    said = docker("system", "prune", "-f")
+    assert "Total reclaimed space" in said
+    assert "unused" in said
+    assert docker("ps", "-aq", "--no-trunc") == running
+    assert "unused" not in docker("network", "ls")
+    assert "kept" in docker("volume", "ls", "-q")
+    docker("volume", "rm", "kept")
+    docker("image", "inspect", IMAGE)
