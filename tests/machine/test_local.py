@@ -80,12 +80,9 @@ def test_scp_reaches_the_machines_own_directories(vm: MachineLab) -> None:
 def test_strangers_cannot_talk_to_the_daemon(vm: MachineLab) -> None:
     context = ssl.create_default_context(cafile=str(vm.store / "machines/vm1/ca.pem"))
     address = vm("machine", "ip", "vm1")
-    with (
-        vm.network.host.connect(address, 2376) as plain,
-        context.wrap_socket(plain, server_hostname=address) as secured,
-    ):
-        with pytest.raises((ssl.SSLError, ConnectionError), match="(?i)certificate required|reset"):
-            answer_to(secured)
+    secured = context.wrap_socket(vm.network.host.connect(address, 2376), server_hostname=address)
+    with secured, pytest.raises((ssl.SSLError, ConnectionError), match=r"(?i)certificate required|reset"):
+        answer_to(secured)
 
 
 def answer_to(secured: ssl.SSLSocket) -> bytes:
