@@ -12,7 +12,7 @@ from enxame.engine.disk_usage import WrittenSizes
 from enxame.errors import EnxameError
 from enxame.model.container_view import ContainerInspect, ContainerSummary
 from enxame.model.filters import Filters
-from enxame.model.system import DiskUsage
+from enxame.model.system import BuildCacheRecord, DiskUsage
 
 if TYPE_CHECKING:
     from enxame.api.context import Engine
@@ -56,8 +56,10 @@ class Sizes:
         if "volume" in kinds:
             answer = replace(answer, volumes=await engine.volumes.usage())
         if "build-cache" in kinds:
-            # Builds keep their layers with the images.
-            answer = replace(answer, build_cache=[], builder_size=0)
+            size = await engine.builder.cache_size()
+            # Its steps cannot be told apart by size: layers are shared.
+            whole = BuildCacheRecord(id="buildah", description="the cache of builds", size=size)
+            answer = replace(answer, build_cache=[whole] if size else [], builder_size=size)
         return answer
 
 

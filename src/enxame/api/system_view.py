@@ -88,7 +88,7 @@ def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[st
             "Volume": ["local"],
             "Network": ["bridge", "host", "null", "overlay"],
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": ["json-file", "local", "none"],
         },
         "MemoryLimit": "memory" in host.controllers,
         "SwapLimit": host.swap_accounting or not v1,
