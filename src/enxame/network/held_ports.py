@@ -16,10 +16,12 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from enxame.errors import EnxameError
+from enxame.network.relay import NewSocket, Relay, listen
 
 _log = logging.getLogger(__name__)
 
 _ANY: Final = IPv4Address(0)
+_ATTEMPTS: Final = 8
 _KINDS: Final = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -42,9 +44,14 @@ class HeldPort:
 
 
 class HeldPorts:
-    """All ports that this daemon holds. Use from one thread."""
+    """All ports that this daemon holds. Use from one thread.
 
-    def __init__(self) -> None:
+    With ``new_socket`` (see :mod:`enxame.network.relay`) TCP ports of every address are those of IPv6 addresses, too.
+    """
+
+    def __init__(self, new_socket: NewSocket | None = None) -> None:
+        self._new_socket = new_socket
+        self._relays: dict[HeldPort, Relay] = {}
         self._sockets: dict[HeldPort, socket.socket | None] = {}
         self._by_port: dict[tuple[str, int], set[HeldPort]] = {}
         self._next = 0
@@ -58,6 +65,13 @@ class HeldPorts:
         Raises:
             PortTaken: another container, service or program has it, or the address is not this machine's.
         """
+        for _ in range(_ATTEMPTS if port == 0 else 0):
+            # One that is free for IPv4 may not be for IPv6.
+            with contextlib.suppress(PortTaken):
+                return self._hold(protocol, host_ip, 0, insist=insist)
+        return self._hold(protocol, host_ip, port, insist=insist)
+
+    def _hold(self, protocol: str, host_ip: IPv4Address | None, port: int, *, insist: bool) -> HeldPort:
         self._check_ours(protocol, host_ip, port)
         bound: socket.socket | None = None
         try:
@@ -70,9 +84,21 @@ class HeldPorts:
             if bound is None:
                 raise PortTaken(f"protocol {protocol} is not supported by the kernel: give the host port")
             port = bound.getsockname()[1]
+        relay = None
+        try:
+            if protocol == "tcp" and host_ip is None:
+                relay = self._relay(port)
+        except OSError as error:
+            if not insist:
+                if bound is not None:
+                    bound.close()
+                raise PortTaken(error.strerror or str(error)) from error
+            _log.warning("a published port does not answer over IPv6: %s", error.strerror)
         self._next += 1
         held = HeldPort(protocol, host_ip, port, self._next)
         self._sockets[held] = bound
+        if relay is not None:
+            self._relays[held] = relay
         self._by_port.setdefault((protocol, port), set()).add(held)
         return held
 
@@ -80,6 +106,8 @@ class HeldPorts:
         """Idempotent."""
         if held not in self._sockets:
             return
+        if (relay := self._relays.pop(held, None)) is not None:
+            relay.close()
         bound = self._sockets.pop(held)
         if bound is not None:
             bound.close()
@@ -92,6 +120,12 @@ class HeldPorts:
         """Give everything back."""
         for held in list(self._sockets):
             self.give_back(held)
+
+    def _relay(self, port: int) -> Relay | None:
+        if self._new_socket is None:
+            return None
+        listening = listen(port)
+        return Relay(listening, port, self._new_socket) if listening is not None else None
 
     def _check_ours(self, protocol: str, host_ip: IPv4Address | None, port: int) -> None:
         for other in self._by_port.get((protocol, port), ()) if port else ():

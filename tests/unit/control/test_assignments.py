@@ -112,7 +112,9 @@ def test_what_was_deleted_while_it_was_in_use_goes_with_its_last_user(lab: Lab) 
     session = Session(lab, "n1")
     web = lab.service("web", 1, container=container(["s1"], []))
     session.next()
-    lab.delete(lab.store.view.get(Secret, "s1"))
+    secret = lab.store.view.get(Secret, "s1")
+    assert secret is not None
+    lab.delete(secret)
     session.next()
     assert session.have["secrets"] == {"s1"}
     lab.scale(web, 0)

@@ -69,7 +69,7 @@ class NetworkManager:
         self._wall = wall
         self._registry = NetworkRegistry(data_root / "networks")
         self._dataplane = DataPlane(exec_root)
-        self._held_ports = HeldPorts()
+        self._held_ports = HeldPorts(self._dataplane.new_socket)
         records = exec_root / "networks"
         self._names = NameService(self._registry, self._dataplane)
         self._sandboxes = Sandboxes(
@@ -110,8 +110,8 @@ class NetworkManager:
         await self._swarm_ports.close()
         await self._names.close()
         await self._sandboxes.settled()
-        await self._dataplane.stop()
         self._held_ports.close()
+        await self._dataplane.stop()
 
     # Networks
 
