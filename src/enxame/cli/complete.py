@@ -50,10 +50,24 @@ def _volumes(client: Client) -> list[str]:
     return [v["Name"] for v in (client.get("/volumes") or {}).get("Volumes") or []]
 
 
+def _machines(_: Client) -> list[str]:
+    from enxame.machine.store import MachineStore, default_path
+
+    return MachineStore(default_path()).names()
+
+
+def _clusters(_: Client) -> list[str]:
+    from enxame.machine.store import default_path
+
+    return [file.stem for file in (default_path() / "clusters").glob("*.json")]
+
+
 _KINDS: Final[dict[str, Callable[[Client], list[str]]]] = {
+    "cluster": _clusters,
     "config": _named("/configs"),
     "container": _containers,
     "image": _images,
+    "machine": _machines,
     "network": _networks,
     "node": _nodes,
     "role": lambda _: ["worker", "manager"],
