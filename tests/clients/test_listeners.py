@@ -14,6 +14,7 @@ import pytest
 
 from enxame.testing.daemons import Daemon, wait_until
 from enxame.testing.engine_client import EngineClient
+from enxame.testing.namespace import HostAndOutside, unmount_below
 from tests.clients.command import IMAGE, Command
 from tests.conftest import remove_containers
 from tests.papers import make_papers
@@ -142,9 +143,10 @@ def activated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     directory = tmp_path_factory.mktemp("a")
     orders, looks = directory / "orders.sock", directory / "looks.sock"
     roots = ["--data-root", str(directory / "data"), "--exec-root", str(directory / "exec")]
+    network = HostAndOutside("t")
     process = subprocess.Popen(
         [
-            program, "-l", str(orders), "-l", str(looks), "--fdname=orders:looks",
+            *network.host.argv(program), "-l", str(orders), "-l", str(looks), "--fdname=orders:looks",
             str(Path(sys.executable).with_name("enxamed")), "--read-only-host", "fd://looks", *roots,
         ],
         stdin=subprocess.DEVNULL,
@@ -156,6 +158,8 @@ def activated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, 
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+        network.close()
+        unmount_below(directory)
 
 
 def test_systemd_hands_sockets_over_and_the_first_request_starts_the_daemon(
