@@ -30,6 +30,7 @@ ROWS = (
     Row("command_service_ls_ms", "service ls, the command, p50", "ms", 120),
     Row("container_run_ms", "container create and start, p50", "ms"),
     Row("container_remove_ms", "container remove by force, p50", "ms"),
+    Row("pull_s", "pull of 40 MB from loopback", "s", 1.5),
     Row("idle_rss_mb", "memory, idle (RSS)", "MB", 80),
     Row("idle_pss_mb", "memory, idle (PSS)", "MB"),
     Row("hundred_rss_mb", "memory, 100 containers (RSS)", "MB", 150),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import footprint
+from bench.image_pull import image_pull
 from bench.lab import IMAGE, Lab, median, percentile, seconds
 
 Measurements = dict[str, float]
@@ -144,4 +145,5 @@ SCENARIOS: dict[str, Callable[[Lab], Measurements]] = {
     "hundred": hundred_replicas,
     "calls": calls,
     "container": container_run,
+    "pull": image_pull,
 }

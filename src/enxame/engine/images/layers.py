@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from enxame.engine.images.disk_placement import spread_children
 from enxame.engine.images.worker_process import unpack_layer
 from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument
@@ -54,6 +55,7 @@ class LayerStore:
         """Make the directories, drop what was interrupted, read what is there. Blocks."""
         for name in ("blobs/sha256", "layers", "tmp"):
             (self._root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_children(self._root / "tmp")  # layers are made there
         for leftover in (self._root / "tmp").iterdir():
             _remove(leftover)
         self._layers.clear()
