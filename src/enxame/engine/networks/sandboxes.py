@@ -394,10 +394,17 @@ class Sandboxes:
 
     async def set_serving(self, container_id: str, serving: bool) -> None:
         """Whether a container's aliases lead to it. Nothing happens for one that is not connected."""
+        if container_id not in self._records:
+            return
         async with self._alone(container_id):
             record = self._records.get(container_id)
             if record is not None and record.serving != serving:
-                self._keep(replace(record, serving=serving))
+                try:
+                    self._keep(replace(record, serving=serving))
+                except OSError as error:
+                    # What is told now is told; only a restart of the daemon would not know it.
+                    _log.error("the record of %s cannot be written: %s", record.name, error)
+                    self._names.tell(self._records[container_id])
 
     async def _led_to_exit(self, record: SandboxRecord) -> SandboxRecord:
         """Published ports follow the default route; without any network there are none."""
