@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from enxame.errors import Conflict, InvalidArgument
+from enxame.errors import Conflict, InvalidArgument, Unimplemented
 from enxame.model.container import ContainerCreateRequest, HostConfig, LogConfig
 from enxame.model.exec import ExecCreateRequest
 from enxame.model.filters import Filters
@@ -327,3 +328,91 @@ async def test_nonsense_of_log_options_is_refused(engine, options, message):
     host = HostConfig(log_config=LogConfig(config=options))
     with pytest.raises(InvalidArgument, match=message):
         await engine.containers.create("", ContainerCreateRequest(image="base", host_config=host))
+
+
+async def test_a_million_lines_are_read_fast_and_leave_the_loop_free(engine):
+    ref = await engine.run("true")
+    await engine.containers.wait(ref)
+    text = b"0123456789" * 7
+    line = b"2024-02-29T23:59:58.123456789+00:00 stdout F " + text + b"\n"
+    await asyncio.to_thread(Path(engine.containers.inspect(ref).log_path).write_bytes, line * 1_000_000)
+    worst = 0.0
+
+    async def watch():
+        nonlocal worst
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(0.001)
+            worst = max(worst, time.monotonic() - begun - 0.001)
+
+    watcher = asyncio.ensure_future(watch())
+    begun, size = time.monotonic(), 0
+    async for batch in engine.containers.log_bytes(ref, LogOptions()):
+        size += len(batch)
+    taken = time.monotonic() - begun
+    watcher.cancel()
+    assert size == 1_000_000 * (8 + len(text) + 1)
+    print(f"{size / taken / 1e6:.0f} MB/s, the loop was held up for at most {worst * 1000:.1f} ms")
+    # 200 MB/s on an idle machine; the test's machine may be busy.
+    assert size / taken > 80e6
+    assert worst < 0.1
+
+
+async def test_logs_are_given_up_to_a_moment_and_with_details(engine):
+    config = LogConfig(type="json-file", config={"labels": "tier", "env": "COLOUR"})
+    ref = await engine.run(
+        *("sh", "-c", "echo early; sleep 0.5; echo late"),
+        host=HostConfig(log_config=config),
+        labels={"tier": "web", "other": "x"},
+        env=["COLOUR=red"],
+    )
+    await engine.containers.wait(ref)
+    first, last = await engine.output(ref)
+    from enxame.engine.logs import to_seconds
+
+    middle = (to_seconds(first.timestamp) + to_seconds(last.timestamp)) / 2
+    assert [r.data for r in await engine.output(ref, until=middle)] == [b"early\n"]
+    assert [r.data for r in await engine.output(ref, since=middle)] == [b"late\n"]
+    async with asyncio.timeout(5):
+        assert len(await engine.output(ref, until=time.time() + 0.1, follow=True)) == 2
+    whole = b"".join([batch async for batch in engine.containers.log_bytes(ref, LogOptions(), details=True)])
+    assert whole.count(b"COLOUR=red,tier=web ") == 2
+
+
+async def test_without_a_log_there_is_nothing_to_read(engine):
+    ref = await engine.run("echo", "x", host=HostConfig(log_config=LogConfig(type="none")))
+    await engine.containers.wait(ref)
+    with pytest.raises(Unimplemented, match="configured logging driver does not support reading"):
+        await engine.output(ref)
+
+
+@pytest.mark.parametrize("driver", ["syslog", "fluentd"])
+async def test_other_log_drivers_are_refused(engine, driver):
+    host = HostConfig(log_config=LogConfig(type=driver))
+    with pytest.raises(InvalidArgument, match=f"no log driver named '{driver}' is registered"):
+        await engine.containers.create("", ContainerCreateRequest(image="base", host_config=host))
+
+
+@pytest.mark.skipif(Path("/run/systemd/journal").exists(), reason="would write to the machine's journal")
+async def test_journald_is_refused_without_a_journal_and_else_written_and_readable(engine):
+    host = HostConfig(log_config=LogConfig(type="journald"))
+    with pytest.raises(InvalidArgument, match="journald is not enabled on this host"):
+        await engine.containers.create("", ContainerCreateRequest(image="base", host_config=host))
+    directory = Path("/run/systemd/journal")
+    made = [path for path in (directory.parent, directory) if not path.exists()]
+    directory.mkdir(parents=True)  # noqa: ASYNC240 - the test's own
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        journal.bind(str(directory / "socket"))
+        ref = await engine.run("echo", "to the journal", host=host)
+        await engine.containers.wait(ref)
+        assert await engine.text(ref) == "to the journal\n"
+        journal.settimeout(5)
+        entry = journal.recv(65536)
+        assert b"to the journal" in entry
+        assert f"CONTAINER_ID_FULL={ref}".encode() in entry
+    finally:
+        journal.close()
+        (directory / "socket").unlink(missing_ok=True)
+        for path in reversed(made):
+            path.rmdir()

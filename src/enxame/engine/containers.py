@@ -445,6 +445,12 @@ class ContainerManager:
         """What the container wrote. Raises Unimplemented when its log driver cannot be read."""
         return self._streams.logs(self.find(ref), options)
 
+    def log_bytes(
+        self, ref: str, options: LogOptions, *, stamps: bool = False, details: bool = False
+    ) -> AsyncIterator[bytes]:
+        """The same as clients get it, in big batches: Docker's frames, or plain text of a terminal."""
+        return self._streams.log_bytes(self.find(ref), options, stamps=stamps, details=details)
+
     async def attach(self, ref: str, options: AttachOptions) -> Attachment:
         """Hold the container's streams. One that does not run yet is joined when it starts."""
         return self._streams.attach(self.find(ref), options)

@@ -28,7 +28,8 @@ from enxame.model.image import Image
 _LEAST_MEMORY = 6 << 20
 _LEAST_CPU_PERIOD, _GREATEST_CPU_PERIOD, _LEAST_CPU_QUOTA = 1_000, 1_000_000, 1_000
 _LEAST_PROBE_TIME = 1_000_000
-_LOG_DRIVERS = {"", "json-file", "local", "none"}
+_LOG_DRIVERS = {"", "json-file", "local", "none", "journald"}
+_JOURNAL = "/run/systemd/journal/socket"
 _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
 
 
@@ -135,6 +136,8 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
                 raise InvalidArgument(f'Invalid port specification: "{binding.host_port}"')
     if host.log_config.type not in _LOG_DRIVERS:
         raise InvalidArgument(f"logger: no log driver named '{host.log_config.type}' is registered")
+    if host.log_config.type == "journald" and not os.path.exists(_JOURNAL):
+        raise InvalidArgument("journald is not enabled on this host")
     bounds_of(host.log_config)
     for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
         allowed = {"", "host"} | ({"private", "shareable", "none"} if kind == "ipc" else set())

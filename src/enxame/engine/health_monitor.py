@@ -40,9 +40,7 @@ async def watch_health(
 class HealthMonitors:
     """Watches the health of what runs. ``run`` probes one container."""
 
-    def __init__(
-        self, around: Surroundings, run: Callable[[Container, Probe], Awaitable[tuple[int, str]]]
-    ) -> None:
+    def __init__(self, around: Surroundings, run: Callable[[Container, Probe], Awaitable[tuple[int, str]]]) -> None:
         self._around, self._run = around, run
 
     def started(self, container: Container) -> None:

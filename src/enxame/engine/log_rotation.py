@@ -14,6 +14,9 @@ from enxame.model.container import LogConfig
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _KNOWN = {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"}
 
+#: Drivers that bound their files unasked. journald's is our own copy, for reading.
+_DEFAULTS = {"local": ("20m", "5"), "journald": ("20m", "5")}
+
 
 class LogBounds(Model):
     """``size`` in bytes, 0 is no bound; ``files`` counts the current one."""
@@ -32,11 +35,12 @@ def bounds_of(config: LogConfig) -> LogBounds:
     for name in config.config:
         if name not in _KNOWN:
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
-    text = config.config.get("max-size", "100m" if driver == "local" else "")
+    size, number = _DEFAULTS.get(driver, ("", "1"))
+    text = config.config.get("max-size", size)
     match = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", text.strip().lower()) if text and text != "-1" else None
     if text and text != "-1" and match is None:
         raise InvalidArgument(f"invalid size: '{text}'")
-    count = config.config.get("max-file", "5" if driver == "local" else "1")
+    count = config.config.get("max-file", number)
     if not count.isdigit() or int(count) < 1:
         raise InvalidArgument(f"max-file cannot be less than 1: {count}")
     return LogBounds(size=int(match[1]) * _UNITS[match[2]] if match else 0, files=int(count))

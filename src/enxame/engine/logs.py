@@ -8,13 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from enxame.engine.log_file import GrowthWatch, LogFile
 from enxame.engine.log_rotation import older_files
+from enxame.engine.uncancelled import to_the_end
 from enxame.model.stream import STDERR, STDOUT, LogOptions, LogRecord
+
+T = TypeVar("T")
 
 #: A line longer than this is handed on in parts: a program that never ends its line must not fill our memory.
 _LONGEST = 1 << 20
@@ -53,6 +59,11 @@ class LineJoiner:
         self._parts[stream] = (started, text)
         return None
 
+    @property
+    def whole(self) -> bool:
+        """Nothing waits for its other parts."""
+        return not (self._rest or self._parts)
+
     def finish(self) -> list[LogRecord]:
         """What the program wrote last without ending the line."""
         records = [LogRecord(stream, when, bytes(text)) for stream, (when, text) in self._parts.items() if text]
@@ -89,31 +100,48 @@ async def read_log(
     ``running`` tells whether more may come; ``ended()`` gives a future that resolves when it no longer may.
     """
     joiner = LineJoiner()
+    async with aclosing(read_batches(path, options, joiner.feed, running=running, ended=ended)) as batches:
+        async for records in batches:
+            for record in passing(records, options):
+                yield record
+    for record in passing(joiner.finish(), options):
+        yield record
+
+
+async def read_batches(
+    path: Path,
+    options: LogOptions,
+    digest: Callable[[bytes], T],
+    *,
+    running: Callable[[], bool],
+    ended: Callable[[], asyncio.Future[None]],
+) -> AsyncGenerator[T, None]:
+    """What ``digest``, called in a thread, makes of one piece of the log after the other. See :func:`read_log`."""
     follow = options.follow and not (options.until and options.until <= time.time())
+
+    def next_of(read: Callable[[], bytes]) -> tuple[T] | None:
+        data = read()
+        return (digest(data),) if data else None
+
     with contextlib.ExitStack() as stack:
         # Watch before the first read: nothing is missed between the two.
         growth = GrowthWatch(path) if follow else None
         if growth is not None:
             stack.callback(growth.close)
-        files = _open_at(path, options.tail)
+        files = await asyncio.to_thread(_open_at, path, options.tail)
         for file in files:
             stack.callback(file.close)
         for older in files[:-1]:
-            while data := older.read_only_this():
-                for record in _passing(joiner.feed(data), options):
-                    yield record
+            while batch := await to_the_end(partial(next_of, older.read_only_this)):
+                yield batch[0]
         while True:
             more_may_come = running()
-            while data := files[-1].read():
-                for record in _passing(joiner.feed(data), options):
-                    yield record
-                await asyncio.sleep(0)
+            while batch := await to_the_end(partial(next_of, files[-1].read)):
+                yield batch[0]
             if growth is None or not more_may_come:
                 break
             if not await _wait_for_more(growth, ended(), options.until):
                 break
-        for record in _passing(joiner.finish(), options):
-            yield record
 
 
 def _open_at(path: Path, tail: int | None) -> list[LogFile]:
@@ -129,7 +157,8 @@ def _open_at(path: Path, tail: int | None) -> list[LogFile]:
     return files[::-1]
 
 
-def _passing(records: list[LogRecord], options: LogOptions) -> Iterator[LogRecord]:
+def passing(records: list[LogRecord], options: LogOptions) -> Iterator[LogRecord]:
+    """The records that are asked for, with their times in UTC."""
     for record in records:
         if options.stdout if record.stream == STDOUT else options.stderr:
             stamp = utc_timestamp(record.timestamp)

@@ -105,7 +105,7 @@ class Preparation:
             name=definition.name,
             bundle=bundle,
             exit_directory=around.exits,
-            log="none" if definition.log_driver == "none" else f"k8s-file:{around.log_path(container)}",
+            logs=_logs(definition.log_driver, around.log_path(container)),
             terminal=definition.config.tty,
             stdin=definition.config.open_stdin,
             stdin_once=definition.config.stdin_once,
@@ -175,6 +175,13 @@ class Preparation:
             for mount in container.definition.mounts
             if mount.type == "volume"
         }
+
+
+def _logs(driver: str, path: Path) -> list[str]:
+    """Where the monitor logs to, in its words. Of the journal a bounded copy is kept, which ``logs`` reads."""
+    if driver == "none":
+        return ["none"]
+    return [f"k8s-file:{path}", *(["journald:"] if driver == "journald" else [])]
 
 
 async def _all_or_first_error(

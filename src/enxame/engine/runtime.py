@@ -40,13 +40,13 @@ class _SyncMessage(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class MonitorOptions:
-    """What conmon is told of one container. ``log`` is ``k8s-file:PATH`` or ``none``."""
+    """What conmon is told of one container. ``logs`` are ``k8s-file:PATH``, ``journald:`` or ``none``."""
 
     container_id: str
     name: str
     bundle: Path
     exit_directory: Path
-    log: str
+    logs: list[str]
     terminal: bool
     stdin: bool
     stdin_once: bool
@@ -140,7 +140,7 @@ class Runtime:
             f"--container-pidfile={options.bundle / 'pid'}",
             f"--conmon-pidfile={monitor_file}",
             f"--exit-dir={options.exit_directory}",
-            f"--log-path={options.log}",
+            *(f"--log-path={log}" for log in options.logs),
             "--log-level=error",
             "--full-attach",
             "--no-sync-log",

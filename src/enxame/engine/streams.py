@@ -6,12 +6,15 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 
 from enxame.engine.attachment import Attachment, ContainerAttachment
 from enxame.engine.container import Container
 from enxame.engine.lifecycle import Lifecycle
+from enxame.engine.log_details import describe
+from enxame.engine.log_rendering import LogRenderer
 from enxame.engine.log_rotation import bounds_of, is_over, rotate
-from enxame.engine.logs import read_log
+from enxame.engine.logs import read_batches, read_log
 from enxame.errors import Conflict, EnxameError, InvalidArgument, Unimplemented
 from enxame.model.container import LogConfig
 from enxame.model.stream import STDERR, STDOUT, AttachOptions, LogOptions, LogRecord
@@ -32,16 +35,45 @@ class Streams:
 
     def logs(self, container: Container, options: LogOptions) -> AsyncIterator[LogRecord]:
         """What the container wrote. Raises Unimplemented when its log driver cannot be read."""
-        if container.definition.log_driver == "none":
-            raise Unimplemented("configured logging driver does not support reading")
-        if not options.stdout and not options.stderr:
-            raise InvalidArgument("Bad parameters: you must choose at least one stream")
+        self._check(container, options)
         return read_log(
             self._life.around.log_path(container),
             options,
             running=lambda: container.running or container.starting,
             ended=container.ended,
         )
+
+    async def log_bytes(
+        self, container: Container, options: LogOptions, *, stamps: bool, details: bool
+    ) -> AsyncIterator[bytes]:
+        """The same in big batches, as clients get it: framed unless it is a terminal's."""
+        self._check(container, options)
+        renderer = LogRenderer(
+            options,
+            framed=not container.definition.config.tty,
+            stamps=stamps,
+            details=describe(container.definition) if details else "",
+        )
+        batches = read_batches(
+            self._life.around.log_path(container),
+            options,
+            renderer.feed,
+            running=lambda: container.running or container.starting,
+            ended=container.ended,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                if batch:
+                    yield batch
+        if last := renderer.finish():
+            yield last
+
+    @staticmethod
+    def _check(container: Container, options: LogOptions) -> None:
+        if container.definition.log_driver == "none":
+            raise Unimplemented("configured logging driver does not support reading")
+        if not options.stdout and not options.stderr:
+            raise InvalidArgument("Bad parameters: you must choose at least one stream")
 
     def attach(self, container: Container, options: AttachOptions) -> Attachment:
         """Hold the container's streams. One that does not run yet is joined when it starts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.server import ApiServer
+from enxame.api.streams import frame
 from enxame.engine.events import EventBus
 from enxame.errors import NotFound, Unavailable
 from enxame.manager.manager import Manager
@@ -204,6 +205,14 @@ class Containers:
                 await asyncio.get_running_loop().create_future()
         finally:
             self.logs_ended.set()
+
+    async def log_bytes(
+        self, ref: str, options: Any, *, stamps: bool = False, details: bool = False
+    ) -> AsyncIterator[bytes]:
+        async with aclosing(self.logs(ref, options)) as records:
+            async for record in records:
+                line = f"{record.timestamp} ".encode() + record.data if stamps else record.data
+                yield line if self.tty else frame(record.stream, line)
 
     def exec_inspect(self, exec_id: str) -> ExecInspect:
         if exec_id != "e" * 64:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from aiohttp import web
 
 from enxame.api import detach_keys
@@ -17,20 +15,25 @@ from enxame.api.streams import (
     MULTIPLEXED_STREAM,
     RAW_STREAM,
     closing_on_exit,
-    frame,
+    first_of,
     output_type,
     stream_bytes,
     stream_json,
 )
 from enxame.errors import NotFound
 from enxame.model.stats import ContainerStats
-from enxame.model.stream import AttachOptions, LogRecord
+from enxame.model.stream import AttachOptions
 
 routes = Routes()
 
 
 @routes.get(
-    "/containers/{name}/logs", query=LOG_QUERY, media=MULTIPLEXED_STREAM, answer=bytes, errors=(404,), looks=True
+    "/containers/{name}/logs",
+    query={**LOG_QUERY, "details": bool},
+    media=MULTIPLEXED_STREAM,
+    answer=bytes,
+    errors=(404,),
+    looks=True,
 )
 async def logs(call: Call) -> web.StreamResponse:
     """What the container has written; with ``follow`` also what it will."""
@@ -38,17 +41,11 @@ async def logs(call: Call) -> web.StreamResponse:
     containers = call.api.engine.containers
     seen = containers.inspect(call.name)
     tty = seen.config.tty
-    records = containers.logs(seen.id, options)
-    return await stream_bytes(
-        call, output_type(call, tty=tty), _rendered(records, tty=tty, stamps=call.flag("timestamps"))
-    )
-
-
-async def _rendered(records: AsyncIterator[LogRecord], *, tty: bool, stamps: bool) -> AsyncIterator[bytes]:
-    async with closing_on_exit(records) as source:
-        async for record in source:
-            line = f"{record.timestamp} ".encode() + record.data if stamps else record.data
-            yield line if tty else frame(record.stream, line)
+    batches = containers.log_bytes(seen.id, options, stamps=call.flag("timestamps"), details=call.flag("details"))
+    if seen.host_config.log_config.type == "none":
+        # Before the headers: afterwards nobody could be told.
+        batches = await first_of(batches)
+    return await stream_bytes(call, output_type(call, tty=tty), batches)
 
 
 @routes.post(
