@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from enxame.machine.local.network import LocalNetwork
 from enxame.testing.daemons import wait_until
 from enxame.testing.sample_image import DEFAULT_TAG as IMAGE
 from tests.clients.command import columns, docker_programs
@@ -65,6 +66,14 @@ def test_inside_docker_and_enxame_mean_the_machines_daemon(vm: MachineLab, docke
 def test_ssh_passes_input_output_and_exit_code(vm: MachineLab) -> None:
     result = vm.result(ENXAME, "machine", "ssh", "vm1", "cat; echo oops >&2; exit 7", stdin="typed\n")
     assert (result.code, result.out, result.err) == (7, "typed\n", "oops\n")
+
+
+def test_ssh_alone_is_a_shell_on_the_machine(vm: MachineLab) -> None:
+    typed = "echo at $(hostname) $((40 + 2)); docker info -f {{.Name}}; exit 5\n"
+    code, screen = vm.on_terminal("machine", "ssh", "vm1", typed=typed)
+    assert code == 5, screen
+    assert "at vm1 42" in screen
+    assert "\nvm1" in screen.replace("\r", "")
 
 
 def test_scp_reaches_the_machines_own_directories(vm: MachineLab) -> None:
@@ -128,6 +137,16 @@ def test_a_killed_machine_keeps_its_data(vm: MachineLab) -> None:
     assert vm("machine", "status", "vm1") == "Stopped"
     vm("machine", "start", "vm1")
     assert "kept" in vm("machine", "ssh", "vm1", "enxame volume ls -q").split()
+
+
+def test_the_network_is_made_anew_where_a_boot_of_the_host_lost_it(vm: MachineLab) -> None:
+    address = vm("machine", "ip", "vm1")
+    vm("machine", "kill", "vm1")
+    vm.network.host.ip("link", "delete", LocalNetwork(vm.store).bridge)
+    vm.network.host.run("nft", "flush", "ruleset")
+    vm("machine", "start", "vm1")
+    assert columns(vm("machine", "ls"))[0]["URL"] == f"tcp://{address}:2376"
+    assert "masquerade" in vm.network.host.run("nft", "list", "ruleset")
 
 
 def test_a_daemon_that_ends_is_started_again(vm: MachineLab) -> None:
