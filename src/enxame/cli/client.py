@@ -17,7 +17,7 @@ from enxame import API_VERSION, MIN_API_VERSION, __version__
 from enxame.cli.endpoint import Endpoint
 from enxame.cli.errors import CliError, DaemonError, Unreachable
 
-Query = Mapping[str, str | int | bool | None]
+Query = Mapping[str, str | int | bool | list[str] | None]
 Body = bytes | Iterable[bytes] | None
 
 _TOO_NEW: Final = re.compile(r"client version \S+ is too new\. Maximum supported API version is (\d+\.\d+)")
@@ -310,15 +310,15 @@ def quoted(name: str) -> str:
 
 
 def encode_query(query: Query | None) -> str:
-    """Sorted, as Go encodes it: None and False are left out, True is ``1``."""
+    """Sorted, as Go encodes it: None and False are left out, True is ``1``, lists come once an entry."""
     if not query:
         return ""
     pairs = [
-        (key, "1" if value is True else str(value))
+        (key, value if isinstance(value, list) else "1" if value is True else str(value))
         for key, value in sorted(query.items())
         if value is not None and value is not False
     ]
-    return urlencode(pairs)
+    return urlencode(pairs, doseq=True)
 
 
 def _headers(raw: bytes | None, more: Mapping[str, str] | None) -> dict[str, str]:

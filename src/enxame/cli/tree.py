@@ -6,6 +6,7 @@ Entry = tuple[str, str]
 
 MANAGEMENT: Final[dict[str, Entry]] = {
     "cluster": ("cluster:group", "Manage swarms of machines on this host"),
+    "builder": ("image.build:builder", "Manage builds"),
     "config": ("config:group", "Manage swarm configs"),
     "container": ("container:group", "Manage containers"),
     "image": ("image:group", "Manage images"),
@@ -24,6 +25,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "container.attach:command_",
         "Attach local standard input, output, and error streams to a running container",
     ),
+    "build": ("image.build:build", "Build an image from a Dockerfile"),
     "completion": ("complete:completion", "Print the completion script for a shell"),
     "create": ("container.run:create", "Create a new container"),
     "diff": ("container.view:diff", "Inspect changes to files or directories on a container's filesystem"),

@@ -6,6 +6,7 @@ group = Group(
     "image",
     "Manage images",
     {
+        "build": "image.build:build",
         "history": "image.manage:history",
         "import": "image.transfer:import_",
         "inspect": "image.manage:inspect",
