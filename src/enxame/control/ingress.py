@@ -22,7 +22,7 @@ class IngressTable:
         self.ports: list[IngressPort] = []
         self._running: dict[str, dict[str, tuple[str, list[PortConfig]]]] = {}
         self._of_service: dict[str, list[IngressPort]] = {}
-        for task in view.all(Task):
+        for task in view.find(Task, "node_id", node_id) if node_id else view.all(Task):
             self._see_task(view, task.id, task.service_id)
         for service in view.all(Service):
             self._render(view, service.id)

@@ -36,7 +36,7 @@ from enxame.transport.peer import Peer, Served
 
 log = logging.getLogger(__name__)
 
-REGISTRATION_DEADLINE: Final = 10.0
+REGISTRATION_DEADLINE: Final = 20.0
 LEAVE_DEADLINE: Final = 3.0
 #: A manager that does not answer for so many periods is given up, to try it (or another) on a new link.
 PATIENCE: Final = 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +15,8 @@ from enxame.transport import identity
 from enxame.transport.peer import Peer, Served
 
 CONNECT_DEADLINE: Final = 5.0
+#: Longer: thousands of nodes that come at once are all let in, one after the other.
+HANDSHAKE_DEADLINE: Final = 20.0
 #: Back-off between tries to reach a manager: seconds (swarmkit agent/session.go).
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 8.0
@@ -30,7 +34,9 @@ async def link(address: str, context: ssl.SSLContext, served: Served | None = No
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(CONNECT_DEADLINE):
-            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+            connected = await _connect(host.strip("[]"), int(port))
+        async with asyncio.timeout(HANDSHAKE_DEADLINE):
+            reader, writer = await asyncio.open_connection(sock=connected, ssl=context, server_hostname="")
     except ssl.SSLError as error:
         raise Unavailable(f"{address} did not prove to be a manager of this swarm: {error.reason}") from error
     except (OSError, TimeoutError, ValueError) as error:
@@ -52,6 +58,19 @@ async def link(address: str, context: ssl.SSLContext, served: Served | None = No
         await asyncio.wait({running})
 
 
+async def _connect(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    family, kind, protocol, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setblocking(False)
+        await loop.sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def next_delay(delay: float, random: float) -> float:
     """How long to wait after a failed try, given the wait before and a number from 0 to 1: doubled, with jitter."""
     return min(max(delay * 2, FIRST_DELAY), LONGEST_DELAY) * (0.5 + random / 2)
@@ -59,7 +78,7 @@ def next_delay(delay: float, random: float) -> float:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_DEADLINE:g} s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return "no answer in time"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return str(error)

@@ -15,7 +15,7 @@ from enxame.transport.peer import Peer, Served
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_DEADLINE: Final = 10.0
+HANDSHAKE_DEADLINE: Final = 30.0
 #: Links without a certificate (nodes that join) that are open at once, and how long one may stay: seconds.
 MAX_STRANGERS: Final = 64
 STRANGER_DEADLINE: Final = 30.0
@@ -36,7 +36,7 @@ class Listener:
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """Begin to listen; returns the port. Raises OSError when the address cannot be had."""
         self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=context, ssl_handshake_timeout=HANDSHAKE_DEADLINE, backlog=1024
+            self._accept, host, port, ssl=context, ssl_handshake_timeout=HANDSHAKE_DEADLINE, backlog=4096
         )
         return int(self._server.sockets[0].getsockname()[1])
 
