@@ -107,9 +107,7 @@ class LocalNetwork:
 
     def unplug(self, machine: str) -> None:
         """Takes the cable away, if there is one."""
-        link = self.link(machine)
-        if Path("/sys/class/net", link).exists() or link in _link_names():
-            run(["ip", "link", "delete", link])
+        _delete_link(self.link(machine))
 
     def inside(self, address: str, *, outside: bool) -> list[str]:
         """The lines for ``ip -batch`` in the machine."""
@@ -147,8 +145,7 @@ class LocalNetwork:
 
     def remove(self) -> None:
         """Takes all of it back; for when there are no machines any more."""
-        if self.bridge in _link_names():
-            run(["ip", "link", "delete", self.bridge])
+        _delete_link(self.bridge)
         run(["nft", "-f", "-"], stdin=f"table ip {self.table}\ndelete table ip {self.table}\n")
         self._file.unlink(missing_ok=True)
 
@@ -180,6 +177,17 @@ table ip {table} {{
 def _port_rule(port: Port) -> str:
     choices = ", ".join(f"{number} : {address} . {port.target}" for number, address in enumerate(port.addresses))
     return f"{port.protocol} dport {port.port} dnat ip to numgen inc mod {len(port.addresses)} map {{ {choices} }}"
+
+
+def _delete_link(name: str) -> None:
+    """Also when the kernel, which ends a namespace a little later than its processes, takes the link away meanwhile."""
+    if name not in _link_names():
+        return
+    try:
+        run(["ip", "link", "delete", name])
+    except MachineError:
+        if name in _link_names():
+            raise
 
 
 def _link_names() -> set[str]:
