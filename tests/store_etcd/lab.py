@@ -105,6 +105,7 @@ class Manager:
 
     async def open_store(self):
         self.backend = EtcdBackend(self.client)
+        self.backend.trouble = lambda: self.server.trouble
         self.store = Store(self.backend)
         await self.store.start()
 

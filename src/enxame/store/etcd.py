@@ -89,6 +89,8 @@ class EtcdBackend:
         self.alive = ""
         #: Called when :attr:`epoch` was lost because a commit was refused or its outcome could not be found out.
         self.on_lost: Callable[[], None] = lambda: None
+        #: Why the own member does not run, if it is known (``EtcdServer.trouble``).
+        self.trouble: Callable[[], str] = lambda: ""
         #: Whether this manager knows of a Raft leader: decides what a refused commit says.
         self.has_leader = True
         #: etcd's revision up to which all commits were handed to the watcher and taken in by it.
@@ -263,7 +265,7 @@ class EtcdBackend:
                 if revision is None:
                     raise CommitFailed(NOT_AGREED if self.epoch else NOT_LEADING)
                 return self._revisions.ours(revision)
-            raise NoLeader
+            raise self._no_quorum()
         except CommitFailed:
             raise
         finally:
@@ -314,7 +316,12 @@ class EtcdBackend:
             self.on_lost()
 
     def _refusal(self) -> CommitFailed:
-        return CommitFailed(NOT_LEADING) if self.has_leader else NoLeader()
+        return CommitFailed(NOT_LEADING) if self.has_leader else self._no_quorum()
+
+    def _no_quorum(self) -> CommitFailed:
+        if trouble := self.trouble():
+            return CommitFailed(f"the swarm's state cannot be saved: etcd does not run: {trouble}")
+        return NoLeader()
 
     async def close(self) -> None:
         """End the watch's next round. The client is its maker's to close. Idempotent."""

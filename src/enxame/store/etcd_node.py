@@ -35,6 +35,7 @@ class EtcdNode:
         self.client = EtcdClient(settings.client_endpoint, settings.tls)
         self.server = EtcdServer(settings, answers=lambda: self.client.status(timeout=_ANSWER_TIMEOUT))
         self.backend = EtcdBackend(self.client, max_ops=settings.max_txn_ops, max_bytes=settings.max_request_bytes)
+        self.backend.trouble = lambda: self.server.trouble
         self.members = EtcdMembers(self.client)
         self.leadership = Leadership(
             self.client,

@@ -61,9 +61,11 @@ class EtcdServer:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._force_new_cluster = False
-        self._last_lines: deque[str] = deque(maxlen=5)
+        self._last_lines: deque[str] = deque(maxlen=3)
         #: How often the member ended by itself.
         self.crashes = 0
+        #: What it said last when it did.
+        self.last_crash = ""
 
     @property
     def pid(self) -> int | None:
@@ -117,8 +119,13 @@ class EtcdServer:
 
     @property
     def last_words(self) -> str:
-        """The newest lines of its log that are warnings or worse."""
+        """The newest lines of its log that are errors."""
         return "; ".join(self._last_lines) or "it says nothing"
+
+    @property
+    def trouble(self) -> str:
+        """Why the member does not run; empty while it does, or was not started."""
+        return "" if self._task is None or self.pid is not None else self.last_crash
 
     async def stop(self) -> None:
         """End the member: asked first, killed after 5 s. Idempotent."""
@@ -151,6 +158,7 @@ class EtcdServer:
             if self._stopping:
                 return
             self.crashes += 1
+            self.last_crash = self.last_words
             if asyncio.get_running_loop().time() - began > _WELL_AFTER:
                 pause = _FIRST_PAUSE
             _log.error("etcd ended (%s): %s; again in %.1f s", code, self.last_words, pause)
@@ -171,6 +179,7 @@ class EtcdServer:
             start_new_session=True,
         )
         self._process = process
+        self._last_lines.clear()
         _log.info("etcd member %s runs as process %d", self.settings.name, process.pid)
         try:
             if process.stderr is not None:
@@ -198,11 +207,11 @@ class EtcdServer:
             entry = msgspec.json.decode(line, type=dict[str, object])
         except msgspec.DecodeError:
             # Not a log line: a panic or the words of setpriv.
-            entry = {"level": "error", "msg": text}
-        if entry.get("level") not in ("debug", "info"):
+            entry = {"level": "panic", "msg": text}
+        if entry.get("level") not in ("debug", "info", "warn"):
             words = str(entry.get("msg", text))
             if entry.get("error"):
                 words += f": {entry['error']}"
-            if words and not words.startswith(("goroutine ", "\t", "created by ")):
+            if words and not words.startswith(("goroutine ", "\t", "created by ", "WARNING: ")):
                 self._last_lines.append(words[:300])
         _log.debug("etcd: %s", text)

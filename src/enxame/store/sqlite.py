@@ -59,6 +59,7 @@ class SqliteBackend:
         self._connection: sqlite3.Connection | None = None
         self._mark: HighWater | None = None
         self._revision = 0
+        self._closed = False
 
     async def load(self) -> tuple[int, list[Record]]:
         """Open, check and read the database; read it again when it is open.
@@ -71,6 +72,8 @@ class SqliteBackend:
 
     async def commit(self, mutations: Sequence[Mutation]) -> int:
         """Write all mutations and sync them to the disk."""
+        if self._closed:
+            raise CommitFailed("the swarm's state is closed")
         return await self._in_thread(lambda: self._commit(mutations))
 
     async def watch(self, after: int) -> AsyncGenerator[Commit, None]:  # noqa: ARG002
@@ -80,6 +83,7 @@ class SqliteBackend:
 
     async def close(self) -> None:
         """Fold the log into the database and close it."""
+        self._closed = True
         if self._connection is not None:
             await self._in_thread(self._close)
         self._thread.shutdown(wait=False)
