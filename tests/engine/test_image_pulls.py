@@ -101,6 +101,15 @@ async def test_a_tag_that_moved_in_the_registry_moves_here(registry, store):
     assert store.inspect(first.id).repo_tags == []
 
 
+async def test_all_tags_of_a_repository_are_pulled(registry, store):
+    for number, tag in enumerate("ab"):
+        registry.push(archive(LAYERS[number : number + 1], "web"), f"every:{tag}")
+    await store.pull_all(f"{registry.address}/every", progress=Progress())
+    assert store.resolve(f"{registry.address}/every:a") != store.resolve(f"{registry.address}/every:b")
+    with pytest.raises(NotFound, match="repository name not known to registry"):
+        await store.pull_all(f"{registry.address}/nothing-at-all", progress=Progress())
+
+
 async def test_a_digest_is_pulled_without_a_tag(registry, store):
     reference = registry.push(archive(LAYERS[:1], "web"), "pinned:1")
     digest = digest_of(reference)

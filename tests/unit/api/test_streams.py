@@ -101,12 +101,12 @@ async def test_pull_by_digest_joins_with_an_at_sign(served: Any) -> None:
 
 async def test_a_pull_that_fails_at_once_is_a_status(served: Any) -> None:
     served.engine.images.pull_steps = [NotFound("pull access denied for ghost")]
-    assert await served.message("POST", "/images/create?fromImage=ghost") == (404, "pull access denied for ghost")
+    assert await served.message("POST", "/images/create?fromImage=ghost&tag=1") == (404, "pull access denied for ghost")
 
 
 async def test_a_pull_that_fails_later_says_so_in_the_stream(served: Any) -> None:
     served.engine.images.pull_steps = [ProgressMessage(status="Pulling"), EnxameError("connection reset by registry")]
-    response = await served.post("/images/create?fromImage=web")
+    response = await served.post("/images/create?fromImage=web&tag=1")
     assert response.status == 200
     assert json.loads((await response.text()).splitlines()[-1]) == {
         "errorDetail": {"message": "connection reset by registry"},
@@ -126,7 +126,7 @@ async def test_what_a_slow_client_has_not_read_is_kept_once_a_layer(served: Any)
         gate.set()
 
     served.engine.images.pull = pull
-    response = await served.post("/images/create?fromImage=web")
+    response = await served.post("/images/create?fromImage=web&tag=1")
     lines = (await response.text()).splitlines()
     assert len(lines) == 1
     assert json.loads(lines[0])["progressDetail"]["current"] == 9_999
@@ -136,7 +136,7 @@ async def test_what_a_slow_client_has_not_read_is_kept_once_a_layer(served: Any)
     "header", ["%%%", base64.urlsafe_b64encode(b"[1]").decode(), base64.urlsafe_b64encode(b"{").decode(), "YWJj\u00e9"]
 )
 async def test_malformed_credentials_are_400(served: Any, header: str) -> None:
-    status, message = await served.message("POST", "/images/create?fromImage=web", headers={"X-Registry-Auth": header})
+    status, message = await served.message("POST", "/images/create?fromImage=web&tag=1", headers={"X-Registry-Auth": header})
     assert status == 400
     assert message.startswith("invalid X-Registry-Auth header: ")
 
@@ -145,9 +145,9 @@ async def test_malformed_credentials_are_400(served: Any, header: str) -> None:
     "header", ["", base64.urlsafe_b64encode(b"{}").decode(), base64.urlsafe_b64encode(b"{}").decode().rstrip("=")]
 )
 async def test_empty_credentials_are_none(served: Any, header: str) -> None:
-    response = await served.post("/images/create?fromImage=web", headers={"X-Registry-Auth": header})
+    response = await served.post("/images/create?fromImage=web&tag=1", headers={"X-Registry-Auth": header})
     await response.read()
-    assert served.engine.images.pulled == ("web", None, "")
+    assert served.engine.images.pulled == ("web:1", None, "")
 
 
 async def test_many_lines_arrive_whole_and_in_order(served: Any) -> None:

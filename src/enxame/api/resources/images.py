@@ -72,10 +72,12 @@ async def create_image(call: Call) -> web.StreamResponse:
     tag = call.text("tag")
     reference = name if not tag else f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
     progress = ProgressStream(call)
+    images = call.api.engine.images
+    last = name.rpartition("/")[2]
+    # Docker's own rule: neither tag nor digest means all tags of the repository.
+    pull = images.pull if tag or ":" in last or "@" in last else images.pull_all
     return await progress.run(
-        lambda: call.api.engine.images.pull(
-            reference, auth=auth, platform=call.text("platform"), progress=progress.report
-        )
+        lambda: pull(reference, auth=auth, platform=call.text("platform"), progress=progress.report)
     )
 
 

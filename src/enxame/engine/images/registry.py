@@ -112,10 +112,15 @@ class Registry:
         """The image configuration that belongs to the reference's manifest. Raises as :meth:`manifest`."""
         return await self._skopeo(reference, session, "inspect", "--raw", "--config")
 
-    async def _skopeo(self, reference: Reference, session: Session, *command: str) -> bytes:
+    async def tags(self, repository: Reference, session: Session) -> list[str]:
+        """All tags of a repository. Raises as :meth:`manifest`."""
+        answer = await self._skopeo(repository, session, "list-tags", source=f"docker://{repository.name}")
+        return [str(tag) for tag in json.loads(answer).get("Tags") or []]
+
+    async def _skopeo(self, reference: Reference, session: Session, *command: str, source: str = "") -> bytes:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(*session.command, *command, *session.options, location(reference)),
+                *(*session.command, *command, *session.options, source or location(reference)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

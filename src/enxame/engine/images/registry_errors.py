@@ -25,7 +25,7 @@ def registry_error(stderr: str, reference: Reference) -> EnxameError:
     lower = text.lower()
     if "manifest unknown" in lower or ("not found" in lower and "manifest" in lower):
         return NotFound(f"manifest for {reference.familiar} not found: manifest unknown: manifest unknown")
-    if "name unknown" in lower or "repository name not known" in lower:
+    if "name unknown" in lower or "repository name not known" in lower or "404 (not found)" in lower:
         return NotFound(
             f"repository {reference.familiar_name} not found: name unknown: repository name not known to registry"
         )

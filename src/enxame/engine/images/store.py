@@ -203,6 +203,18 @@ class ImageStore:
                 del self._pulls[key]
         return self.resolve(str(name))
 
+    async def pull_all(
+        self, repository: str, *, auth: RegistryAuth | None = None, platform: str = "", progress: Progress
+    ) -> None:
+        """Bring all tags of a repository, one after the other. Raises as :meth:`pull`."""
+        name = parse(repository)
+        async with self._registry.session(name, auth) as session:
+            tags = await self._registry.tags(name, session)
+        if not tags:
+            raise NotFound(f"repository {name.familiar_name} not found: name unknown: it has no tags")
+        for tag in tags:
+            await self.pull(f"{name}:{tag}", auth=auth, platform=platform, progress=progress)
+
     async def _pull(self, name: Reference, auth: RegistryAuth | None, platform: str, progress: Progress) -> None:
         names: builtins.list[Reference] = []
         new = False
