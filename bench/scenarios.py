@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import footprint
+from bench.engine_scenarios import container_crowd, log_reading
 from bench.image_pull import image_pull
 from bench.lab import IMAGE, Lab, median, percentile, seconds
 
@@ -145,5 +146,7 @@ SCENARIOS: dict[str, Callable[[Lab], Measurements]] = {
     "hundred": hundred_replicas,
     "calls": calls,
     "container": container_run,
+    "crowd": container_crowd,
+    "logs": log_reading,
     "pull": image_pull,
 }

@@ -13,7 +13,7 @@ import msgspec
 from enxame.engine import capabilities, security_options
 from enxame.engine.cgroups import CgroupLayout
 from enxame.engine.container_record import Definition
-from enxame.engine.devices import resolve_devices
+from enxame.engine.devices import cgroup_rules, resolve_devices
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.namespaces import FindOther, choose_namespaces
 from enxame.engine.oci_spec import DEFAULT_SHM_SIZE, INIT_PATH, BoundMount, SpecInput, build_spec
@@ -127,6 +127,7 @@ def write_bundle(
             seccomp=profile,
             annotations=annotations,
             devices=resolve_devices(host),
+            device_rules=cgroup_rules(host),
             shm_source=_shm_source(host, bundle, find),
             swap_limit=machine.swap_limit,
         )

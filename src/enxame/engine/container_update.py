@@ -42,7 +42,8 @@ def updated(host: HostConfig, wanted: ContainerUpdateRequest, *, swap_limit: boo
         swap = host.memory_swap or 2 * host.memory
         if 0 < swap < wanted.memory:
             raise Conflict(
-                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+                "Memory limit should be smaller than already set memoryswap limit, "
+                "update the memoryswap at the same time"
             )
     changes: dict[str, object] = {name: value for name in _PLAIN if (value := getattr(wanted, name))}
     if wanted.pids_limit is not None:

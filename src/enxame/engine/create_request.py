@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from enxame.engine import capabilities, restart_policy, security_options
 from enxame.engine.container_record import Definition
+from enxame.engine.devices import DEVICE_RULE
 from enxame.engine.image_defaults import as_list, merge
 from enxame.engine.log_rotation import bounds_of
 from enxame.engine.mount_requests import MountRequest, parse_mounts
@@ -27,6 +28,9 @@ from enxame.model.image import Image
 
 _LEAST_MEMORY = 6 << 20
 _LEAST_CPU_PERIOD, _GREATEST_CPU_PERIOD, _LEAST_CPU_QUOTA = 1_000, 1_000_000, 1_000
+_IPC_SYSCTLS = frozenset(
+    f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+)
 _LEAST_PROBE_TIME = 1_000_000
 _LOG_DRIVERS = {"", "json-file", "local", "none", "journald"}
 _JOURNAL = "/run/systemd/journal/socket"
@@ -139,10 +143,22 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
     if host.log_config.type == "journald" and not os.path.exists(_JOURNAL):
         raise InvalidArgument("journald is not enabled on this host")
     bounds_of(host.log_config)
-    for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode), ("uts", host.uts_mode)):
-        allowed = {"", "host"} | ({"private", "shareable", "none"} if kind == "ipc" else set())
-        if mode not in allowed and not (mode.startswith("container:") and kind != "uts"):
-            raise InvalidArgument(f"invalid {kind.upper()} mode: {mode}")
+    _check_namespaces(host)
+    _check_sysctls(host)
+    _check_devices(host)
+    for limit in host.ulimits or []:
+        if limit.soft > limit.hard >= 0 or (limit.hard >= 0 and limit.soft < 0):
+            raise InvalidArgument(
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
+            )
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    if ".." in host.cgroup_parent.split("/"):
+        raise InvalidArgument(f"invalid cgroup parent: {host.cgroup_parent}")
+    if host.cgroupns_mode not in {"", "private", "host"}:
+        raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    if host.userns_mode not in {"", "host"}:
+        raise InvalidArgument(f"invalid USER mode: {host.userns_mode}")
     if host.shm_size < 0:
         raise InvalidArgument("SHM size can not be less than 0")
     if host.isolation not in {"", "default"}:
@@ -154,6 +170,47 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
         # Clients look here to decide whether logs can be read.
         log_config=replace(host.log_config, type=host.log_config.type or "json-file"),
     )
+
+
+def _check_namespaces(host: HostConfig) -> None:
+    for kind, mode, further in (
+        ("PID", host.pid_mode, ()),
+        ("IPC", host.ipc_mode, ("private", "shareable", "none")),
+        ("UTS", host.uts_mode, ()),
+    ):
+        shared = mode.startswith("container:") and len(mode) > len("container:")
+        if mode not in {"", "host", *further} and not shared:
+            raise InvalidArgument(f"invalid {kind} mode: {mode}")
+
+
+def _check_sysctls(host: HostConfig) -> None:
+    for name in host.sysctls:
+        key = name.replace("/", ".")
+        if key.startswith("net."):
+            if host.network_mode == "host":
+                raise InvalidArgument(f"sysctl '{name}' not allowed in host network namespace")
+        elif key.startswith("fs.mqueue.") or key in _IPC_SYSCTLS:
+            if host.ipc_mode == "host":
+                raise InvalidArgument(f"sysctl '{name}' not allowed in host ipc namespace")
+        elif key in {"kernel.domainname", "kernel.hostname"}:
+            if host.uts_mode == "host":
+                raise InvalidArgument(f"sysctl '{name}' not allowed in host uts namespace")
+        else:
+            raise InvalidArgument(f"sysctl '{name}' is not whitelisted")
+
+
+def _check_devices(host: HostConfig) -> None:
+    for rule in host.device_cgroup_rules or []:
+        if DEVICE_RULE.fullmatch(rule) is None:
+            raise InvalidArgument(f"invalid device cgroup rule format: '{rule}'")
+    for wanted in host.devices or []:
+        if not set(wanted.cgroup_permissions) <= set("rwm"):
+            raise InvalidArgument(f"invalid device mode: {wanted.cgroup_permissions}")
+    for request in host.device_requests or []:
+        names = sorted({name for group in request.capabilities or [] for name in group})
+        raise InvalidArgument(
+            f'could not select device driver "{request.driver}" with capabilities: [[{" ".join(names)}]]'
+        )
 
 
 def check_limits(host: HostConfig, warnings: list[str], *, swap_limit: bool) -> None:

@@ -45,7 +45,9 @@ class Creation:
             inherited,
             swap_limit=self._around.machine.swap_limit,
         )
-        self._check_references(definition.host.network_mode, definition.host.pid_mode, definition.host.ipc_mode)
+        self._check_references(
+            definition.host.network_mode, definition.host.pid_mode, definition.host.ipc_mode, definition.host.uts_mode
+        )
         # The name is ours before the first await: two creates of one name cannot both pass.
         container = Container(definition, Condition())
         self._table.add(container)  # from here on its volumes are held

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from typing import Any, Final
 
 from enxame.engine.oci_spec import Device
 from enxame.errors import EnxameError
 from enxame.model.container import HostConfig
+
+
+#: ``c 1:3 rwm``: kind, numbers or ``*``, access.
+DEVICE_RULE: Final = re.compile(r"([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
+
+
+def cgroup_rules(host: HostConfig) -> list[dict[str, Any]]:
+    """``--device-cgroup-rule`` in the runtime's words. The rules have been checked."""
+    rules: list[dict[str, Any]] = []
+    for text in host.device_cgroup_rules or []:
+        if (match := DEVICE_RULE.fullmatch(text)) is None:
+            continue
+        kind, major, minor, access = match.groups()
+        rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
+        for name, number in (("major", major), ("minor", minor)):
+            if number != "*":
+                rule[name] = int(number)
+        rules.append(rule)
+    return rules
 
 
 def resolve_devices(host: HostConfig) -> list[Device]:

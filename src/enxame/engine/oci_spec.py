@@ -90,6 +90,7 @@ class SpecInput:
     capabilities: list[str]
     seccomp: msgspec.Raw | dict[str, Any] | None
     devices: list[Device] = field(default_factory=list)
+    device_rules: list[dict[str, Any]] = field(default_factory=list)
     shm_source: str = ""
     swap_limit: bool = True
     annotations: dict[str, str] = field(default_factory=dict)
@@ -108,7 +109,7 @@ def build_spec(given: SpecInput) -> dict[str, Any]:
         "maskedPaths": [],
         "readonlyPaths": [],
     }
-    if not host.privileged:
+    if not host.privileged and not open_system_paths(host):
         linux["maskedPaths"] = MASKED_PATHS if host.masked_paths is None else host.masked_paths
         linux["readonlyPaths"] = READONLY_PATHS if host.readonly_paths is None else host.readonly_paths
     if given.devices:
@@ -214,6 +215,11 @@ def no_new_privileges(host: HostConfig) -> bool:
     )
 
 
+def open_system_paths(host: HostConfig) -> bool:
+    """Whether a security option asks for nothing of /proc and /sys to be hidden or read-only."""
+    return any(option in {"systempaths=unconfined", "systempaths:unconfined"} for option in host.security_opt or [])
+
+
 def _resources(given: SpecInput) -> dict[str, Any]:
     host = given.host
     rules = [{"allow": True, "access": "rwm"}] if host.privileged else list(_DEVICE_RULES)
@@ -222,6 +228,7 @@ def _resources(given: SpecInput) -> dict[str, Any]:
             {"allow": True, "type": d.type, "major": d.major, "minor": d.minor, "access": d.access}
             for d in given.devices
         ]
+        rules += given.device_rules
     return {"devices": rules, **limits(host, swap_limit=given.swap_limit, cgroup_version=given.cgroup_version)}
 
 

@@ -36,6 +36,8 @@ LOGS = {
     "both streams": b"".join(line(f"text {n}", "stderr" if n % 3 else "stdout") for n in range(50)),
     "empty lines": line("") * 5,
     "parts": line("a" * 8000, kind="P") + line("b" * 8000, kind="P") + line("end") + line("next"),
+    "two parts": (line("a") + line("b", kind="P") + line("c") + line("d")) * 3 + line("e", kind="P") + line("f"),
+    "the mark in a text": line("x stdout P y") + line("z stdout P ", kind="P") + line("end"),
     "parts of both": line("a", kind="P") + line("x", "stderr", "P") + line("b") + line("y", "stderr"),
     "an open end": line("a") + line("no newline", kind="P"),
     "another zone": line("a", zone="-03:00") * 3,
