@@ -222,3 +222,17 @@ async def test_a_manager_that_fell_behind_what_is_kept_reads_everything_again(la
     await put(one, "afterwards")
     await until(lambda: "afterwards" in ids(two))
     watch.close()
+
+
+async def test_a_manager_whose_store_is_broken_leaves_leading_to_the_others(lab, monkeypatch):
+    monkeypatch.setattr("enxame.store.etcd_leadership._CATCH_UP", 0.3)
+    one, two, three = await lab.cluster(3)
+    await put(one, "a")
+    for task in two.store._tasks:
+        task.cancel()
+    await asyncio.gather(*two.store._tasks, return_exceptions=True)
+    member = (await two.client.status(timeout=1)).member
+    await one.leadership.resign(member)
+    leader = await first_write((one, three), "after", timeout=20)
+    assert ids(leader) == {"a", "after"}
+    assert two.epochs == []

@@ -31,6 +31,9 @@ _POLL: Final = 0.15
 _ALIVE_TTL: Final = 2
 _SILENCE: Final = 0.5
 _CLAIM_TIMEOUT: Final = 1.0
+#: A manager whose store does not catch up with its own epoch in time leaves leading to others for a while.
+_CATCH_UP: Final = 5.0
+_ABSTAIN: Final = 30.0
 _HAND_OVER_TIMEOUT: Final = 2.0
 _HAND_OVER_EVERY: Final = 5.0
 
@@ -76,6 +79,8 @@ class Leadership:
         self._validity = validity
         self._claim = secrets.token_hex(8)
         self._confirmed = 0.0
+        self._began = 0.0
+        self._abstain_until = float("-inf")
         self._announced: Epoch | None = None
         self._silent_since: float | None = None
         self._handed_over = float("-inf")
@@ -151,6 +156,8 @@ class Leadership:
             raise
         self._status = status
         self._backend.has_leader = status.leader != 0
+        if self._loop.time() < self._abstain_until:
+            return
         newest = self._backend.newest
         silent_for = self._silence(newest)
         # The managers that do not lead in Raft leave it to the one that does, if it is there.
@@ -181,7 +188,7 @@ class Leadership:
         )
         if result.succeeded:
             _log.info("node %s leads the swarm from epoch %d on", self._node_id, result.revision)
-            self._confirmed = began
+            self._confirmed = self._began = began
             self._backend.lead(replace(epoch, revision=result.revision))
             self._claimed.set()
             self._wake.set()
@@ -224,6 +231,9 @@ class Leadership:
         self._confirmed = began
         if self._announced is None:
             await self._announce()
+            if self._announced is None and self._loop.time() > self._began + _CATCH_UP:
+                self._abstain_until = self._loop.time() + _ABSTAIN
+                self._drop(f"its store did not catch up within {_CATCH_UP:g} s: another manager is to lead")
 
     async def _announce(self) -> None:
         epoch = self._backend.epoch
