@@ -91,6 +91,7 @@ class Stream:
         self._stop = threading.Event()
         self.answered: Counter[str] = Counter()
         self.failures: list[str] = []
+        self.cut = 0
 
     def work(self) -> None:
         network = self._swarm.network
@@ -98,6 +99,10 @@ class Stream:
             began = time.monotonic()
             try:
                 self.answered[network.outside.http_get(network.host_address, PORT, timeout=5).strip()] += 1
+            except ConnectionResetError:
+                # A server that does not drain cuts what it was answering when it is told to stop. That is its own doing;
+                # the mesh's promise is that no connection is sent to one that has stopped.
+                self.cut += 1
             except OSError as error:
                 self.failures.append(f"{error!r} after {time.monotonic() - began:.3f} s")
 

@@ -80,6 +80,8 @@ class NetworkNamespace:
         with self.connect(address, port, timeout) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        if not answer:
+            raise ConnectionResetError(f"{address}:{port}{path} closed without an answer")
         head, _, body = answer.partition(b"\r\n\r\n")
         if b" 200 " not in head.split(b"\r\n")[0]:
             raise OSError(f"{address}:{port}{path} answered {head[:80]!r}")
