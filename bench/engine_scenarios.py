@@ -79,7 +79,7 @@ def _exec(lab: Lab, container: str) -> None:
 
 def log_reading(lab: Lab) -> Measurements:
     """A million lines of seventy characters, through the API."""
-    script = f'yes {"x" * 69} | head -n {LINES}'
+    script = f"yes {'x' * 69} | head -n {LINES}"
     request = {"Image": IMAGE, "Entrypoint": [], "Cmd": ["/bin/sh", "-c", script]}
     container = lab.api.post("/containers/create", request)["Id"]
     lab.api.post(f"/containers/{container}/start")

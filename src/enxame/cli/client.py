@@ -82,6 +82,7 @@ class Stream:
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self._connection = connection
         self._response = response
+        self.headers = response.headers
         self.content_type = response.getheader("Content-Type", "")
 
     def __enter__(self) -> Self:

@@ -11,7 +11,6 @@ from enxame.engine.oci_spec import Device
 from enxame.errors import EnxameError
 from enxame.model.container import HostConfig
 
-
 #: ``c 1:3 rwm``: kind, numbers or ``*``, access.
 DEVICE_RULE: Final = re.compile(r"([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
 

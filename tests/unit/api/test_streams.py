@@ -136,7 +136,9 @@ async def test_what_a_slow_client_has_not_read_is_kept_once_a_layer(served: Any)
     "header", ["%%%", base64.urlsafe_b64encode(b"[1]").decode(), base64.urlsafe_b64encode(b"{").decode(), "YWJj\u00e9"]
 )
 async def test_malformed_credentials_are_400(served: Any, header: str) -> None:
-    status, message = await served.message("POST", "/images/create?fromImage=web&tag=1", headers={"X-Registry-Auth": header})
+    status, message = await served.message(
+        "POST", "/images/create?fromImage=web&tag=1", headers={"X-Registry-Auth": header}
+    )
     assert status == 400
     assert message.startswith("invalid X-Registry-Auth header: ")
 

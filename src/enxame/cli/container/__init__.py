@@ -7,9 +7,12 @@ group = Group(
     "Manage containers",
     {
         "attach": "container.attach:command_",
+        "commit": "container.archives:commit",
+        "cp": "container.copy:cp",
         "create": "container.run:create",
         "diff": "container.view:diff",
         "exec": "container.exec:exec_",
+        "export": "container.archives:export",
         "inspect": "container.view:inspect",
         "kill": "container.lifecycle:kill",
         "logs": "container.logs:logs",
