@@ -1,4 +1,4 @@
-"""Everything that crosses the network between nodes: names, who may call, types. See docs/design/0005."""
+"""Everything that crosses the network between nodes: names, who may call, types. See docs/design/0009."""
 
 from __future__ import annotations
 
