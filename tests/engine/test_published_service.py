@@ -100,8 +100,8 @@ class Stream:
             try:
                 self.answered[network.outside.http_get(network.host_address, PORT, timeout=5).strip()] += 1
             except ConnectionResetError:
-                # A server that does not drain cuts what it was answering when it is told to stop. That is its own doing;
-                # the mesh's promise is that no connection is sent to one that has stopped.
+                # A server that does not drain cuts what it was answering when it is told to stop: its own doing.
+                # The mesh's promise is that no connection is sent to one that has stopped.
                 self.cut += 1
             except OSError as error:
                 self.failures.append(f"{error!r} after {time.monotonic() - began:.3f} s")
