@@ -68,8 +68,12 @@ def test_a_cut_off_worker_is_down_and_replaced_in_time_and_nothing_runs_twice_wh
     wait_until(lambda: cluster.states()[node_id] == "ready", "it is back", timeout=20)
     wait_until(lambda: container_counts(cluster) == [3, 0, 3], "the old tasks are gone", timeout=20)
     assert len(cluster.running("web")) == 6
-    states = {task["Status"]["State"] for task in cluster.tasks("web") if task["NodeID"] == node_id}
-    assert states <= {"shutdown", "complete", "failed"}
+
+    def told() -> bool:
+        states = {task["Status"]["State"] for task in cluster.tasks("web") if task["NodeID"] == node_id}
+        return states <= {"shutdown", "complete", "failed"}
+
+    wait_until(told, "the manager heard of their end", timeout=20)
 
 
 def test_a_short_cut_is_no_failure(cluster: Cluster) -> None:
