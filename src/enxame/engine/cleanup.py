@@ -20,6 +20,8 @@ from enxame.errors import EnxameError
 
 _log = logging.getLogger(__name__)
 _KILL_DEADLINE = 10.0
+#: Seconds for a runtime's process to end after the exec that it ran has.
+_EXEC_DEADLINE = 5.0
 
 
 class Cleanup:
@@ -66,8 +68,20 @@ class Cleanup:
             with contextlib.suppress(RuntimeFailure):
                 await self._around.runtime.delete(container.id)
             await asyncio.to_thread(self._kill_rest, container.id, path)
+        await self._sweep_after_execs(container)
         if not container.file_users:  # the last of them unmounts it
             await self._around.images.unmount(container.id)
+
+    async def _sweep_after_execs(self, container: Container) -> None:
+        """What the last execs wrote into the bundle while it was being removed."""
+        waiting = [asyncio.ensure_future(process.wait()) for process in container.exec_processes]
+        if not waiting:
+            return
+        _, late = await asyncio.wait(waiting, timeout=_EXEC_DEADLINE)
+        for task in late:
+            task.cancel()
+        container.exec_processes = {process for process in container.exec_processes if not process.ended}
+        await asyncio.to_thread(shutil.rmtree, self._around.bundle(container), ignore_errors=True)
 
     def _forget_run(self, container_id: str, cgroup: str) -> bool:
         """What the runtime's delete does for a container whose processes have all gone, without its process."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enxame.engine.container_record import Condition, Definition
-from enxame.engine.processes import unwatch, watch_end
+from enxame.engine.processes import Process, unwatch, watch_end
 from enxame.engine.runtime import Created
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Container:
         #: Who reads or writes its files: the last one gives its filesystem back when it does not run.
         self.file_users = 0
         self.execs: dict[str, ExecSession] = {}
+        #: The runtime's processes that run execs and probes in it; they write into its bundle until they end.
+        self.exec_processes: set[Process] = set()
         #: Clients that attached before the start.
         self.joining: list[ContainerAttachment] = []
         #: Clients that hold its streams.

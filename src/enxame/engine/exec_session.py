@@ -148,7 +148,7 @@ class ExecSession:
         return ProcessAttachment(self._process, tty=False, stdin=stdin, outputs=outputs)
 
     def _spawn(self, runtime: Runtime, stdio: tuple[int, int, int], *, tty: bool) -> Process:
-        return runtime.exec(
+        process = runtime.exec(
             self.container.id,
             self._directory / "process.json",
             self._directory / "pid",
@@ -156,11 +156,14 @@ class ExecSession:
             stdio,
             tty=tty,
         )
+        self.container.exec_processes.add(process)
+        return process
 
     async def finish(self, attachment: ProcessAttachment | None) -> int:
         """Wait for the end; returns the exit code. Tells the attachment why, when it never began."""
         assert self._process is not None  # begin came before
         code = await self._process.wait()
+        self.container.exec_processes.discard(self._process)
         message = self._failure()
         if message:
             text, failed = exec_failure(message, next(iter(self.command), ""))
