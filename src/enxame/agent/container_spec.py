@@ -10,6 +10,8 @@ import base64
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from enxame.agent.template import TemplateContext, expand
 from enxame.errors import InvalidArgument
 from enxame.model.container import (
@@ -187,8 +189,7 @@ def _extra_hosts(hosts: list[str]) -> list[str]:
 def _mount(mount: Mount, context: TemplateContext) -> Mount:
     if "{{" not in mount.source:
         return mount
-    fields = {name: getattr(mount, name) for name in Mount.__struct_fields__}
-    return Mount(**{**fields, "source": expand(mount.source, context, "mount source")})
+    return replace(mount, source=expand(mount.source, context, "mount source"))
 
 
 def _security_options(privileges: Privileges | None) -> list[str]:
