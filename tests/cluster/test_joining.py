@@ -55,6 +55,12 @@ def test_a_machine_joins_with_the_command_that_init_showed(cluster: Cluster, out
 def test_the_default_port_may_be_left_out(cluster: Cluster, outsider) -> None:
     cluster.join(outsider, RemoteAddrs=["10.98.0.1"], Availability="drain")
     assert cluster.node(outsider)["Spec"]["Availability"] == "drain"
+    assert cluster.node(outsider)["Description"]["DataPathAddr"] == outsider.network.host_address
+
+
+def test_the_address_for_packets_of_containers_is_told_to_the_managers(cluster: Cluster, outsider) -> None:
+    cluster.join(outsider, DataPathAddr="192.0.2.7")
+    assert cluster.node(outsider)["Description"]["DataPathAddr"] == "192.0.2.7"
 
 
 def test_later_addresses_are_tried_when_the_first_does_not_answer(cluster: Cluster, outsider) -> None:

@@ -56,7 +56,7 @@ class Founder:
         cluster = new_cluster(self._new_id(), request, root)
         node_id = self._new_id()
         host = advertise.rpartition(":")[0].strip("[]")
-        description = replace(self._describe(), tls_info=cluster.tls_info)
+        description = replace(self._describe(), tls_info=cluster.tls_info, data_path_addr=data_path or host)
         node = Node(
             id=node_id,
             spec=NodeSpec(role="manager", availability=availability),

@@ -25,6 +25,7 @@ from enxame.manager.remote_logs import task_log_reader
 from enxame.membership.addresses import host_of
 from enxame.membership.founding import STATE_DATABASE, public
 from enxame.membership.manager_port import ManagerPort
+from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
 from enxame.model.cluster import Cluster, SwarmInfo
 from enxame.model.node import Node
@@ -92,7 +93,8 @@ class ManagerParts:
         await self._port.start()
         await self._agent.start()
         host = host_of(self._state.advertise_addr)
-        self._session = await self._dispatcher.open(self._state.node_id, self._executor.describe(), host)
+        description = described(self._executor.describe(), self._state)
+        self._session = await self._dispatcher.open(self._state.node_id, description, host)
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(self._loop.run(), name="leader"),

@@ -20,6 +20,7 @@ class NodeState(Model):
     role: str = "manager"
     listen_addr: str = ""
     advertise_addr: str = ""
+    #: Given by the user, else empty: packets of containers come where the node is advertised.
     data_path_addr: str = ""
     #: Where managers were last known to listen (``host:port``); for workers.
     managers: list[str] = field(default_factory=list)

@@ -25,6 +25,7 @@ from enxame.membership.addresses import host_of
 from enxame.membership.certificate_files import has_expired, seconds_to_renewal
 from enxame.membership.manager_parts import TASK_DATABASE
 from enxame.membership.manager_port import LOOK_AT_CLOCK, RENEWAL_RETRY
+from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
 from enxame.membership.worker_session import WorkerSession
 from enxame.model.cluster import PeerNode, SwarmInfo
@@ -76,7 +77,7 @@ class WorkerParts:
         self._session = WorkerSession(
             self._agent,
             context=self._own_context,
-            describe=executor.describe,
+            describe=lambda: described(executor.describe(), self._state),
             read_log=executor.read_log,
             rng=rng,
             managers=state.managers,

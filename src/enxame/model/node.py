@@ -42,13 +42,16 @@ class EngineDescription(Model):
 
 
 class NodeDescription(Model):
-    """What a node says about itself."""
+    """What a node says about itself. ``data_path_addr`` is where other nodes send the packets of its containers: an IP
+    address; empty: its status's ``addr``.
+    """
 
     hostname: str = ""
     platform: Platform = field(default_factory=Platform)
     resources: NodeResources = field(default_factory=NodeResources)
     engine: EngineDescription = field(default_factory=EngineDescription)
     tls_info: TLSInfo = field(default_factory=TLSInfo)
+    data_path_addr: str = ""
 
 
 class NodeStatus(Model):
@@ -74,3 +77,8 @@ class Node(Meta):
     description: NodeDescription = field(default_factory=NodeDescription)
     status: NodeStatus = field(default_factory=NodeStatus)
     manager_status: ManagerStatus | None = None
+
+    @property
+    def data_path_addr(self) -> str:
+        """Where other nodes send the packets of its containers: an IP address, empty while none is known."""
+        return self.description.data_path_addr or self.status.addr
