@@ -1,8 +1,8 @@
 """The form of a backup: one file that can be checked without anything else. Pure.
 
     magic      8 bytes
-    head       length (4), crc32 (4), JSON in the clear: format, cluster id, revision, count, when, how it is encrypted
-    frames     length (4), crc32 (4), bytes: each a group of records, msgpack; encrypted ones are AES-256-GCM
+    head       length (4), crc32 (4), JSON in the clear: format, cluster id, revision, counts, when, how it is encrypted
+    frames     length (4), crc32 (4), bytes: each a group of items, msgpack; encrypted ones are AES-256-GCM
     end        length 0, then sha256 of everything before
 
 Encryption: a key of 32 bytes out of a passphrase (scrypt) or a key file. Each frame's nonce is its number; the head and
@@ -15,17 +15,34 @@ import hashlib
 import hmac
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from enxame.errors import InvalidArgument
-from enxame.store.backend import Corrupt, Record
 
-__all__ = ["FORMAT", "Backup", "Encryption", "Head", "key_of", "new_encryption", "read", "write"]
+__all__ = [
+    "FILE",
+    "FORMAT",
+    "ITEMS_SCHEMA",
+    "Backup",
+    "Damaged",
+    "Encryption",
+    "Head",
+    "Item",
+    "encode",
+    "key_of",
+    "new_encryption",
+    "read",
+]
 
 FORMAT: Final = 1
+#: Of the items' bytes: raised when an older program could not read them.
+ITEMS_SCHEMA: Final = 1
+#: The kind of items that are files of the node that made the backup; all others are objects of the swarm.
+FILE: Final = "file"
 _MAGIC: Final = b"enxbak\r\n"
 _FRAME: Final = struct.Struct(">II")
 _DIGEST_BYTES: Final = 32
@@ -38,6 +55,19 @@ _NONCE: Final = struct.Struct(">IQ")
 _SCRYPT_COST: Final = 1 << 16
 
 
+class Damaged(InvalidArgument):
+    """A backup that is not what was written. Nothing of it is used."""
+
+
+class Item(NamedTuple):
+    """An object of the swarm, or a :data:`FILE`: ``id`` is then its name and ``revision`` 0."""
+
+    kind: str
+    id: str
+    revision: int
+    data: bytes
+
+
 class Encryption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``kind``: passphrase|keyfile. The salt is for the key's derivation; ``check`` tells a wrong key from damage."""
 
@@ -48,23 +78,25 @@ class Encryption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a backup says of itself, in the clear. ``schema`` is that of the records, ``time`` RFC 3339."""
+    """What a backup says of itself, in the clear. ``node_id`` is who made it, ``counts`` the number of items of each
+    kind, ``time`` RFC 3339.
+    """
 
-    format: int
-    schema: int
     cluster_id: str
     node_id: str
     revision: int
-    records: int
+    counts: dict[str, int]
     time: str
+    format: int = FORMAT
+    schema: int = ITEMS_SCHEMA
     encryption: Encryption | None = None
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """A backup that was read whole."""
+    """A backup that was read whole. Without the key of an encrypted one, ``items`` is empty."""
 
     head: Head
-    records: list[Record]
+    items: list[Item]
 
 
 def new_encryption(kind: str, secret: bytes, salt: bytes) -> tuple[Encryption, bytes]:
@@ -88,32 +120,31 @@ def key_of(head: Head, kind: str, secret: bytes) -> bytes:
     return key
 
 
-def write(file: BinaryIO, head: Head, records: Iterable[Record], key: bytes | None = None) -> None:
-    """Write a whole backup. Raises OSError."""
+def encode(head: Head, items: Iterable[Item], key: bytes | None = None) -> Iterator[bytes]:
+    """A whole backup, piece by piece."""
     digest = hashlib.sha256()
 
-    def put(data: bytes) -> None:
-        digest.update(data)
-        file.write(data)
+    def frame(body: bytes) -> bytes:
+        piece = _FRAME.pack(len(body), zlib.crc32(body)) + body
+        digest.update(piece)
+        return piece
 
-    encoded = msgspec.json.encode(head)
-    put(_MAGIC)
-    put(_FRAME.pack(len(encoded), zlib.crc32(encoded)) + encoded)
-    seal = _sealer(key, encoded)
-    for number, group in enumerate(_groups(records)):
-        body = seal(number, msgspec.msgpack.encode(group))
-        put(_FRAME.pack(len(body), zlib.crc32(body)) + body)
-    put(_FRAME.pack(0, 0))
-    file.write(digest.digest())
+    described = msgspec.json.encode(head)
+    digest.update(_MAGIC)
+    yield _MAGIC + frame(described)
+    seal = _sealer(key, described)
+    for number, group in enumerate(_groups(items)):
+        yield frame(seal(number, msgspec.msgpack.encode(group)))
+    yield frame(b"") + digest.digest()
 
 
 def read(file: BinaryIO, key: Callable[[Head], bytes | None]) -> Backup:
     """Read and check a whole backup; ``key`` gives the key for its head, None to check it without looking inside.
 
-    Then it has no records.
+    Then it has no items.
 
     Raises:
-        Corrupt: it is damaged; says where.
+        Damaged: it is damaged; says where.
         InvalidArgument: it is no backup, or of a newer version.
     """
     digest = hashlib.sha256()
@@ -121,7 +152,7 @@ def read(file: BinaryIO, key: Callable[[Head], bytes | None]) -> Backup:
     def take(count: int, what: str) -> bytes:
         data = file.read(count)
         if len(data) < count:
-            raise Corrupt(f"the backup is cut off in its {what}")
+            raise Damaged(f"the backup is cut off in its {what}")
         digest.update(data)
         return data
 
@@ -134,23 +165,23 @@ def read(file: BinaryIO, key: Callable[[Head], bytes | None]) -> Backup:
     secret = key(head)
     unseal = _opener(secret, encoded) if head.encryption is not None else lambda _number, body: body
     readable = head.encryption is None or secret is not None
-    records: list[Record] = []
+    items: list[Item] = []
     number = 0
     while body := _frame(take, f"part {number + 1}", _MAX_FRAME):
         if readable:
-            records += _records(unseal(number, body), number)
+            items += _items(unseal(number, body), number)
         number += 1
     wanted = digest.digest()
     found = file.read(_DIGEST_BYTES)
     if len(found) < _DIGEST_BYTES:
-        raise Corrupt("the backup is cut off in its checksum")
+        raise Damaged("the backup is cut off in its checksum")
     if found != wanted:
-        raise Corrupt("the backup does not match its checksum")
+        raise Damaged("the backup does not match its checksum")
     if file.read(1):
-        raise Corrupt("the backup has something after its end")
-    if readable and len(records) != head.records:
-        raise Corrupt(f"the backup has {len(records)} objects, its head says {head.records}")
-    return Backup(head, records)
+        raise Damaged("the backup has something after its end")
+    if readable and (counts := dict(Counter(item.kind for item in items))) != head.counts:
+        raise Damaged(f"the backup holds {counts}, its head says {head.counts}")
+    return Backup(head, items)
 
 
 # -- inside
@@ -159,7 +190,7 @@ def read(file: BinaryIO, key: Callable[[Head], bytes | None]) -> Backup:
 def _derive(encryption: Encryption, secret: bytes) -> bytes:
     if encryption.kind == "passphrase":
         if not 2 <= encryption.cost <= 1 << 20 or encryption.cost & (encryption.cost - 1):
-            raise Corrupt("the backup's head is damaged: impossible cost of its passphrase")
+            raise Damaged("the backup's head is damaged: impossible cost of its passphrase")
         memory = 256 * encryption.cost * 8
         return hashlib.scrypt(secret, salt=encryption.salt, n=encryption.cost, r=8, p=1, dklen=32, maxmem=memory)
     return hmac.digest(encryption.salt, secret, "sha256")
@@ -191,17 +222,17 @@ def _opener(key: bytes | None, head: bytes) -> Callable[[int, bytes], bytes]:
         try:
             return cipher.decrypt(_NONCE.pack(0, number), body, head)
         except InvalidTag:
-            raise Corrupt(f"the backup was changed: part {number + 1} does not decrypt") from None
+            raise Damaged(f"the backup was changed: part {number + 1} does not decrypt") from None
 
     return unseal
 
 
-def _groups(records: Iterable[Record]) -> Iterator[list[tuple[str, str, int, bytes]]]:
-    group: list[tuple[str, str, int, bytes]] = []
+def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
+    group: list[Item] = []
     size = 0
-    for record in records:
-        group.append((record.kind, record.id, record.revision, record.data))
-        size += len(record.data)
+    for item in items:
+        group.append(item)
+        size += len(item.data)
         if size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
@@ -212,10 +243,10 @@ def _groups(records: Iterable[Record]) -> Iterator[list[tuple[str, str, int, byt
 def _frame(take: Callable[[int, str], bytes], what: str, most: int) -> bytes:
     length, checksum = _FRAME.unpack(take(_FRAME.size, what))
     if length > most:
-        raise Corrupt(f"the backup is damaged: its {what} has an impossible length")
+        raise Damaged(f"the backup is damaged: its {what} has an impossible length")
     body = take(length, what)
     if zlib.crc32(body) != checksum:
-        raise Corrupt(f"the backup is damaged: its {what} does not match its checksum")
+        raise Damaged(f"the backup is damaged: its {what} does not match its checksum")
     return body
 
 
@@ -226,12 +257,11 @@ def _head(encoded: bytes) -> Head:
             raise InvalidArgument(f"the backup has format {version}, this program knows {FORMAT}: use a newer enxame")
         return msgspec.json.decode(encoded, type=Head)
     except msgspec.DecodeError as error:
-        raise Corrupt(f"the backup's head cannot be read: {error}") from error
+        raise Damaged(f"the backup's head cannot be read: {error}") from error
 
 
-def _records(body: bytes, number: int) -> list[Record]:
+def _items(body: bytes, number: int) -> list[Item]:
     try:
-        rows = msgspec.msgpack.decode(body, type=list[tuple[str, str, int, bytes]])
+        return msgspec.msgpack.decode(body, type=list[Item])
     except msgspec.DecodeError as error:
-        raise Corrupt(f"the backup's part {number + 1} cannot be read: {error}") from error
-    return [Record(*row) for row in rows]
+        raise Damaged(f"the backup's part {number + 1} cannot be read: {error}") from error
