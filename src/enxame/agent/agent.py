@@ -17,7 +17,7 @@ from enxame.agent.payloads import PayloadFiles
 from enxame.agent.reporter import StatusReporter, StatusSink
 from enxame.agent.worker import TaskWorker
 from enxame.errors import EnxameError
-from enxame.model.dispatch import Assignments, IngressPort
+from enxame.model.dispatch import Assignments, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource
 from enxame.model.task import Task
@@ -42,6 +42,10 @@ class NodeNetworks(Protocol):
 
     async def remove_swarm_network(self, network_id: str) -> None:
         """Remove it from this machine."""
+        ...
+
+    async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
+        """Who is on the swarm's networks. ``complete``: there are no other tables."""
         ...
 
     async def set_ingress(self, ports: list[IngressPort]) -> None:
@@ -121,6 +125,8 @@ class Agent:
         self._payloads.keep(assignments.secrets, assignments.configs)
         for network in assignments.networks:
             await self._ensure_network(network)
+        if assignments.tables or assignments.complete:
+            await self._set_tables(assignments)
         if assignments.ingress is not None:
             await self._set_ingress(assignments.ingress)
         for task in assignments.tasks:
@@ -175,6 +181,12 @@ class Agent:
             log.error("network %s cannot be made here: %s", network.spec.name, error)
         else:
             self._known_networks.add(network.id)
+
+    async def _set_tables(self, assignments: Assignments) -> None:
+        try:
+            await self._networks.set_network_tables(assignments.tables, complete=assignments.complete)
+        except (EnxameError, OSError) as error:
+            log.error("who is on the swarm's networks could not be programmed: %s", error)
 
     async def _set_ingress(self, ports: list[IngressPort]) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec.structs import replace
 
+from enxame.control.network_table import Changes, NetworkTables, TablesTold
 from enxame.model.base import Meta
 from enxame.model.dispatch import Assignments, IngressPort
 from enxame.model.network import Network
@@ -82,10 +83,15 @@ class _Needed(Generic[T]):
 
 
 class NodeAssignments:
-    """A session's view of what its node was told. First :meth:`complete`, then :meth:`update` with all events after."""
+    """A session's view of what its node was told. First :meth:`complete`, then :meth:`update` with all events after.
 
-    def __init__(self, node_id: str) -> None:
+    ``tables`` are the manager's, kept in step by it; their changes come through :meth:`tables_changed`.
+    """
+
+    def __init__(self, node_id: str, tables: NetworkTables) -> None:
         self.node_id = node_id
+        self._tables = tables
+        self._told = TablesTold(tables)
         self._tasks: dict[str, Task] = {}
         self._needs: dict[str, tuple[list[str], list[str], list[str]]] = {}
         self._ingress: set[str] = set()
@@ -95,12 +101,16 @@ class NodeAssignments:
 
     def complete(self, view: View, ingress: list[IngressPort]) -> Assignments:
         """Everything the node is to have; forgets what was sent before."""
-        self.__init__(self.node_id)  # type: ignore[misc]
+        self.__init__(self.node_id, self._tables)  # type: ignore[misc]
         for network in view.all(Network):
             self._see_network(view, network.id)
         for task in view.find(Task, "node_id", self.node_id):
             self._see_task(view, task.id)
         return replace(self._collect(view, list(self._tasks.values()), []), complete=True, ingress=ingress)
+
+    def tables_changed(self, changes: Changes) -> bool:
+        """The tables changed so; whether there is something to tell this node."""
+        return self._told.changed(changes)
 
     def update(
         self, view: View, events: Iterable[Event], ingress: list[IngressPort] | None = None
@@ -197,6 +207,7 @@ class NodeAssignments:
             removed_secrets=removed_secrets,
             configs=configs,
             removed_configs=removed_configs,
+            tables=self._told.take([network.id for network in networks], removed_networks),
         )
 
 

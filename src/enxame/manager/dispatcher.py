@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from enxame.control.assignments import NodeAssignments, route
 from enxame.control.ingress import IngressTable
+from enxame.control.network_table import Changes, NetworkTables
 from enxame.errors import Unavailable
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
 from enxame.model.node import Node, NodeDescription, NodeStatus
@@ -35,12 +36,14 @@ class Dispatcher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sessions: dict[str, dict[NodeSession, None]] = {}
+        self._tables: NetworkTables | None = None
 
     async def run(self) -> None:
         """Hand events to the sessions they concern, until cancelled or the store ends."""
         try:
             while True:
                 async with self._store.watch() as watch:
+                    self._tables = NetworkTables(self._store.view)
                     for session in self._all():
                         session.restart()
                     try:
@@ -69,11 +72,21 @@ class Dispatcher:
                 tx.update(replace(node, status=known_status, description=known))
 
         await self._store.update(register)
-        session = NodeSession(self._store, node_id, self._forget)
+        session = NodeSession(self._store, node_id, self._current_tables, self._forget)
         self._sessions.setdefault(node_id, {})[session] = None
         return session
 
+    def _current_tables(self) -> NetworkTables:
+        """Who is on which network; kept in step while :meth:`run` runs."""
+        if self._tables is None:
+            self._tables = NetworkTables(self._store.view)
+        return self._tables
+
     def _hand_out(self, events: Sequence[Event]) -> None:
+        changes = self._current_tables().apply(self._store.view, events)
+        if changes:
+            for session in self._all():
+                session.tables_changed(changes)
         own, shared = route(events)
         shared = shared + [event for event in events if _is_published(event)]
         for node_id, mine in own.items():
@@ -96,11 +109,18 @@ class Dispatcher:
 class NodeSession:
     """One node's conversation. Not for use by several tasks at once, except that statuses may come meanwhile."""
 
-    def __init__(self, store: Store, node_id: str, closed: Callable[[NodeSession], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        node_id: str,
+        tables: Callable[[], NetworkTables],
+        closed: Callable[[NodeSession], None],
+    ) -> None:
         self.node_id = node_id
         self._store = store
+        self._tables = tables
         self._forget = closed
-        self._told = NodeAssignments(node_id)
+        self._told = NodeAssignments(node_id, tables())
         self._ingress: IngressTable | None = None
         self._events: list[Event] = []
         self._news = asyncio.Event()
@@ -149,6 +169,11 @@ class NodeSession:
             self.restart()
         self._news.set()
 
+    def tables_changed(self, changes: Changes) -> None:
+        """Somebody came to, left or changed on these networks."""
+        if self._ingress is not None and self._told.tables_changed(changes):
+            self._news.set()
+
     def close(self) -> None:
         """The conversation is over."""
         self._closed = True
@@ -163,6 +188,7 @@ class NodeSession:
 
     def _complete(self) -> Assignments:
         self._events = []
+        self._told = NodeAssignments(self.node_id, self._tables())
         self._ingress = IngressTable(self._store.view, self.node_id)
         return self._told.complete(self._store.view, self._ingress.ports)
 

@@ -32,10 +32,68 @@ class IngressPort(Model):
     backends: list[IngressBackend] = field(default_factory=list)
 
 
+class NetworkEndpoint(Model):
+    """A task, or a container outside any service, on a network. ``id`` is the task's or the attachment's.
+
+    ``addresses`` are plain IPs; ``data_path`` is where its node takes packets for it (an IP). ``names``: its own, the
+    first being the proper one; ``aliases`` it shares with others. ``serving``: it runs, is healthy and is meant to run
+    (the others are there to be reached, not to be named or sent new work). ``ports``, on the ingress network: those
+    that it was made with.
+    """
+
+    id: str = ""
+    node_id: str = ""
+    service_id: str = ""
+    addresses: list[str] = field(default_factory=list)
+    data_path: str = ""
+    names: list[str] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
+    serving: bool = False
+    ports: list[PortConfig] = field(default_factory=list)
+
+
+class NetworkService(Model):
+    """A service on a network. ``vip`` is a plain IP, empty for dnsrr (``mode``); ``ports``, on the ingress network:
+    those it publishes there. ``labels`` are the service's that begin with ``enxame.network.``.
+    """
+
+    id: str = ""
+    name: str = ""
+    aliases: list[str] = field(default_factory=list)
+    mode: str = "vip"
+    vip: str = ""
+    ports: list[PortConfig] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class NetworkPeer(Model):
+    """A node that takes part in a network: every node in the ingress network, else those with endpoints there.
+    ``data_path`` is an IP.
+    """
+
+    id: str = ""
+    name: str = ""
+    data_path: str = ""
+
+
+class NetworkTable(Model):
+    """Who is on a network, on every node. ``complete``: nobody else; else a difference on the table before."""
+
+    network_id: str = ""
+    complete: bool = False
+    endpoints: list[NetworkEndpoint] = field(default_factory=list)
+    removed_endpoints: list[str] = field(default_factory=list)
+    services: list[NetworkService] = field(default_factory=list)
+    removed_services: list[str] = field(default_factory=list)
+    peers: list[NetworkPeer] = field(default_factory=list)
+    removed_peers: list[str] = field(default_factory=list)
+
+
 class Assignments(Model):
     """What a node is to have. ``complete``: everything not named is to go; else a difference on the set before.
 
-    ``networks`` are those the tasks need; ``ingress`` is always the whole list when present (``None``: unchanged).
+    ``networks`` are those the tasks need; ``tables`` tell who is on them, complete for a network that the node is told
+    of anew; a network's table goes with it. ``ingress`` is always the whole list when present (``None``: unchanged).
     """
 
     complete: bool = False
@@ -47,6 +105,7 @@ class Assignments(Model):
     removed_secrets: list[str] = field(default_factory=list)
     configs: list[Config] = field(default_factory=list)
     removed_configs: list[str] = field(default_factory=list)
+    tables: list[NetworkTable] = field(default_factory=list)
     ingress: list[IngressPort] | None = None
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from enxame.control.assignments import NodeAssignments, route
 from enxame.control.ingress import IngressTable
 from enxame.control.leader import Leader
+from enxame.control.network_table import NetworkTables
 from enxame.model.dispatch import Assignments
 from enxame.model.node import Node, NodeStatus
 from enxame.model.task import Task, TaskStatus
@@ -60,6 +61,7 @@ class SimSwarm:
         self._wake: float | None = None
         self._step_scheduled: float | None = None
         self._ingress = IngressTable(self.store.view)
+        self._tables = NetworkTables(self.store.view)
         self._ids = 0
         self._steps_now = (0.0, 0)
 
@@ -192,19 +194,20 @@ class SimSwarm:
 
     def _dispatch(self, events: list[Event]) -> None:
         table = self._ingress.ports if self._ingress.apply(self.store.view, events) else None
+        changes = self._tables.apply(self.store.view, events)
         own, shared = route(events)
         for node_id, link in self.links.items():
             if link.session is None:
                 continue
             mine = own.get(node_id, [])
-            if mine or shared or table is not None:
+            if link.session.tables_changed(changes) or mine or shared or table is not None:
                 message = link.session.update(self.store.view, mine + shared, table)
                 if message is not None:
                     self._send(node_id, message)
 
     def _open_session(self, node_id: str) -> None:
         link = self.links[node_id]
-        link.session = NodeAssignments(node_id)
+        link.session = NodeAssignments(node_id, self._tables)
         link.epoch += 1
         self._send(node_id, link.session.complete(self.store.view, self._ingress.ports))
         for task_id in list(link.unsent):

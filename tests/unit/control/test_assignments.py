@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from enxame.control.assignments import NodeAssignments, route
 from enxame.control.ingress import IngressTable
+from enxame.control.network_table import NetworkTables
 from enxame.model.dispatch import Assignments
 from enxame.model.network import Network, NetworkSpec
 from enxame.model.secret import Config, ConfigSpec, Secret, SecretSpec
@@ -29,7 +30,8 @@ class Session:
 
     def __init__(self, lab: Lab, node_id: str) -> None:
         self._lab = lab
-        self.told = NodeAssignments(node_id)
+        self.tables = NetworkTables(lab.store.view)
+        self.told = NodeAssignments(node_id, self.tables)
         self.ingress = IngressTable(lab.store.view)
         self.have: dict[str, set[str]] = {}
         self.desired: dict[str, TaskState] = {}
@@ -41,6 +43,7 @@ class Session:
         self._lab.settle()
         events, self._seen = self._lab.events[self._seen :], len(self._lab.events)
         table = self.ingress.ports if self.ingress.apply(self._lab.store.view, events) else None
+        self.told.tables_changed(self.tables.apply(self._lab.store.view, events))
         message = self.told.update(self._lab.store.view, events, table)
         if message is not None:
             self._take(message)

@@ -19,10 +19,11 @@ from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matc
 from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
 from enxame.engine.networks.sandboxes import Sandboxes, published_ports
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
+from enxame.engine.networks.tables import KnownTable, NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointSettings
-from enxame.model.dispatch import IngressPort
+from enxame.model.dispatch import IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
 from enxame.network.dataplane import DataPlane, KernelState
@@ -81,6 +82,8 @@ class NetworkManager:
             self._announce,
         )
         self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
+        #: Who is on the swarm's networks; parts that need it subscribe.
+        self._tables = NetworkTables()
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -303,7 +306,20 @@ class NetworkManager:
             if network is None or network.resource.scope != "swarm":
                 return
             self._refuse_in_use(network)
+            await self._tables.drop(network_id)
             await self._drop(network)
+
+    async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
+        """Who is on the swarm's networks, on all nodes. ``complete``: there are no other tables than these.
+
+        Raises:
+            EnxameError: some of it could not be programmed; the rest was.
+        """
+        await self._tables.set(tables, complete=complete)
+
+    def network_table(self, network_id: str) -> KnownTable | None:
+        """Who is on a swarm network, as far as the manager told; None while it told nothing."""
+        return self._tables.get(network_id)
 
     async def set_ingress(self, ports: Sequence[IngressPort]) -> None:
         """Set the service ports published on this machine and who answers them; only differences are programmed.
