@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from enxame.engine.images.store import ImageStore
     from enxame.engine.networks.manager import NetworkManager
     from enxame.engine.volumes import VolumeStore
+    from enxame.manager.leadership import LeaderLocator
     from enxame.manager.manager import Manager
 
 
@@ -78,6 +79,11 @@ class Membership(Protocol):
     @property
     def manager(self) -> Manager:
         """The manager's side. Raises Unavailable (503) with Swarm's text when this node is no manager."""
+        ...
+
+    @property
+    def leadership(self) -> LeaderLocator:
+        """Who leads the swarm. Raises as :attr:`manager`."""
         ...
 
 

@@ -20,6 +20,7 @@ from enxame.manager.admission import managers_of
 from enxame.manager.dispatcher import Dispatcher, NodeSession
 from enxame.manager.events import event_messages
 from enxame.manager.leader_loop import LeaderLoop
+from enxame.manager.leadership import AlwaysLeads, LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.manager.remote_logs import task_log_reader
 from enxame.membership.addresses import host_of
@@ -80,6 +81,7 @@ class ManagerParts:
             wall=wall,
             read_log=task_log_reader(state.node_id, executor.read_log, self._port.sessions),
         )
+        self.leadership: LeaderLocator = AlwaysLeads(state.node_id, state.advertise_addr)
         self._session: NodeSession | None = None
         self._running: list[asyncio.Task[None]] = []
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from enxame.errors import Conflict, EnxameError, InvalidArgument, Unavailable, Unimplemented
+from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.membership import addresses, certificate_files, founding, joining, state_file
 from enxame.membership.addresses import Interface, host_of
@@ -52,6 +53,11 @@ class SwarmParts(Protocol):
     @property
     def manager(self) -> Manager:
         """The manager's side."""
+        ...
+
+    @property
+    def leadership(self) -> LeaderLocator:
+        """Who leads."""
         ...
 
     def info(self) -> SwarmInfo:
@@ -132,8 +138,18 @@ class Membership:
     def manager(self) -> Manager:
         """The manager's side. Raises Unavailable with Swarm's text when this node is no manager."""
         if self._parts is None:
-            raise Unavailable(self._error or (WORKER if self._joining is not None else NOT_IN_SWARM))
+            raise self._no_manager()
         return self._parts.manager
+
+    @property
+    def leadership(self) -> LeaderLocator:
+        """Who leads the swarm. Raises as :attr:`manager`."""
+        if self._parts is None:
+            raise self._no_manager()
+        return self._parts.leadership
+
+    def _no_manager(self) -> Unavailable:
+        return Unavailable(self._error or (WORKER if self._joining is not None else NOT_IN_SWARM))
 
     def info(self) -> SwarmInfo:
         """The ``Swarm`` block of ``GET /info``."""

@@ -19,6 +19,7 @@ from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
 from enxame.engine.engine import Engine
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
+from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.membership import certificate_files, state_file
 from enxame.membership.addresses import host_of
@@ -95,6 +96,11 @@ class WorkerParts:
     @property
     def manager(self) -> Manager:
         """There is none: raises Unavailable with Swarm's text."""
+        raise Unavailable(WORKER)
+
+    @property
+    def leadership(self) -> LeaderLocator:
+        """Raises as :attr:`manager`."""
         raise Unavailable(WORKER)
 
     def info(self) -> SwarmInfo:
