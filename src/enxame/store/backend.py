@@ -13,11 +13,42 @@ from typing import Protocol
 
 from enxame.errors import EnxameError, Unavailable
 
-__all__ = ["Backend", "Commit", "CommitFailed", "Corrupt", "Mutation", "Record"]
+__all__ = [
+    "Backend",
+    "Commit",
+    "CommitFailed",
+    "CommitInDoubt",
+    "Corrupt",
+    "Mutation",
+    "NoLeader",
+    "NotLeading",
+    "Record",
+]
 
 
 class CommitFailed(Unavailable):
     """The commit did not happen: the disk is full, the write failed, or this process is no longer the leader."""
+
+
+class NotLeading(CommitFailed):
+    """The commit did not happen: this process does not lead (any more, or not quite yet); another one may make it."""
+
+
+class NoLeader(CommitFailed):
+    """Too few managers can reach each other."""
+
+    status = 500
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message
+            or "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers "
+            "are online. Make sure more than half of the managers are online."
+        )
+
+
+class CommitInDoubt(NoLeader):
+    """Too few managers can reach each other to find out whether the commit happened: it may have, or may yet."""
 
 
 class Corrupt(EnxameError):

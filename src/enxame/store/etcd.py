@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from enxame.errors import Unavailable
 from enxame.store import etcd_records as records
-from enxame.store.backend import Commit, CommitFailed, Mutation, Record
+from enxame.store.backend import Commit, CommitFailed, CommitInDoubt, Mutation, NoLeader, NotLeading, Record
 from enxame.store.etcd_client import (
     Compacted,
     Delete,
@@ -47,19 +47,6 @@ _RETRY_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
 NOT_LEADING: Final = "this manager does not lead the swarm"
 NOT_AGREED: Final = "the change was not made: the managers could not agree on it in time"
 CATCHING_UP: Final = "this manager has just begun to lead the swarm and is still catching up; try again"
-
-
-class NoLeader(CommitFailed):
-    """Too few managers can reach each other."""
-
-    status = 500
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(
-            message
-            or "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers "
-            "are online. Make sure more than half of the managers are online."
-        )
 
 
 class EtcdBackend:
@@ -207,14 +194,15 @@ class EtcdBackend:
         """Make all mutations durable on more than half of the members, or none.
 
         Raises:
-            CommitFailed: this manager does not lead (any more), or the transaction is too large for etcd.
-            NoLeader: no quorum. Should the commit happen later after all, it comes by the watch.
+            CommitFailed: the transaction is too large for etcd, or there is no quorum to begin with.
+            NotLeading: this manager does not lead (any more); the commit did not happen.
+            CommitInDoubt: no quorum. Should the commit happen later after all, it comes by the watch.
         """
         epoch = self.epoch
         if epoch is None:
             raise self._refusal()
         if self.followed < self._since:
-            raise CommitFailed(CATCHING_UP)
+            raise NotLeading(CATCHING_UP)
         self._check_size(mutations)
         operations: list[Put | Delete | Get] = [
             Delete(records.object_key(m.kind, m.id))
@@ -238,7 +226,7 @@ class EtcdBackend:
             raise
         if not result.succeeded:
             self._lose(epoch)
-            raise CommitFailed(NOT_LEADING)
+            raise NotLeading(NOT_LEADING)
         return self._revisions.ours(result.revision)
 
     def _check_size(self, mutations: Sequence[Mutation]) -> None:
@@ -263,9 +251,9 @@ class EtcdBackend:
                     attempt += 1
                     continue
                 if revision is None:
-                    raise CommitFailed(NOT_AGREED if self.epoch else NOT_LEADING)
+                    raise CommitFailed(NOT_AGREED) if self.epoch else NotLeading(NOT_LEADING)
                 return self._revisions.ours(revision)
-            raise self._no_quorum()
+            raise self._no_quorum(in_doubt=True)
         except CommitFailed:
             raise
         finally:
@@ -316,12 +304,13 @@ class EtcdBackend:
             self.on_lost()
 
     def _refusal(self) -> CommitFailed:
-        return CommitFailed(NOT_LEADING) if self.has_leader else self._no_quorum()
+        return NotLeading(NOT_LEADING) if self.has_leader else self._no_quorum()
 
-    def _no_quorum(self) -> CommitFailed:
+    def _no_quorum(self, *, in_doubt: bool = False) -> CommitFailed:
         if trouble := self.trouble():
-            return CommitFailed(f"the swarm's state cannot be saved: etcd does not run: {trouble}")
-        return NoLeader()
+            kind = CommitInDoubt if in_doubt else CommitFailed
+            return kind(f"the swarm's state cannot be saved: etcd does not run: {trouble}")
+        return CommitInDoubt() if in_doubt else NoLeader()
 
     async def close(self) -> None:
         """End the watch's next round. The client is its maker's to close. Idempotent."""
