@@ -105,12 +105,35 @@ class JoinTokens(Model):
     manager: str = always(default="")
 
 
+class RootRotation(Model):
+    """The root that takes the place of the present one (PEM). ``cross_signed`` is the new root's key certified by the
+    old root, for nodes that have not heard of the new one. ``issuer`` is what certificates of the new root show,
+    ``join_tokens`` are those of the time after.
+    """
+
+    ca_cert: str = ""
+    ca_key: str = ""
+    cross_signed: str = ""
+    issuer: TLSInfo = field(default_factory=TLSInfo)
+    join_tokens: JoinTokens = field(default_factory=JoinTokens)
+
+
 class ClusterSecrets(Model):
-    """Never leaves the managers: the CA's key (PEM), unlock key."""
+    """Never leaves the managers: the CA's key (PEM; empty when only an external CA has it), the unlock key.
+
+    ``forced_rotations`` is the ``ForceRotate`` that was acted on last.
+
+    ``incarnation`` is another one, and higher, after every recovery (a restored backup, a forced new cluster): nodes
+    follow the managers of the highest one they heard of.
+    """
+
+    incarnation: int = 0
 
     ca_cert: str = ""
     ca_key: str = ""
     unlock_key: str = ""
+    rotation: RootRotation | None = None
+    forced_rotations: int = 0
 
 
 class Cluster(Meta):

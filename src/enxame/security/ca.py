@@ -217,13 +217,13 @@ def _sign(
 ) -> str:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     issuer = x509.load_pem_x509_certificate(root.cert.encode())
     key = serialization.load_pem_private_key(root.key.encode(), password=None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise InvalidArgument("the root key is not an elliptic curve key")
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
+        raise InvalidArgument("the root key is neither an elliptic curve nor an RSA key")
     unit = _UNITS[role]
     names = [unit, node_id] + ([ROOT_NAME] if role == "manager" else [])
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
@@ -251,15 +251,21 @@ def _sign(
         )
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-                issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-            ),
-            critical=False,
-        )
+        .add_extension(authority_key_identifier(issuer), critical=False)
         .sign(key, hashes.SHA256())
     )
     return _cert_pem(cert)
+
+
+def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """How certificates say whose key signed them. Roots of other makers may have no identifier of their own."""
+    from cryptography import x509
+
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
