@@ -101,6 +101,16 @@ class DirectoryVolumes:
     async def create(self, request):
         (self.root / request.name / "_data").mkdir(parents=True, exist_ok=True)
 
+    async def may_be_filled(self, name):
+        return not any((self.root / name / "_data").iterdir())
+
+    async def populate(self, name, source_dir, *, root=None):
+        source = Path(root) / source_dir.lstrip("/")
+        if source.is_dir():
+            target = str(self.root / name / "_data")
+            await asyncio.to_thread(subprocess.run, ["cp", "-a", f"{source}/.", target], check=True)
+        return source.is_dir()
+
     async def acquire(self, name, container_id):
         directory = self.root / name / "_data"
         directory.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from enxame.engine.oci_spec import DEFAULT_SHM_SIZE, INIT_PATH, BoundMount, Spec
 from enxame.engine.sandbox import SandboxInfo
 from enxame.engine.seccomp_cache import ANNOTATION, SeccompCache
 from enxame.engine.shared_memory import mount_shm, shm_directory
+from enxame.engine.subpaths import bind_subpath
 from enxame.engine.users import inside, resolve_user
 from enxame.errors import EnxameError, InvalidArgument
 from enxame.model.container import HostConfig
@@ -32,6 +31,9 @@ _INIT_PROGRAMS = (
     "/usr/libexec/podman/catatonit",
     "/usr/bin/tini",
 )
+_KEPT_FLAGS = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC, "noatime": os.ST_NOATIME}
+#: Below the exec root: where parts of volumes are held.
+SUBPATHS = "subpaths"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,7 +95,7 @@ def write_bundle(
     bound = _own_files(definition, directory, hostname, sandbox)
     points: list[MountPoint] = []
     for request in definition.mounts:
-        mount, point = _bind(request, rootfs, volumes)
+        mount, point = _bind(request, definition.id, volumes, bundle.parent.parent / SUBPATHS)
         bound = [own for own in bound if own.destination != mount.destination]
         bound.append(mount)
         if point is not None:
@@ -173,7 +175,9 @@ def _own_files(definition: Definition, directory: Path, hostname: str, sandbox: 
     return mounts
 
 
-def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[BoundMount, MountPoint | None]:
+def _bind(
+    request: MountRequest, container_id: str, volumes: dict[str, str], subpaths: Path
+) -> tuple[BoundMount, MountPoint | None]:
     mode = "ro" if request.read_only else "rw"
     match request.type:
         case "tmpfs":
@@ -186,15 +190,11 @@ def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[
             )
             return BoundMount(request.destination, "tmpfs", "tmpfs", tuple(options)), point
         case "volume":
-            source = volumes[request.name]
+            shown = source = volumes[request.name]
             if request.subpath:
-                source = str(inside(source, request.subpath))
-                if not os.path.exists(source):
-                    raise InvalidArgument(f"cannot access path {source}: lstat {source}: no such file or directory")
-            if request.copy:
-                fill_volume(rootfs, request.destination, source)
+                source = bind_subpath(subpaths, container_id, source, request.subpath)
         case _:
-            source = request.source
+            shown = source = request.source
             if not os.path.lexists(source):
                 if not request.create_source:
                     raise InvalidArgument(
@@ -206,11 +206,12 @@ def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[
                     raise EnxameError(
                         f"error while creating mount source path '{source}': mkdir {source}: {error.strerror}"
                     ) from error
-    options = ["rbind" if request.recursive else "bind", request.propagation or "rprivate", mode]
+    options = ["rbind" if request.recursive else "bind", request.propagation or "rprivate"]
+    options += _inherited(source, read_only=request.read_only)
     point = MountPoint(
         type=request.type,
         name=request.name,
-        source=source,
+        source=shown,
         destination=request.destination,
         driver="local" if request.type == "volume" else "",
         mode=request.mode,
@@ -220,37 +221,13 @@ def _bind(request: MountRequest, rootfs: str, volumes: dict[str, str]) -> tuple[
     return BoundMount(request.destination, source, options=tuple(options)), point
 
 
-def fill_volume(rootfs: str, destination: str, volume: str) -> None:
-    """Fill an empty volume with what the image has at its mount point, owners and modes included. Blocking."""
-    origin = inside(rootfs, destination)
-    if not origin.is_dir() or any(os.scandir(volume)):
-        return
-    for entry in os.scandir(origin):
-        target = os.path.join(volume, entry.name)
-        if entry.is_dir(follow_symlinks=False):
-            shutil.copytree(entry.path, target, symlinks=True, copy_function=_copy_owned)
-            _own_tree(entry.path, target)
-        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
-            _copy_owned(entry.path, target)
-    _own(str(origin), volume)
-
-
-def _copy_owned(source: str, target: str, *, follow_symlinks: bool = False) -> str:
-    shutil.copy2(source, target, follow_symlinks=follow_symlinks)
-    info = os.lstat(source)
-    os.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
-    return target
-
-
-def _own_tree(source: str, target: str) -> None:
-    for current, _, _ in os.walk(source):
-        _own(current, os.path.join(target, os.path.relpath(current, source)))
-
-
-def _own(source: str, target: str) -> None:
-    info = os.stat(source)
-    os.chown(target, info.st_uid, info.st_gid)
-    os.chmod(target, stat.S_IMODE(info.st_mode))
+def _inherited(source: str, *, read_only: bool) -> list[str]:
+    """The flags of the mount that ``source`` lies on: crun would otherwise drop them."""
+    flags = os.statvfs(source).f_flag
+    return [
+        "ro" if read_only or flags & os.ST_RDONLY else "rw",
+        *(word for word, flag in _KEPT_FLAGS.items() if flags & flag),
+    ]
 
 
 def _make_workdir(rootfs: str, path: str) -> None:

@@ -11,10 +11,11 @@ import signal
 import time
 
 from enxame.engine import cgroups
-from enxame.engine.bundle import cgroup_path
+from enxame.engine.bundle import SUBPATHS, cgroup_path
 from enxame.engine.container import Container
 from enxame.engine.runtime import RuntimeFailure
 from enxame.engine.shared_memory import unmount_shm
+from enxame.engine.subpaths import release_subpaths
 from enxame.engine.surroundings import Surroundings
 from enxame.errors import EnxameError
 
@@ -91,6 +92,7 @@ class Cleanup:
             return False
         shutil.rmtree(around.runtime.state_directory(container_id), ignore_errors=True)
         unmount_shm(around.bundles / container_id)
+        release_subpaths(around.exec_root / SUBPATHS, container_id)
         shutil.rmtree(around.bundles / container_id, ignore_errors=True)
         (around.exits / container_id).unlink(missing_ok=True)
         return True

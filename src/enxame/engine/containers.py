@@ -81,13 +81,13 @@ class ContainerManager:
         self._table = ContainerTable()
         self._watch: DirectoryWatch | None = None
         self._life = Lifecycle(around, find=self.find, forget=self._forget, started=self._started)
-        self._creation = Creation(around, self._table)
         self._listing = Listing(around, self._table)
         self._streams = Streams(self._life)
         self._networks = ContainerNetworks(around)
         self._execs = Execs(runtime, self._life, self.find, machine.capabilities)
         #: Copying in and out, export, changes.
         self.files = ContainerFiles(around, self.find)
+        self._creation = Creation(around, self._table, self.files)
         self._health = HealthMonitors(around, self._execs.probe)
 
     @property

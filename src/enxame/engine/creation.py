@@ -10,6 +10,7 @@ from enxame.engine import container_view, create_request, naming
 from enxame.engine.container import Container
 from enxame.engine.container_record import Condition
 from enxame.engine.container_table import ContainerTable
+from enxame.engine.files.container_files import ContainerFiles
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.surroundings import Surroundings
 from enxame.engine.volumes import ANONYMOUS_LABEL
@@ -22,8 +23,8 @@ from enxame.model.volume import VolumeCreateRequest
 class Creation:
     """Takes new containers into the table."""
 
-    def __init__(self, around: Surroundings, table: ContainerTable) -> None:
-        self._around, self._table = around, table
+    def __init__(self, around: Surroundings, table: ContainerTable, files: ContainerFiles) -> None:
+        self._around, self._table, self._files = around, table, files
 
     async def create(self, name: str, request: ContainerCreateRequest) -> ContainerCreateResponse:
         """Make a container; nothing of it runs or is mounted yet.
@@ -56,13 +57,33 @@ class Creation:
                 if mount.type == "volume":
                     await self._around.volumes.create(_wanted_volume(mount))
             await asyncio.to_thread(self._around.records.define, definition)
+            await self._fill_volumes(container)
         except BaseException as error:
             self._table.drop(container)
+            await asyncio.shield(self._undo(container))
             if isinstance(error, OSError):
                 raise EnxameError(f"cannot write the container's record: {error}") from error
             raise
         self._around.publish(container, "create")
         return ContainerCreateResponse(id=definition.id, warnings=warnings)
+
+    async def _undo(self, container: Container) -> None:
+        await self._around.images.delete_layer(container.id)
+        await asyncio.to_thread(self._around.records.delete, container.id)
+
+    async def _fill_volumes(self, container: Container) -> None:
+        """Give its empty volumes what the image has in their places: before anyone copies into them."""
+        volumes = self._around.volumes
+        empty = [
+            mount
+            for mount in container.definition.mounts
+            if mount.type == "volume" and mount.copy and not mount.subpath and await volumes.may_be_filled(mount.name)
+        ]
+        if not empty:
+            return
+        async with self._files.mounted(container) as merged:
+            for mount in empty:
+                await volumes.populate(mount.name, mount.destination, root=merged)
 
     def _check_references(self, *modes: str) -> None:
         for mode in modes:

@@ -90,6 +90,7 @@ class Engine:
         )
         containers = self.containers.list(all=True, filters=Filters())
         await self.networks.forget_others({container.id for container in containers})
+        await self.volumes.reconcile({container.id for container in containers})
         self.images.users = self._users_of_image
         self.volumes.holders = self._holders_of_volume
 

@@ -17,6 +17,13 @@ from enxame.model.container import ContainerConfig, HostConfig, Mount
 
 _MODES = {"ro", "rw", "z", "Z", "nocopy", "cached", "consistent", "delegated"}
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+_TMPFS_VALUES = {"gid", "mode", "mpol", "nr_blocks", "nr_inodes", "size", "uid"}
+_TMPFS_FLAGS = (
+    {"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "mand", "noatime", "nodev"}
+    | {"nodiratime", "noexec", "nomand", "norelatime", "nostrictatime", "nosuid", "rbind", "relatime", "remount"}
+    | {"ro", "rw", "strictatime", "suid", "sync"}
+    | _PROPAGATIONS
+)
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -96,7 +103,7 @@ def _parse_bind(text: str, new_volume_name: Callable[[], str]) -> MountRequest:
             raise InvalidArgument(f"invalid mode: {parts[2]}")
     if {"ro", "rw"} <= set(modes):
         raise InvalidArgument(f"invalid mode: {parts[2]}")
-    destination = _destination(parts[1], text)
+    destination = _destination(parts[1], text, "bind" if parts[0].startswith("/") else "volume")
     read_only, mode_text = "ro" in modes, ",".join(modes)
     if parts[0].startswith("/"):
         return MountRequest(
@@ -127,16 +134,13 @@ def _check_volume_name(name: str) -> None:
         )
 
 
-def _destination(path: str, text: str) -> str:
+def _destination(path: str, text: str, kind: str = "volume") -> str:
+    prefix = f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\""
     if not path.startswith("/"):
-        raise InvalidArgument(
-            f"invalid volume specification: '{text}': invalid mount path: '{path}' mount path must be absolute"
-        )
+        raise InvalidArgument(f"{prefix}: invalid mount path: '{path}' mount path must be absolute")
     clean = normpath(path).replace("//", "/")
     if clean == "/":
-        raise InvalidArgument(
-            f"invalid volume specification: '{text}': invalid specification: destination can't be '/'"
-        )
+        raise InvalidArgument(f"{prefix}: invalid specification: destination can't be '/'")
     return clean
 
 
@@ -157,9 +161,8 @@ def _parse_mount(wanted: Mount, new_volume_name: Callable[[], str]) -> MountRequ
         case "volume":
             if wanted.bind_options is not None:
                 raise refuse("field BindOptions must not be specified")
-            if wanted.source:
-                _check_volume_name(wanted.source)
             volume = wanted.volume_options
+            _check_volume_mount(wanted, refuse)
             driver = volume.driver_config if volume else None
             return MountRequest(
                 type="volume",
@@ -183,7 +186,20 @@ def _parse_mount(wanted: Mount, new_volume_name: Callable[[], str]) -> MountRequ
                 extra.append(f"mode={tmpfs.mode:o}")
             return MountRequest(type="tmpfs", destination=destination, read_only=wanted.read_only, options=extra)
         case _:
-            raise InvalidArgument(f'invalid mount config for type "{wanted.type}": mount type unknown: "{wanted.type}"')
+            raise InvalidArgument(f'invalid mount config for type "{wanted.type}": mount type unknown')
+
+
+def _check_volume_mount(wanted: Mount, refuse: Callable[[str], InvalidArgument]) -> None:
+    subpath = wanted.volume_options.subpath if wanted.volume_options else ""
+    if subpath:
+        if not wanted.source:
+            raise refuse("must not set Subpath when using anonymous volumes")
+        if subpath.startswith("/") or normpath(subpath).split("/")[0] == "..":
+            raise refuse("subpath must be a relative path within the volume")
+    if wanted.source:
+        _check_volume_name(wanted.source)
+    elif wanted.read_only:
+        raise refuse("must not set ReadOnly mode when using anonymous volumes")
 
 
 def _parse_bind_mount(wanted: Mount, destination: str, refuse: Callable[[str], InvalidArgument]) -> MountRequest:
@@ -194,6 +210,9 @@ def _parse_bind_mount(wanted: Mount, destination: str, refuse: Callable[[str], I
     if wanted.volume_options is not None:
         raise refuse("field VolumeOptions must not be specified")
     options = wanted.bind_options
+    propagation = options.propagation if options else ""
+    if propagation and propagation not in _PROPAGATIONS:
+        raise refuse(f"invalid propagation mode: {propagation}")
     create = options is not None and options.create_mountpoint
     if not create and not os.path.lexists(wanted.source):
         raise refuse(f"bind source path does not exist: {wanted.source}")
@@ -202,7 +221,7 @@ def _parse_bind_mount(wanted: Mount, destination: str, refuse: Callable[[str], I
         destination=destination,
         source=normpath(wanted.source),
         read_only=wanted.read_only,
-        propagation=(options.propagation if options else "") or "rprivate",
+        propagation=propagation or "rprivate",
         recursive=not (options and options.non_recursive),
         create_source=create,
     )
@@ -213,8 +232,9 @@ def _parse_tmpfs(destination: str, options: str) -> MountRequest:
         raise InvalidArgument(f"invalid mount path: '{destination}' mount path must be absolute")
     words = [word for word in options.split(",") if word]
     for word in words:
-        if not re.fullmatch(r"[a-z_]+(=[A-Za-z0-9%:_-]+)?", word):
-            raise InvalidArgument(f"invalid tmpfs option {word!r}")
+        name, equals, value = word.partition("=")
+        if name not in (_TMPFS_VALUES if equals else _TMPFS_FLAGS) or not re.fullmatch(r"[A-Za-z0-9%:_-]*", value):
+            raise InvalidArgument("invalid tmpfs option [" + " ".join(f'"{part}"' for part in word.split("=", 1)) + "]")
     read_only = "ro" in words
     return MountRequest(
         type="tmpfs",

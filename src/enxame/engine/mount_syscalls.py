@@ -10,12 +10,32 @@ import re
 from functools import cache
 from typing import Final
 
-__all__ = ["MNT_DETACH", "MS_FLAGS", "is_mounted", "is_mountpoint", "mount", "open_in_root", "syncfs", "unmount"]
+__all__ = [
+    "MNT_DETACH",
+    "MS_FLAGS",
+    "bind",
+    "is_mounted",
+    "is_mountpoint",
+    "mount",
+    "open_beneath",
+    "open_in_root",
+    "syncfs",
+    "unmount",
+]
 
 MNT_DETACH: Final = 2
 _SYS_OPENAT2: Final = 437
+_SYS_OPEN_TREE: Final = 428
+_SYS_MOVE_MOUNT: Final = 429
+_SYS_MOUNT_SETATTR: Final = 442
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE, _FROM_EMPTY_PATH = -100, 0x1000, 0x8000, 0x4
+_MS_REC: Final = 0x4000
+_ATTRIBUTE_ATIME: Final = 0x70
+#: Flags of mount(2) as mount_setattr(2) knows them: ro, nosuid, nodev, noexec, noatime, nodiratime, strictatime.
+_ATTRIBUTES: Final = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 0x10, 2048: 0x80, 1 << 24: 0x20}
 _RESOLVE_IN_ROOT: Final = 0x10
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_BENEATH: Final = 0x08
 
 #: Mount options that are flags of mount(2): name to (bits, whether the option sets or clears them).
 MS_FLAGS: Final[dict[str, tuple[int, bool]]] = {
@@ -72,6 +92,35 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
     _check(result, target)
 
 
+def bind(source: str, target: str, flags: int) -> None:
+    """Bind ``source`` on ``target`` with the mount flags ``flags`` (``MS_RDONLY`` …) from its first moment on, so that
+    other mount namespaces get it with them. MS_REC: all below, too.
+
+    Raises:
+        OSError: with the kernel's errno and the target.
+    """
+    recursive = _AT_RECURSIVE if flags & _MS_REC else 0
+    tree = _libc().syscall(
+        ctypes.c_long(_SYS_OPEN_TREE), _AT_FDCWD, os.fsencode(source), ctypes.c_uint(1 | os.O_CLOEXEC | recursive)
+    )
+    _check(tree, source)
+    try:
+        bits = sum(attribute for flag, attribute in _ATTRIBUTES.items() if flags & flag)
+        if bits:
+            wanted = (ctypes.c_uint64 * 4)(bits, _ATTRIBUTE_ATIME if bits & _ATTRIBUTE_ATIME else 0, 0, 0)
+            changed = _libc().syscall(
+                *(ctypes.c_long(_SYS_MOUNT_SETATTR), tree, b"", ctypes.c_uint(_AT_EMPTY_PATH | recursive)),
+                *(ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted))),
+            )
+            _check(changed, target)
+        moved = _libc().syscall(
+            ctypes.c_long(_SYS_MOVE_MOUNT), tree, b"", _AT_FDCWD, os.fsencode(target), ctypes.c_uint(_FROM_EMPTY_PATH)
+        )
+        _check(moved, target)
+    finally:
+        os.close(tree)
+
+
 def unmount(target: str, flags: int = MNT_DETACH) -> bool:
     """umount2(2). Returns False when nothing was mounted there (or the directory is gone): asking twice is no error.
 
@@ -113,9 +162,22 @@ def open_in_root(root: str, path: str) -> int:
     Raises:
         OSError: nothing there, or the kernel refused.
     """
+    return _open(root, path, _RESOLVE_IN_ROOT)
+
+
+def open_beneath(root: str, path: str) -> int:
+    """Open ``path`` (O_PATH) below ``root``. Returns a descriptor that the caller closes.
+
+    Raises:
+        OSError: nothing there; EXDEV: a link or ``..`` leads out of ``root``.
+    """
+    return _open(root, path, _RESOLVE_BENEATH)
+
+
+def _open(root: str, path: str, resolve: int) -> int:
     directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+        how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, resolve | _RESOLVE_NO_MAGICLINKS)
         result: int = _libc().syscall(
             ctypes.c_long(_SYS_OPENAT2),
             directory,

@@ -61,6 +61,14 @@ class Volumes(Protocol):
         """Make a volume, or find the one of that name."""
         ...
 
+    async def may_be_filled(self, name: str) -> bool:
+        """Whether the volume is empty, as far as that is known without mounting it."""
+        ...
+
+    async def populate(self, name: str, source_dir: str, *, root: str | None = None) -> bool:
+        """Copy a directory of the filesystem at ``root`` into the volume, if it is empty."""
+        ...
+
     async def acquire(self, name: str, container_id: str) -> str:
         """Hold a volume for a container; returns its directory."""
         ...

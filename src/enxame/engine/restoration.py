@@ -12,10 +12,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from enxame.engine import restart_policy
+from enxame.engine.bundle import SUBPATHS
 from enxame.engine.container import Container, process_start
 from enxame.engine.container_table import ContainerTable
 from enxame.engine.lifecycle import Lifecycle
 from enxame.engine.sandbox import SandboxInfo
+from enxame.engine.subpaths import release_subpaths, subpath_holders
 from enxame.errors import EnxameError, NotModified
 
 _log = logging.getLogger(__name__)
@@ -92,6 +94,9 @@ async def _remove(life: Lifecycle, container: Container) -> None:
 
 async def _remove_litter(exec_root: Path, containers: dict[str, Container]) -> None:
     def sweep() -> None:
+        for holder in subpath_holders(exec_root / SUBPATHS):
+            if holder not in containers:
+                release_subpaths(exec_root / SUBPATHS, holder)
         for directory in (exec_root / "containers", exec_root / "exits"):
             for entry in os.scandir(directory):
                 if entry.name not in containers:

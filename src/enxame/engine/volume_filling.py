@@ -11,7 +11,7 @@ from typing import Final
 from enxame.engine import mount_syscalls
 from enxame.errors import EnxameError
 
-__all__ = ["fill"]
+__all__ = ["fill", "has_source"]
 
 #: Seconds for copying an image's files into a new volume.
 _COPY_DEADLINE: Final = 600.0
@@ -39,6 +39,14 @@ async def fill(target: Path, source_dir: str, *, root: str | None, draft: Path |
     finally:
         os.close(source)
     return True
+
+
+def has_source(source_dir: str, root: str | None) -> bool:
+    """Whether there is a directory to copy. Blocking."""
+    found = _open_source(source_dir, root)
+    if found is not None:
+        os.close(found)
+    return found is not None
 
 
 async def _fill_aside(source: int, draft: Path, target: Path) -> None:

@@ -12,21 +12,17 @@ from enxame.errors import InvalidArgument
 __all__ = ["MountOptions", "mount_options"]
 
 _KNOWN: Final = frozenset({"type", "o", "device", "size"})
-_MS_BIND: Final = 0x1000
-_MS_REC: Final = 0x4000
-_MS_REMOUNT: Final = 0x20
 _PROPAGATION: Final = 0xF << 17
 
 
 @dataclass(frozen=True)
 class MountOptions:
-    """A mount. A bind mount takes its other flags (``ro`` …) only from a second call: ``remount_flags``, 0 for none."""
+    """A mount, as mount(2) takes it."""
 
     type: str
     device: str
     flags: int
     data: str
-    remount_flags: int = 0
 
 
 def mount_options(options: Mapping[str, str]) -> MountOptions | None:
@@ -55,9 +51,4 @@ def mount_options(options: Mapping[str, str]) -> MountOptions | None:
             data.append(option)
     if flags & _PROPAGATION:
         raise InvalidArgument("mount propagation cannot be an option of a volume")
-    remount = 0
-    if flags & _MS_BIND:
-        extra = flags & ~(_MS_BIND | _MS_REC)
-        remount = extra | _MS_BIND | _MS_REMOUNT if extra else 0
-        flags &= _MS_BIND | _MS_REC
-    return MountOptions(options["type"], options["device"], flags, ",".join(data), remount)
+    return MountOptions(options["type"], options["device"], flags, ",".join(data))

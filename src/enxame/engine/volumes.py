@@ -27,7 +27,7 @@ import msgspec
 from enxame.engine import mount_syscalls
 from enxame.engine.durable_file import replace_file
 from enxame.engine.uncancelled import to_the_end
-from enxame.engine.volume_filling import fill
+from enxame.engine.volume_filling import fill, has_source
 from enxame.engine.volume_options import MountOptions, mount_options
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
 from enxame.model.filters import Filters
@@ -48,6 +48,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LIST_FILTERS: Final = frozenset({"dangling", "driver", "label", "name"})
 _PRUNE_FILTERS: Final = frozenset({"all", "label", "label!"})
 _TRASH: Final = ".trash"
+_MS_BIND: Final = 0x1000
 
 T = TypeVar("T")
 
@@ -249,15 +250,15 @@ class VolumeStore:
         del self._volumes[name], self._users[name]
         shutil.rmtree(grave)
 
-    async def prune(self, filters: Filters | None = None) -> VolumesPruneReport:
-        """Remove volumes that no container holds: anonymous ones, all with the filter ``all``.
+    async def prune(self, filters: Filters | None = None, *, everything: bool = False) -> VolumesPruneReport:
+        """Remove volumes that no container holds: anonymous ones, ``everything``: those with a name, too.
 
         Raises:
             InvalidArgument: a filter that there is not.
         """
         wanted = filters or Filters()
         _check_filters(wanted, _PRUNE_FILTERS)
-        everything = wanted.flag("all")
+        everything = everything or wanted.flag("all")
         gone, freed = [], 0
         for name, stored in sorted(self._volumes.items()):
             if not (everything or stored.anonymous) or not wanted.labels_match(stored.labels):
@@ -296,7 +297,7 @@ class VolumeStore:
         options = mount_options(self._volumes[name].options)
         data = str(self._data(name))
         if options is not None and not mount_syscalls.is_mounted(data):
-            _mount(options, data)
+            self._mount(options, data)
         (self._root / name / "users" / container_id).touch()
         self._users[name].add(container_id)
 
@@ -337,14 +338,43 @@ class VolumeStore:
             # Nothing looks at the volume yet: it may be filled in one step.
             alone = not stored.options and len(self._users[name]) <= 1
             draft = self._root / _TRASH / secrets.token_hex(8) if alone else None
+            holder = f"filling-{secrets.token_hex(6)}" if stored.options else ""
             try:
+                if holder:
+                    if not await asyncio.to_thread(has_source, source_dir, root):
+                        return False
+                    await _blocking(f"mount {name}", lambda: self._take(name, holder))
                 return await fill(self._data(name), source_dir, root=root, draft=draft)
             except EnxameError as error:
                 raise EnxameError(f"populate {name}: {error.message}") from error
             except OSError as error:
                 raise EnxameError(f"populate {name}: {error}") from error
+            finally:
+                if holder:
+                    self._users[name].discard(holder)
+                    await _blocking(f"unmount {name}", lambda: self._give_back(name, holder))
+
+    async def may_be_filled(self, name: str) -> bool:
+        """Whether the volume is empty; one that is a mount may be: that shows when it is mounted."""
+        stored = self._get(name)
+        return bool(stored.options) or not await asyncio.to_thread(lambda: os.listdir(self._data(name)))
 
     # Inside
+
+    @staticmethod
+    def _mount(options: MountOptions, target: str) -> None:
+        try:
+            if options.flags & _MS_BIND:
+                mount_syscalls.bind(options.device, target, options.flags)
+            else:
+                mount_syscalls.mount(options.device, target, options.type, options.flags, options.data)
+        except OSError as error:
+            flags = f", flags: {options.flags:#x}" if options.flags else ""
+            data = f", data: {options.data}" if options.data else ""
+            raise EnxameError(
+                f"error while mounting volume '{target}': failed to mount local volume: mount {options.device}:{target}"
+                f"{flags}{data}: {(error.strerror or str(error)).lower()}"
+            ) from error
 
     def _data(self, name: str) -> Path:
         return self._root / name / "_data"
@@ -391,12 +421,6 @@ async def _blocking(what: str, call: Callable[[], T]) -> T:
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         raise EnxameError(f"{what}:{place}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _mount(options: MountOptions, target: str) -> None:
-    mount_syscalls.mount(options.device, target, options.type, options.flags, options.data)
-    if options.remount_flags:
-        mount_syscalls.mount("", target, "", options.remount_flags, "")
 
 
 def _size(path: Path) -> int:

@@ -51,7 +51,29 @@ def test_parents_come_before_children_and_image_volumes_yield():
         (HostConfig(mounts=[Mount(type="bind", target="/x")]), 'type "bind": field Source must not be empty'),
         (HostConfig(mounts=[Mount(type="bind", source="/", target="")]), "field Target must not be empty"),
         (HostConfig(mounts=[Mount(type="tmpfs", source="x", target="/x")]), "field Source must not be specified"),
-        (HostConfig(mounts=[Mount(type="wish", target="/x")]), 'mount type unknown: "wish"'),
+        (HostConfig(mounts=[Mount(type="wish", target="/x")]), "mount type unknown"),
+        (
+            HostConfig(mounts=[Mount(type="volume", target="/x", volume_options=VolumeOptions(subpath="a"))]),
+            "must not set Subpath when using anonymous volumes",
+        ),
+        (
+            HostConfig(
+                mounts=[Mount(type="volume", source="vo", target="/x", volume_options=VolumeOptions(subpath="../a"))]
+            ),
+            "subpath must be a relative path within the volume",
+        ),
+        (
+            HostConfig(mounts=[Mount(type="volume", target="/x", read_only=True)]),
+            "must not set ReadOnly mode when using anonymous volumes",
+        ),
+        (
+            HostConfig(
+                mounts=[Mount(type="bind", source="/", target="/x", bind_options=BindOptions(propagation="far"))]
+            ),
+            "invalid propagation mode: far",
+        ),
+        (HostConfig(tmpfs={"/x": "size=1m,foo=bar"}), 'invalid tmpfs option ["foo" "bar"]'),
+        (HostConfig(tmpfs={"/x": "size"}), 'invalid tmpfs option ["size"]'),
         (
             HostConfig(mounts=[Mount(type="bind", source="/", target="/x", volume_options=VolumeOptions())]),
             "field VolumeOptions must not be specified",

@@ -3,7 +3,7 @@ import pytest
 from enxame.engine.volume_options import MountOptions, mount_options
 from enxame.errors import InvalidArgument
 
-BIND, REC, REMOUNT = 0x1000, 0x4000, 0x20
+BIND, REC = 0x1000, 0x4000
 
 
 @pytest.mark.parametrize(
@@ -16,10 +16,7 @@ BIND, REC, REMOUNT = 0x1000, 0x4000, 0x20
             MountOptions("tmpfs", "tmpfs", 2, "size=1m,uid=1000"),
         ),
         ({"type": "none", "device": "/srv", "o": "bind"}, MountOptions("none", "/srv", BIND, "")),
-        (
-            {"type": "none", "device": "/srv", "o": "rbind,ro"},
-            MountOptions("none", "/srv", BIND | REC, "", BIND | REMOUNT | 1),
-        ),
+        ({"type": "none", "device": "/srv", "o": "rbind,ro"}, MountOptions("none", "/srv", BIND | REC | 1, "")),
         ({"type": "ext4", "device": "/dev/x", "o": "ro,rw"}, MountOptions("ext4", "/dev/x", 0, "")),
     ],
 )

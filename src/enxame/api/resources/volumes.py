@@ -42,7 +42,10 @@ async def remove_volume(call: Call) -> web.StreamResponse:
 @routes.post("/volumes/prune", query={"filters": _PRUNE_FILTERS}, answer=VolumesPruneReport)
 async def prune_volumes(call: Call) -> web.StreamResponse:
     """Remove what nobody uses."""
-    return json_response(await call.api.engine.volumes.prune(call.filters(_PRUNE_FILTERS)))
+    filters = call.filters(_PRUNE_FILTERS)
+    # Before API 1.42 volumes with a name went, too.
+    everything = call.version < (1, 42) or filters.flag("all")
+    return json_response(await call.api.engine.volumes.prune(filters, everything=everything))
 
 
 routes.not_supported("PUT", "/volumes/{name}", "updating a cluster volume")

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from enxame.engine.bundle import fill_volume
+from enxame.engine.bundle import SUBPATHS
 from enxame.engine.container import Container
 from enxame.engine.files.changes import list_changes
 from enxame.engine.files.worker_process import FilesWorker, WorkerFailure, files_worker
+from enxame.engine.subpaths import bind_subpath, release_subpaths
 from enxame.engine.surroundings import Surroundings
-from enxame.engine.users import inside, resolve_user
+from enxame.engine.users import resolve_user
 from enxame.errors import EnxameError, InvalidArgument
 from enxame.model.container_view import FilesystemChange, PathStat
 
@@ -31,6 +32,7 @@ class ContainerFiles:
 
     def __init__(self, around: Surroundings, find: Callable[[str], Container]) -> None:
         self._around, self._find = around, find
+        self._subpaths = around.exec_root / SUBPATHS
 
     async def stat(self, ref: str, path: str) -> PathStat:
         """What is at ``path``. Raises NotFound."""
@@ -78,7 +80,7 @@ class ContainerFiles:
         an image's layer.
         """
         container = self._find(ref)
-        async with self._mounted(container) as merged:
+        async with self.mounted(container) as merged:
             upper = self._around.images.graph_driver_data(container.id).get("UpperDir", "")
             root = {"path": upper if layer else merged, "mounts": [], "read_only": True}
             async with files_worker("layer" if layer else "tree", root) as worker:
@@ -125,18 +127,22 @@ class ContainerFiles:
         """How the worker gets in, and the root directory as this process sees it."""
         condition = container.condition
         if container.running:
-            async with self._mounted(container):
+            async with self.mounted(container):
                 yield {"pid": condition.pid, "start": condition.pid_start}, f"/proc/{condition.pid}/root"
             return
-        async with self._mounted(container) as merged:
+        async with self.mounted(container) as merged:
             holder = f"files-{secrets.token_hex(6)}"
             try:
-                mounts = await self._mounts(container, merged, holder)
+                mounts = await self._mounts(container, holder)
                 yield {"path": merged, "mounts": mounts, "read_only": container.definition.host.readonly_rootfs}, merged
             finally:
-                await asyncio.shield(self._around.volumes.release(holder))
+                await asyncio.shield(self._give_back(holder))
 
-    async def _mounts(self, container: Container, merged: str, holder: str) -> list[dict[str, Any]]:
+    async def _give_back(self, holder: str) -> None:
+        await asyncio.to_thread(release_subpaths, self._subpaths, holder)
+        await self._around.volumes.release(holder)
+
+    async def _mounts(self, container: Container, holder: str) -> list[dict[str, Any]]:
         """What a start would mount: volumes and binds, and the files that the daemon writes."""
         mounts: list[dict[str, Any]] = []
         for mount in container.definition.mounts:
@@ -146,9 +152,7 @@ class ContainerFiles:
             if mount.type == "volume":
                 source = await self._around.volumes.acquire(mount.name, holder)
                 if mount.subpath:
-                    source = str(inside(source, mount.subpath))
-                elif mount.copy:
-                    await asyncio.to_thread(fill_volume, merged, mount.destination, source)
+                    source = await asyncio.to_thread(bind_subpath, self._subpaths, holder, source, mount.subpath)
             mounts.append({"source": source, "destination": mount.destination, "read_only": mount.read_only})
         mounts += await asyncio.to_thread(self._own_files, container, {mount["destination"] for mount in mounts})
         return mounts
@@ -162,7 +166,7 @@ class ContainerFiles:
         ]
 
     @asynccontextmanager
-    async def _mounted(self, container: Container) -> AsyncIterator[str]:
+    async def mounted(self, container: Container) -> AsyncIterator[str]:
         """The container's own filesystem, mounted at least as long as the block."""
         async with container.lock:
             merged = await self._around.mount(container)
