@@ -11,7 +11,7 @@ from enxame.errors import InvalidArgument, Unavailable
 from enxame.manager.admission import managers_of, was_removed
 from enxame.manager.dispatcher import Dispatcher, NodeSession
 from enxame.manager.failure_detector import FailureDetector
-from enxame.model.cluster import Cluster
+from enxame.model.cluster import Cluster, ClusterSecrets
 from enxame.model.dispatch import Assignments
 from enxame.model.node import Node
 from enxame.store.interface import Action
@@ -20,12 +20,15 @@ from enxame.store.watch import WatchLagged
 from enxame.transport.listener import Listener
 from enxame.transport.methods import (
     NODE_ASSIGNMENTS,
+    NODE_DESCRIBE,
     NODE_HEARTBEAT,
     NODE_LEAVE,
     NODE_REPORT,
     NODE_SESSION,
+    Beat,
     Heartbeat,
     LeaveRequest,
+    NodeNews,
     Nothing,
     SessionNews,
     SessionRequest,
@@ -38,9 +41,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """One node's session. ``node`` is what feeds it, once it was registered."""
+    """One node's session. ``node`` is what feeds it, once it was registered. ``heard``: when it last gave a sign of life
+    (monotonic); ``trouble``, of a manager, and ``manager_trouble``, of any node, are what it said.
+    """
 
     peer: Peer
+    heard: float
+    manager_trouble: str = ""
+    trouble: str = ""
     node: NodeSession | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     assigning: bool = False
@@ -63,6 +71,7 @@ class NodeSessions:
         served.call(NODE_REPORT, self._report)
         served.call(NODE_HEARTBEAT, self._heartbeat)
         served.call(NODE_LEAVE, self._leave)
+        served.call(NODE_DESCRIBE, self._describe)
 
     def peer(self, node_id: str) -> Peer:
         """The link that a node opened. Raises Unavailable when there is none."""
@@ -70,6 +79,26 @@ class NodeSessions:
         if session is None:
             raise Unavailable(f"node {node_id} is not available")
         return session.peer
+
+    def trouble(self, node_id: str, within: float) -> str:
+        """Why a manager has no part in the managers' agreement, as far as is known here; empty when it has.
+
+        ``within``: seconds since its last sign of life.
+        """
+        session = self._open.get(node_id)
+        if session is None or asyncio.get_running_loop().time() - session.heard > within:
+            return "it was not heard of"
+        return session.trouble
+
+    def manager_trouble(self, node_id: str) -> str:
+        """Why a node could not become a manager; empty when it could."""
+        session = self._open.get(node_id)
+        return f"node {node_id} is not available" if session is None else session.manager_trouble
+
+    def close(self) -> None:
+        """Cut all sessions: another manager leads."""
+        for session in list(self._open.values()):
+            session.peer.close()
 
     async def follow(self, listener: Listener) -> None:
         """Tell sessions what concerns them, and cut those of removed nodes, until cancelled."""
@@ -103,8 +132,14 @@ class NodeSessions:
 
     def _news_for_all(self) -> SessionNews:
         cluster = next(iter(self._store.view.all(Cluster)), None)
-        root = cluster.internal.ca_cert if cluster is not None and cluster.internal is not None else ""
-        return SessionNews(managers=managers_of(self._store.view), root=root, heartbeat_period=self._detector.period)
+        secrets = (cluster.internal if cluster is not None else None) or ClusterSecrets()
+        return SessionNews(
+            managers=managers_of(self._store.view),
+            root=secrets.ca_cert,
+            next_root=secrets.rotation.ca_cert if secrets.rotation is not None else "",
+            heartbeat_period=self._detector.period,
+            incarnation=secrets.incarnation,
+        )
 
     # What nodes call
 
@@ -114,10 +149,12 @@ class NodeSessions:
             if before.peer is peer:
                 raise InvalidArgument("this link has a session already")
             before.peer.close()
-        session = self._open[peer.node_id] = _Open(peer)
+        session = self._open[peer.node_id] = _Open(peer, asyncio.get_running_loop().time(), request.manager_trouble)
         try:
             if self._store.view.get(Node, peer.node_id) is None:
                 raise was_removed(peer.node_id)
+            if request.incarnation > self._news_for_all().incarnation:
+                raise Unavailable(f"node {peer.node_id} follows the swarm as it was recovered elsewhere")
             status = self._detector.register(peer.node_id)
             session.node = await self._dispatcher.open(peer.node_id, request.description, peer.address, status)
             told = None
@@ -127,9 +164,12 @@ class NodeSessions:
                 if node is None:
                     raise was_removed(peer.node_id)
                 news = SessionNews(
+                    manages=node.manager_status is not None,
                     managers=self._common.managers,
                     spec=node.spec,
                     root=self._common.root,
+                    next_root=self._common.next_root,
+                    incarnation=self._common.incarnation,
                     heartbeat_period=self._common.heartbeat_period,
                 )
                 if news != told:
@@ -155,11 +195,17 @@ class NodeSessions:
         await node.update_status(request.updates)
         return Nothing()
 
-    async def _heartbeat(self, peer: Peer, _request: Nothing) -> Heartbeat:
-        self._registered(peer)
+    async def _heartbeat(self, peer: Peer, request: Beat) -> Heartbeat:
+        session, _ = self._registered(peer)
+        session.heard, session.trouble = asyncio.get_running_loop().time(), request.trouble
         if not self._detector.beat(peer.node_id):
             raise Unavailable(f"node {peer.node_id} is not registered")
         return Heartbeat(period=self._detector.period)
+
+    async def _describe(self, peer: Peer, request: NodeNews) -> Nothing:
+        self._registered(peer)
+        await self._dispatcher.describe(peer.node_id, request.description)
+        return Nothing()
 
     async def _leave(self, peer: Peer, _request: LeaveRequest) -> Nothing:
         self._registered(peer)

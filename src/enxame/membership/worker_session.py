@@ -23,6 +23,7 @@ from enxame.transport.methods import (
     NODE_LOGS,
     NODE_REPORT,
     NODE_SESSION,
+    Beat,
     Heartbeat,
     LeaveRequest,
     LogLine,
@@ -43,6 +44,10 @@ PATIENCE: Final = 3
 SHORTEST_PERIOD: Final = 0.1
 #: A session that held for so long was no failure: the next one is tried at once. Seconds.
 LASTING: Final = 2.0
+#: So often in a row a node goes on at once to where it was sent.
+MOST_HOPS: Final = 4
+#: A manager that knows of no other one looks again after so many seconds.
+ALONE_DELAY: Final = 0.2
 #: Between tries of a node that the swarm refuses: seconds. Only a restored or forgiving manager changes that.
 REFUSED_DELAY: Final = 60.0
 
@@ -69,8 +74,20 @@ class RemoteSession:
         await self._items.aclose()
 
 
+class Redirected(Exception):
+    """The manager at hand does not lead; the one at :attr:`address` does."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
 class WorkerSession:
-    """``managers`` are addresses to begin with; ``heard`` is told all later ones, the first of each link at least."""
+    """``managers`` are addresses to begin with; ``heard`` is told all later ones, the first of each link at least.
+
+    On a manager, ``own`` is its own address, where it need not ask, and ``trouble`` why it has no part in the managers'
+    agreement; ``manager_trouble`` why this node could not be a manager (both empty when all is well).
+    """
 
     def __init__(
         self,
@@ -78,23 +95,34 @@ class WorkerSession:
         *,
         context: Callable[[], ssl.SSLContext],
         describe: Callable[[], NodeDescription],
+        incarnation: Callable[[], int],
         read_log: TaskLogReader,
         rng: Callable[[], float],
         managers: Sequence[str],
         heard: Callable[[SessionNews, str], Awaitable[None]],
         refused: Callable[[PermissionDenied], Awaitable[None]],
+        own: str = "",
+        trouble: Callable[[], str] = str,
+        manager_trouble: Callable[[], str] = str,
     ) -> None:
         self._agent = agent
         self._context = context
         self._describe = describe
+        self._incarnation = incarnation
+        self._hurry = asyncio.Event()
+        self._again = False
         self._rng = rng
         self.managers = list(managers)
         self._heard = heard
         self._refused = refused
+        self._own = own
+        self._trouble = trouble
+        self._manager_trouble = manager_trouble
         self._served = Served()
         self._served.stream(NODE_LOGS, self._logs)
         self._read_log = read_log
-        self._period = 1.0
+        #: Of heartbeats, as the manager told: seconds.
+        self.period = 1.0
         self._working: asyncio.Task[None] | None = None
         self._leaving = False
         self._said = ""
@@ -104,27 +132,61 @@ class WorkerSession:
     async def run(self) -> None:
         """Keep a session until cancelled. Tasks go on whatever becomes of it."""
         loop = asyncio.get_running_loop()
-        delay, turn = 0.0, 0
+        delay, turn, hops, target = 0.0, 0, 0, ""
         while True:
-            address = self.managers[turn % len(self.managers)]
-            turn += 1
+            known = [manager for manager in self.managers if manager != self._own]
+            if not known and not target:
+                await self._pause(ALONE_DELAY)
+                continue
+            address = target or known[turn % len(known)]
+            turn, target = turn + (not target), ""
             began = loop.time()
             try:
                 async with dialer.link(address, self._context(), self._served) as peer:
                     await self._converse(peer, address)
+            except Redirected as redirect:
+                hops += 1
+                if hops <= MOST_HOPS and redirect.address != self._own:
+                    target = redirect.address
+                    continue
             except PermissionDenied as refusal:
                 self._say(logging.ERROR, f"the swarm refuses this node: {refusal}")
                 await self._refused(refusal)
-                await asyncio.sleep(REFUSED_DELAY * (0.5 + self._rng() / 2))
+                await self._pause(REFUSED_DELAY * (0.5 + self._rng() / 2))
                 continue
             except EnxameError as error:
+                if self._again:
+                    self._again, self.peer, turn = False, None, turn - 1
+                    continue
                 self._say(logging.WARNING, f"no session with the manager at {address}: {error}")
             except Exception:
                 log.exception("the session with the manager at %s broke off", address)
             lasted = self.peer is not None and loop.time() - began > LASTING
-            self.peer = None
+            self.peer, hops = None, 0
             delay = dialer.next_delay(0.0 if lasted else delay, self._rng())
-            await asyncio.sleep(delay)
+            if await self._pause(delay):
+                delay, turn = 0.0, 0
+
+    def reconnect(self) -> None:
+        """Begin a new link, with the certificate of now, in place of the one there is."""
+        if self.peer is not None:
+            self._again = True
+            self.peer.close()
+
+    def look_at(self, addresses: Sequence[str]) -> None:
+        """Managers may be found there: they are tried at once, before those that are known."""
+        self.managers = list(dict.fromkeys([*addresses, *self.managers]))
+        self._hurry.set()
+
+    async def _pause(self, delay: float) -> bool:
+        """Wait before the next try; True when there are new addresses to look at."""
+        try:
+            async with asyncio.timeout(delay):
+                await self._hurry.wait()
+        except TimeoutError:
+            return False
+        self._hurry.clear()
+        return True
 
     async def end_work(self) -> None:
         """Take no more assignments and report nothing any more; the manager still hears that this node lives."""
@@ -142,12 +204,17 @@ class WorkerSession:
                 log.warning("the manager was not told that this node left: %s", error)
 
     async def _converse(self, peer: Peer, address: str) -> None:
-        async with aclosing(peer.stream(NODE_SESSION, SessionRequest(description=self._describe()))) as news:
+        request = SessionRequest(
+            description=self._describe(), incarnation=self._incarnation(), manager_trouble=self._manager_trouble()
+        )
+        async with aclosing(peer.stream(NODE_SESSION, request)) as news:
             try:
                 async with asyncio.timeout(REGISTRATION_DEADLINE):
                     first = await anext(news)
             except (TimeoutError, StopAsyncIteration):
                 raise Unavailable("the manager did not take up the session") from None
+            if first.redirect:
+                raise Redirected(first.redirect)
             self.peer = peer
             await self._take(first, address)
             self._say(logging.INFO, f"in session with the manager at {address}")
@@ -175,16 +242,20 @@ class WorkerSession:
         raise Unavailable("the manager ended the session")
 
     async def _take(self, news: SessionNews, address: str) -> None:
-        self._period = news.heartbeat_period
+        if news.incarnation < self._incarnation():
+            raise Unavailable(f"the manager at {address} is not of the swarm as it was recovered")
+        self.period = news.heartbeat_period
         self.managers = list(dict.fromkeys([*(manager.addr for manager in news.managers), address]))
         await self._heard(news, address)
 
     async def _beat(self, peer: Peer) -> None:
         while True:
-            period = max(self._period, SHORTEST_PERIOD)
+            period = max(self.period, SHORTEST_PERIOD)
             await asyncio.sleep(period * (0.8 + 0.2 * self._rng()))
-            answer: Heartbeat = await peer.call(NODE_HEARTBEAT, Nothing(), deadline=PATIENCE * period)
-            self._period = answer.period
+            answer: Heartbeat = await peer.call(
+                NODE_HEARTBEAT, Beat(trouble=self._trouble()), deadline=PATIENCE * period
+            )
+            self.period = answer.period
 
     async def _logs(self, _peer: Peer, request: LogRequest) -> AsyncIterator[LogLine]:
         options = LogOptions(

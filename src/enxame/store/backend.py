@@ -85,8 +85,10 @@ class Commit:
 class Backend(Protocol):
     """Durable, ordered, atomic commits of records."""
 
-    #: Soft bound in bytes: the store stops adding callers to a shared commit beyond it.
-    commit_bytes: int
+    @property
+    def commit_bytes(self) -> int:
+        """Soft bound: the store stops adding callers to a shared commit beyond it."""
+        ...
 
     async def load(self) -> tuple[int, list[Record]]:
         """The current revision and every record. Called first, and again at any time: by who missed

@@ -14,7 +14,7 @@ import msgspec
 
 from enxame.store.backend import Corrupt
 
-__all__ = ["FIRST", "POINTER", "Pointer", "leftovers", "read", "write"]
+__all__ = ["FIRST", "NONE", "POINTER", "Pointer", "leftovers", "read", "write"]
 
 #: The file's name in the swarm's directory.
 POINTER: Final = "state.json"
@@ -22,8 +22,8 @@ _SQLITE: Final = "state.db"
 
 
 class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``kind``: sqlite|etcd; ``place``: the database file or etcd's data directory, in the swarm's directory; ``moves``
-    counts moves, so that no place is used twice.
+    """``kind``: sqlite|etcd, or none: a new manager that has yet to get the state. ``place``: the database file or
+    etcd's data directory, in the swarm's directory; ``moves`` counts moves, so that no place is used twice.
     """
 
     kind: str
@@ -37,6 +37,8 @@ class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 FIRST: Final = Pointer("sqlite", _SQLITE)
+#: Of a new manager, until its member of the swarm's etcd holds the state.
+NONE: Final = Pointer("none", "none")
 
 
 def read(directory: Path) -> Pointer:
@@ -52,7 +54,7 @@ def read(directory: Path) -> Pointer:
         return FIRST
     except (msgspec.DecodeError, OSError) as error:
         raise Corrupt(f"{path} cannot be read ({error}): it says where the swarm's state is") from error
-    if pointer.kind not in ("sqlite", "etcd") or Path(pointer.place).name != pointer.place or not pointer.place:
+    if pointer.kind not in ("sqlite", "etcd", "none") or Path(pointer.place).name != pointer.place or not pointer.place:
         raise Corrupt(f"{path} points to no state: {pointer.kind} {pointer.place}")
     return pointer
 

@@ -26,8 +26,9 @@ A = TypeVar("A", bound=Model)
 WINDOW: Final = 64
 #: Longest wait for the answer of a plain call: seconds.
 CALL_DEADLINE: Final = 10.0
-#: Calls of one peer that are carried out at once; the next ones wait in the link.
+#: Calls of one peer that are carried out at once. A manager passes on what its clients ask.
 MAX_CALLS: Final = 256
+MAX_CALLS_OF_MANAGERS: Final = 4096
 
 _ERRORS: Final[Mapping[str, type[EnxameError]]] = {
     name: getattr(errors, name) for name in errors.__all__ if name not in {"NotModified", "rpc_error"}
@@ -79,8 +80,14 @@ class Peer:
         self._working: dict[int, asyncio.Task[None]] = {}
         self._credit: dict[int, asyncio.Semaphore] = {}
         self._closed = False
+        self._max_calls = MAX_CALLS_OF_MANAGERS if role == "manager" else MAX_CALLS
 
     # Life
+
+    @property
+    def closed(self) -> bool:
+        """Whether the link has ended: what is called now is not even sent."""
+        return self._closed
 
     async def run(self) -> None:
         """Take frames until the link ends. A link that breaks, or an other side that talks nonsense, ends it too."""
@@ -91,6 +98,11 @@ class Peer:
             log.debug("link with %s ended: %s", self.node_id or "somebody", error)
         finally:
             await self._end()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the link was cut, or has ended."""
+        return self._closed
 
     def close(self) -> None:
         """Cut the link; :meth:`run` returns soon."""
@@ -184,7 +196,7 @@ class Peer:
                         raise ProtocolError("more items than were asked for")
                     queue.put_nowait(frame)
             case Kind.CALL:
-                if frame.call in self._working or len(self._working) >= MAX_CALLS:
+                if frame.call in self._working or len(self._working) >= self._max_calls:
                     raise ProtocolError("too many calls at once")
                 work = asyncio.get_running_loop().create_task(self._serve(frame), name=f"serve {frame.text}")
                 self._working[frame.call] = work
