@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 from enxame.errors import EnxameError, InvalidArgument, Unavailable, Unimplemented, rpc_error
 from enxame.manager.nodes import ONE_MANAGER
+from enxame.manager.signer import Signer
 from enxame.model.cluster import Cluster, ClusterSecrets, JoinTokens, PeerNode
 from enxame.model.node import Node, NodeDescription, NodeSpec, NodeStatus
-from enxame.security import ca
 from enxame.security.tokens import same_token
 from enxame.store.interface import View
 from enxame.store.store import Store
-from enxame.transport.identity import Caller
+from enxame.transport.identity import Caller, Identity
 from enxame.transport.methods import (
     CA_ISSUE,
     CA_RENEW,
@@ -30,11 +29,9 @@ from enxame.transport.peer import Peer, Served
 
 AVAILABILITIES: Final = ("active", "pause", "drain")
 
-_MICROSECOND: Final = 1000
-
 
 class Admission:
-    """``joined`` is told the id of every new node."""
+    """``joined`` is told the id of every new node; ``own`` is this manager's identity, which external signers want."""
 
     def __init__(
         self,
@@ -43,10 +40,11 @@ class Admission:
         new_id: Callable[[], str],
         wall: Callable[[], datetime],
         joined: Callable[[str], None],
+        own: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self._store = store
         self._new_id = new_id
-        self._wall = wall
+        self._signer = Signer(store, wall=wall, own=own)
         self._joined = joined
 
     def serve(self, served: Served) -> None:
@@ -77,19 +75,9 @@ class Admission:
                 f"but the node is a {node.spec.role}",
             )
 
-    async def certify(self, node_id: str, role: str, signing_request: str) -> str:
-        """A certificate for the key of a signing request. Raises InvalidArgument when it cannot be read."""
-        cluster, secrets = self._cluster()
-        return await asyncio.to_thread(
-            ca.sign_request,
-            ca.KeyPair(secrets.ca_cert, secrets.ca_key),
-            signing_request,
-            node_id=node_id,
-            role=role,
-            cluster_id=cluster.id,
-            expiry=timedelta(microseconds=cluster.spec.ca_config.node_cert_expiry // _MICROSECOND),
-            now=self._wall(),
-        )
+    async def certify(self, node_id: str, role: str, signing_request: str, addresses: Sequence[str] = ()) -> str:
+        """See :meth:`Signer.certify`."""
+        return await self._signer.certify(node_id, role, signing_request, addresses)
 
     async def _root(self, _peer: Peer, _request: Nothing) -> RootCertificate:
         return RootCertificate(root=self._cluster()[1].ca_cert)
@@ -128,6 +116,7 @@ class Admission:
             role=node.spec.role,
             certificate=certificate,
             root=secrets.ca_cert,
+            next_root=secrets.rotation.ca_cert if secrets.rotation is not None else "",
             managers=[manager.addr for manager in managers_of(self._store.view)],
         )
 

@@ -13,6 +13,7 @@ from enxame.control.assignments import NodeAssignments, route
 from enxame.control.ingress import IngressTable
 from enxame.control.network_table import Changes, NetworkTables
 from enxame.errors import Unavailable
+from enxame.model.cluster import TLSInfo
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
 from enxame.model.node import Node, NodeDescription, NodeStatus
 from enxame.model.service import Service
@@ -67,7 +68,7 @@ class Dispatcher:
             node = tx.get(Node, node_id)
             if node is None:
                 return
-            known = replace(description, tls_info=node.description.tls_info)
+            known = _known(description, node)
             if node.status != known_status or node.description != known:
                 tx.update(replace(node, status=known_status, description=known))
 
@@ -75,6 +76,16 @@ class Dispatcher:
         session = NodeSession(self._store, node_id, self._current_tables, self._forget)
         self._sessions.setdefault(node_id, {})[session] = None
         return session
+
+    async def describe(self, node_id: str, description: NodeDescription) -> None:
+        """A node that is in session says something else about itself."""
+
+        def change(tx: Tx) -> None:
+            node = tx.get(Node, node_id)
+            if node is not None and node.description != (known := _known(description, node)):
+                tx.update(replace(node, description=known))
+
+        await self._store.update(change)
 
     def _current_tables(self) -> NetworkTables:
         """Who is on which network; kept in step while :meth:`run` runs."""
@@ -199,3 +210,10 @@ def _is_published(event: Event) -> bool:
     return isinstance(now, Service) and bool(
         now.endpoint.ports or (isinstance(before, Service) and before.endpoint.ports)
     )
+
+
+def _known(description: NodeDescription, node: Node) -> NodeDescription:
+    """What a node says of itself; one that does not say whom it trusts trusts those it did."""
+    if description.tls_info != TLSInfo():
+        return description
+    return replace(description, tls_info=node.description.tls_info)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from enxame.backup.form import Item
+from enxame.manager.backups import BackupControl
 from enxame.manager.configs import ConfigControl
 from enxame.manager.logs import LogBroker, TaskLogReader
 from enxame.manager.networks import NetworkControl
@@ -16,12 +18,17 @@ from enxame.manager.swarm import SwarmControl
 from enxame.manager.tasks import TaskControl
 from enxame.security.ids import new_id as random_id
 from enxame.store.store import Store
+from enxame.transport.identity import Identity
 
 __all__ = ["Manager"]
 
 
 def _wall_clock() -> datetime:
     return datetime.now(UTC)
+
+
+def _no_files() -> Sequence[Item]:
+    return ()
 
 
 def _random_name() -> str:
@@ -31,7 +38,8 @@ def _random_name() -> str:
 class Manager:
     """The use cases over one store. Exists while this node is a manager; ``node_id`` is this node's.
 
-    ``read_log`` reads one task's log on its node; ``new_name`` names services that were given none.
+    ``read_log`` reads one task's log on its node; ``new_name`` names services that were given none;
+    ``node_files`` is what backups keep of this node; ``own`` is its identity, which external signers want to see.
     """
 
     def __init__(
@@ -43,10 +51,12 @@ class Manager:
         wall: Callable[[], datetime] = _wall_clock,
         new_id: Callable[[], str] = random_id,
         new_name: Callable[[], str] = _random_name,
+        node_files: Callable[[], Sequence[Item]] = _no_files,
+        own: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self.store = store
         self.node_id = node_id
-        self.swarm = SwarmControl(store)
+        self.swarm = SwarmControl(store, wall=wall, own=own)
         self.services = ServiceControl(store, wall=wall, new_id=new_id, new_name=new_name)
         self.tasks = TaskControl(store, node_id)
         self.nodes = NodeControl(store, node_id)
@@ -54,3 +64,4 @@ class Manager:
         self.secrets = SecretControl(store, new_id)
         self.configs = ConfigControl(store, new_id)
         self.logs = LogBroker(store, read_log)
+        self.backups = BackupControl(store, node_id, wall=wall, node_files=node_files)

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Open:
-    """One node's session. ``node`` is what feeds it, once it was registered. ``heard``: when it last gave a sign of life
-    (monotonic); ``trouble``, of a manager, and ``manager_trouble``, of any node, are what it said.
+    """One node's session. ``node`` is what feeds it, once it was registered. ``heard``: when it last gave a sign of
+    life (monotonic); ``trouble``, of a manager, and ``manager_trouble``, of any node, are what it said.
     """
 
     peer: Peer

@@ -20,16 +20,16 @@ from enxame.security import ca, roots
 from enxame.security.ca import KeyPair
 from enxame.transport.identity import Identity
 
-__all__ = ["RootSettings", "with_secrets"]
+__all__ = ["RootSettings", "with_trust"]
 
 log = logging.getLogger(__name__)
 
 
-def with_secrets(cluster: Cluster, secrets: ClusterSecrets) -> Cluster:
-    """The cluster with these secrets, and what it shows of them."""
+def with_trust(cluster: Cluster, secrets: ClusterSecrets) -> Cluster:
+    """The cluster with what it shows of these secrets."""
     root = ca.tls_info(secrets.ca_cert)
     shown = root if secrets.rotation is None else replace(secrets.rotation.issuer, trust_root=secrets.ca_cert)
-    return replace(cluster, internal=secrets, tls_info=shown, root_rotation_in_progress=secrets.rotation is not None)
+    return replace(cluster, tls_info=shown, root_rotation_in_progress=secrets.rotation is not None)
 
 
 class RootSettings:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from msgspec.structs import replace
 
 from enxame.errors import InvalidArgument, NotFound
 from enxame.manager import swarm_spec
+from enxame.manager.root_settings import RootSettings, with_trust
 from enxame.model.base import ObjectVersion
 from enxame.model.cluster import (
     DEFAULT_DATA_PATH_PORT,
@@ -24,6 +26,7 @@ from enxame.security.ca import KeyPair, tls_info
 from enxame.security.tokens import new_join_token, new_unlock_key
 from enxame.store.interface import Tx, View
 from enxame.store.store import Store
+from enxame.transport.identity import Identity
 
 __all__ = ["SwarmControl", "new_cluster"]
 
@@ -94,10 +97,13 @@ class SwarmControl:
         *,
         new_token: Callable[[str], str] = new_join_token,
         new_key: Callable[[], str] = new_unlock_key,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        own: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self._store = store
         self._new_token = new_token
         self._new_key = new_key
+        self._roots = RootSettings(wall=wall, own=own, new_token=new_token)
 
     def inspect(self) -> Cluster:
         """The cluster object with its join tokens (and secrets, in ``internal``)."""
@@ -122,15 +128,22 @@ class SwarmControl:
         """Replace the settings (what is unset gets its default) and rotate what is asked for.
 
         Raises:
-            InvalidArgument: a setting that does not do.
+            InvalidArgument: a setting that does not do; an external CA that is needed and does not answer.
             EnxameError: ``update out of sequence``: the version is not the current one.
         """
         wanted = swarm_spec.with_defaults(spec)
+        swarm_spec.validate(wanted)
+        known = _cluster(self._store.view)
+        # Signers are asked before the commit, about the cluster of the version that the client knows.
+        trust = None
+        if known.version.index == version:
+            trust = await self._roots.secrets(known.internal or ClusterSecrets(), wanted.ca_config)
+        # The key is a secret, and the certificate without it would ask for something else the next time.
+        wanted = replace(wanted, ca_config=replace(wanted.ca_config, signing_ca_cert="", signing_ca_key=""))
 
         def change(tx: Tx) -> None:
             cluster = _cluster(tx)
-            swarm_spec.validate(wanted, cluster.spec)
-            secrets = cluster.internal or ClusterSecrets()
+            secrets = trust or cluster.internal or ClusterSecrets()
             tokens = cluster.join_tokens or JoinTokens()
             if rotate_worker_token:
                 tokens = replace(tokens, worker=self._new_token(secrets.ca_cert))
@@ -140,15 +153,10 @@ class SwarmControl:
                 secrets = replace(secrets, unlock_key="")
             elif rotate_unlock_key or not secrets.unlock_key:
                 secrets = replace(secrets, unlock_key=self._new_key())
-            tx.update(
-                replace(
-                    cluster,
-                    version=ObjectVersion(index=version),
-                    spec=wanted,
-                    join_tokens=tokens,
-                    internal=secrets,
-                )
+            changed = replace(
+                cluster, version=ObjectVersion(index=version), spec=wanted, join_tokens=tokens, internal=secrets
             )
+            tx.update(with_trust(changed, secrets) if trust is not None else changed)
 
         await self._store.update(change)
 

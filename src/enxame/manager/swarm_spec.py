@@ -44,12 +44,18 @@ def with_defaults(spec: SwarmSpec) -> SwarmSpec:
             heartbeat_tick=raft.heartbeat_tick or HEARTBEAT_TICK,
         ),
         dispatcher=replace(spec.dispatcher, heartbeat_period=spec.dispatcher.heartbeat_period or DEFAULT_HEARTBEAT),
-        ca_config=replace(spec.ca_config, node_cert_expiry=spec.ca_config.node_cert_expiry or DEFAULT_CERT_EXPIRY),
+        ca_config=replace(
+            spec.ca_config,
+            node_cert_expiry=spec.ca_config.node_cert_expiry or DEFAULT_CERT_EXPIRY,
+            external_cas=[
+                replace(signer, protocol=signer.protocol or "cfssl") for signer in spec.ca_config.external_cas
+            ],
+        ),
     )
 
 
-def validate(spec: SwarmSpec, current: SwarmSpec | None = None) -> None:
-    """Check settings that have their defaults; ``current`` are those before an update.
+def validate(spec: SwarmSpec) -> None:
+    """Check settings that have their defaults.
 
     Raises:
         InvalidArgument: out of rule.
@@ -64,8 +70,6 @@ def validate(spec: SwarmSpec, current: SwarmSpec | None = None) -> None:
     if spec.encryption_config.auto_lock_managers:
         # A lock that does not lock would be worse than none.
         raise Unimplemented("autolock is not supported by this daemon yet")
-    if spec.ca_config.external_cas:
-        raise Unimplemented("external certificate authorities are not supported by this daemon yet")
-    rotations = current.ca_config.force_rotate if current is not None else 0
-    if spec.ca_config.force_rotate != rotations or spec.ca_config.signing_ca_cert or spec.ca_config.signing_ca_key:
-        raise Unimplemented("rotating the swarm's certificate authority is not supported by this daemon yet")
+    for signer in spec.ca_config.external_cas:
+        if signer.protocol.lower() != "cfssl":
+            raise InvalidArgument(f'invalid CAProtocol: "{signer.protocol}"')

@@ -21,6 +21,7 @@ CERTIFICATE: Final = "swarm-node.crt"
 KEY: Final = "swarm-node.key"
 ROOT: Final = "swarm-root-ca.crt"
 _NEW: Final = ".new"
+_END: Final = "-----END CERTIFICATE-----"
 
 
 def read(directory: Path) -> Identity | None:
@@ -28,7 +29,8 @@ def read(directory: Path) -> Identity | None:
     place = directory / DIRECTORY
     try:
         _finish(place)
-        return Identity((place / CERTIFICATE).read_text(), (place / KEY).read_text(), (place / ROOT).read_text())
+        root, next_root = _split((place / ROOT).read_text())
+        return Identity((place / CERTIFICATE).read_text(), (place / KEY).read_text(), root, next_root)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -39,7 +41,7 @@ def write(directory: Path, identity: Identity) -> None:
     """Write durably; the key is for the owner alone. Raises OSError."""
     place = directory / DIRECTORY
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    replace_file(place / ROOT, identity.root.encode(), mode=0o644)
+    replace_file(place / ROOT, identity.believed.encode(), mode=0o644)
     replace_file(place / (KEY + _NEW), identity.key.encode())
     # From here on the new pair counts, also after a crash.
     replace_file(place / (CERTIFICATE + _NEW), identity.certificate.encode(), mode=0o644)
@@ -55,6 +57,12 @@ def seconds_to_renewal(identity: Identity, now: datetime, random: float) -> floa
 def has_expired(identity: Identity, now: datetime) -> bool:
     """Whether nobody believes the certificate any more."""
     return ca.node_identity(identity.certificate).not_after <= now
+
+
+def _split(roots: str) -> tuple[str, str]:
+    """The root and, while it is rotated, the next one."""
+    first, separator, rest = roots.partition(_END)
+    return first + separator + ("\n" if separator else ""), rest.lstrip("\n")
 
 
 def _finish(place: Path) -> None:

@@ -78,7 +78,7 @@ async def _ask(address: str, token: JoinToken, availability: str) -> Admitted:
         answer = await peer.call(
             CA_ISSUE, IssueRequest(token=str(token), signing_request=request, availability=availability)
         )
-        return Admitted(answer, Identity(answer.certificate, key, root), peer.local_address, address)
+        return Admitted(answer, Identity(answer.certificate, key, root, answer.next_root), peer.local_address, address)
 
 
 def _digest(root: str) -> str:

@@ -23,9 +23,11 @@ from enxame.manager.leader_loop import LeaderLoop
 from enxame.manager.leadership import AlwaysLeads, LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.manager.remote_logs import task_log_reader
+from enxame.membership import node_files
 from enxame.membership.addresses import host_of
 from enxame.membership.founding import STATE_DATABASE, public
 from enxame.membership.manager_port import ManagerPort
+from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
 from enxame.model.cluster import Cluster, SwarmInfo
@@ -71,15 +73,18 @@ class ManagerParts:
             payloads=payloads,
             wall=wall,
         )
+        self._own = OwnIdentity(directory)
         self._port = ManagerPort(
-            self._store, self._dispatcher, state, directory=directory, new_id=new_id, rng=rng, now=now, wall=wall
+            self._store, self._dispatcher, state, self._own, new_id=new_id, rng=rng, now=now, wall=wall
         )
         self.manager = Manager(
             self._store,
             node_id=state.node_id,
             new_id=new_id,
             wall=wall,
-            read_log=task_log_reader(state.node_id, executor.read_log, self._port.sessions),
+            read_log=task_log_reader(state.node_id, executor.read_log, self._port.sessions.peer),
+            node_files=lambda: node_files.collect(state, directory),
+            own=lambda: self._own.identity,
         )
         self.leadership: LeaderLocator = AlwaysLeads(state.node_id, state.advertise_addr)
         self._session: NodeSession | None = None
@@ -95,7 +100,7 @@ class ManagerParts:
         await self._port.start()
         await self._agent.start()
         host = host_of(self._state.advertise_addr)
-        description = described(self._executor.describe(), self._state)
+        description = described(self._executor.describe(), self._state, self._own.tls_info)
         self._session = await self._dispatcher.open(self._state.node_id, description, host)
         loop = asyncio.get_running_loop()
         self._running = [

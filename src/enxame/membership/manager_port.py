@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import ssl
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
-from typing import Final
+
+from msgspec.structs import replace
 
 from enxame.control.now import Now
 from enxame.errors import EnxameError
@@ -17,22 +16,19 @@ from enxame.manager.admission import Admission
 from enxame.manager.dispatcher import Dispatcher
 from enxame.manager.failure_detector import FailureDetector
 from enxame.manager.node_sessions import NodeSessions
-from enxame.membership import certificate_files
 from enxame.membership.certificate_files import seconds_to_renewal
+from enxame.membership.certificate_keeper import CertificateKeeper
+from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.state_file import NodeState
-from enxame.model.cluster import Cluster
-from enxame.security import ca
+from enxame.model.cluster import Cluster, ClusterSecrets, TLSInfo
+from enxame.model.node import Node
 from enxame.store.store import Store
-from enxame.transport import identity
-from enxame.transport.identity import Identity
+from enxame.store.watch import WatchLagged
 from enxame.transport.listener import Listener
+from enxame.transport.methods import NodeCertificate
 from enxame.transport.peer import Served
 
 log = logging.getLogger(__name__)
-
-#: Longest time between two looks at the clock: seconds. The wall clock may be set.
-LOOK_AT_CLOCK: Final = 3600.0
-RENEWAL_RETRY: Final = 60.0
 
 
 class ManagerPort:
@@ -43,8 +39,8 @@ class ManagerPort:
         store: Store,
         dispatcher: Dispatcher,
         state: NodeState,
+        own: OwnIdentity,
         *,
-        directory: Path,
         new_id: Callable[[], str],
         rng: Callable[[], float],
         now: Callable[[], Now],
@@ -52,17 +48,27 @@ class ManagerPort:
     ) -> None:
         self._store = store
         self._state = state
-        self._directory = directory
-        self._rng = rng
+        self._own = own
         self._wall = wall
         self._detector = FailureDetector(store, state.node_id, lambda: now().mono, self._cut)
-        self._admission = Admission(store, new_id=new_id, wall=wall, joined=self._detector.expect)
+        self._dispatcher = dispatcher
+        self._admission = Admission(
+            store, new_id=new_id, wall=wall, joined=self._detector.expect, own=lambda: own.identity
+        )
         self.sessions = NodeSessions(store, dispatcher, self._detector)
         served = Served()
         self._admission.serve(served)
         self.sessions.serve(served)
         self._listener = Listener(served, self._admission.check)
-        self._context: ssl.SSLContext | None = None
+        self._certificate = CertificateKeeper(
+            own,
+            obtain=self._certify_itself,
+            renewed=lambda: None,
+            tell=self._tell,
+            spread=lambda: 0.0,
+            rng=rng,
+            wall=wall,
+        )
 
     async def start(self) -> None:
         """Begin to listen.
@@ -70,14 +76,14 @@ class ManagerPort:
         Raises:
             EnxameError: the address cannot be had, in Swarm's words.
         """
-        own = await asyncio.to_thread(certificate_files.read, self._directory)
+        own = await self._own.load()
         if own is None or seconds_to_renewal(own, self._wall(), 1.0) <= 0:
-            own = await self._certify_itself()
+            await self._certificate.renew()
+        await self._believe()
         await self._detector.start()
-        self._context = await asyncio.to_thread(identity.server_context, own)
         host, _, port = self._state.listen_addr.rpartition(":")
         try:
-            await self._listener.listen(host.strip("[]"), int(port), self._context)
+            await self._listener.listen(host.strip("[]"), int(port), await self._own.server_context())
         except OSError as error:
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             raise EnxameError(
@@ -89,7 +95,8 @@ class ManagerPort:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._detector.run(), name="failure detector")
             group.create_task(self.sessions.follow(self._listener), name="node sessions")
-            group.create_task(self._renew_in_time(), name="certificate renewal")
+            group.create_task(self._certificate.run(), name="certificate renewal")
+            group.create_task(self._follow_roots(), name="root certificates")
 
     async def close(self) -> None:
         """Stop listening and cut all links."""
@@ -98,32 +105,37 @@ class ManagerPort:
     def _cut(self, node_id: str) -> None:
         self._listener.cut(node_id)
 
-    async def _renew_in_time(self) -> None:
-        random = self._rng()
+    async def _follow_roots(self) -> None:
         while True:
-            own = await asyncio.to_thread(certificate_files.read, self._directory)
-            remaining = seconds_to_renewal(own, self._wall(), random) if own is not None else 0.0
-            if remaining > 0:
-                await asyncio.sleep(min(remaining, LOOK_AT_CLOCK))
-                continue
-            try:
-                renewed = await self._certify_itself()
-                if self._context is not None:
-                    await asyncio.to_thread(identity.show, self._context, renewed)
-            except (EnxameError, OSError) as error:
-                log.error("this manager's certificate could not be renewed; trying again: %s", error)
-                await asyncio.sleep(RENEWAL_RETRY)
-            else:
-                log.info("this manager's certificate was renewed")
-                random = self._rng()
+            async with self._store.watch(Cluster) as watch:
+                try:
+                    while True:
+                        await self._believe()
+                        await watch.next()
+                except WatchLagged:
+                    continue
 
-    async def _certify_itself(self) -> Identity:
+    async def _believe(self) -> None:
+        """Trust the roots of the swarm's state."""
+        secrets = self._secrets()
+        await self._certificate.trust(secrets.ca_cert, _next_root(secrets))
+
+    async def _certify_itself(self, request: str) -> NodeCertificate:
+        certificate = await self._admission.certify(self._state.node_id, "manager", request)
+        secrets = self._secrets()
+        return NodeCertificate(certificate=certificate, root=secrets.ca_cert, next_root=_next_root(secrets))
+
+    async def _tell(self, trusts: TLSInfo) -> None:
+        node = self._store.view.get(Node, self._state.node_id)
+        if node is not None:
+            await self._dispatcher.describe(node.id, replace(node.description, tls_info=trusts))
+
+    def _secrets(self) -> ClusterSecrets:
         cluster = next(iter(self._store.view.all(Cluster)), None)
         if cluster is None or cluster.internal is None:
             raise EnxameError("the swarm's state holds no certificate authority")
-        root = cluster.internal.ca_cert
-        key, request = await asyncio.to_thread(ca.new_signing_request)
-        certificate = await self._admission.certify(self._state.node_id, "manager", request)
-        own = Identity(certificate, key, root)
-        await asyncio.to_thread(certificate_files.write, self._directory, own)
-        return own
+        return cluster.internal
+
+
+def _next_root(secrets: ClusterSecrets) -> str:
+    return secrets.rotation.ca_cert if secrets.rotation is not None else ""

@@ -6,11 +6,12 @@ from msgspec.structs import replace
 
 from enxame.membership.addresses import host_of
 from enxame.membership.state_file import NodeState
+from enxame.model.cluster import TLSInfo
 from enxame.model.node import NodeDescription
 
 __all__ = ["described"]
 
 
-def described(machine: NodeDescription, state: NodeState) -> NodeDescription:
-    """The machine's description with where the packets of its containers go."""
-    return replace(machine, data_path_addr=state.data_path_addr or host_of(state.advertise_addr))
+def described(machine: NodeDescription, state: NodeState, trusts: TLSInfo) -> NodeDescription:
+    """The machine's description with where the packets of its containers go, and whom it trusts."""
+    return replace(machine, data_path_addr=state.data_path_addr or host_of(state.advertise_addr), tls_info=trusts)

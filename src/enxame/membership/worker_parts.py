@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,20 +20,28 @@ from enxame.engine.engine import Engine
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
-from enxame.membership import certificate_files, state_file
+from enxame.membership import state_file
 from enxame.membership.addresses import host_of
-from enxame.membership.certificate_files import has_expired, seconds_to_renewal
+from enxame.membership.certificate_files import has_expired
+from enxame.membership.certificate_keeper import CertificateKeeper
 from enxame.membership.manager_parts import TASK_DATABASE
-from enxame.membership.manager_port import LOOK_AT_CLOCK, RENEWAL_RETRY
+from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
 from enxame.membership.worker_session import WorkerSession
-from enxame.model.cluster import PeerNode, SwarmInfo
+from enxame.model.cluster import PeerNode, SwarmInfo, TLSInfo
 from enxame.model.dispatch import Assignments
-from enxame.security import ca
-from enxame.transport import identity
-from enxame.transport.identity import Identity
-from enxame.transport.methods import CA_RENEW, RenewRequest, SessionNews
+from enxame.model.node import NodeDescription
+from enxame.security.tokens import JoinToken, root_digest
+from enxame.transport.methods import (
+    CA_RENEW,
+    NODE_DESCRIBE,
+    NodeCertificate,
+    NodeNews,
+    RenewRequest,
+    SessionNews,
+)
+from enxame.transport.peer import Peer
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,10 @@ WORKER: Final = (
 )
 CERTIFICATES_EXPIRED: Final = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 REMOVED: Final = "was removed from swarm"
+
+
+class NodeRemoved(Unavailable):
+    """The swarm's managers do not know this node any more."""
 
 
 class WorkerParts:
@@ -77,16 +88,26 @@ class WorkerParts:
         )
         self._session = WorkerSession(
             self._agent,
-            context=self._own_context,
-            describe=lambda: described(executor.describe(), self._state),
+            context=lambda: self._own.client_context,
+            describe=self._describe,
+            incarnation=lambda: self._state.incarnation,
             read_log=executor.read_log,
             rng=rng,
             managers=state.managers,
             heard=self._heard,
             refused=self._was_refused,
         )
-        self._context: ssl.SSLContext | None = None
-        self._identity: Identity | None = None
+        self._executor = executor
+        self._own = OwnIdentity(directory)
+        self._certificate = CertificateKeeper(
+            self._own,
+            obtain=self._ask_for_certificate,
+            renewed=self._session.reconnect,
+            tell=self._tell,
+            spread=lambda: self._session.period,
+            rng=rng,
+            wall=wall,
+        )
         self._managers: list[PeerNode] = [PeerNode(addr=address) for address in state.managers]
         self._error = ""
         self._settled = asyncio.Event()
@@ -117,18 +138,17 @@ class WorkerParts:
     async def start(self) -> None:
         """Take up this node's tasks, and begin to look for a manager."""
         await self._agent.start()
-        self._identity = await asyncio.to_thread(certificate_files.read, self._directory)
-        if self._identity is None:
+        own = await self._own.load()
+        if own is None:
             raise EnxameError(f"this node's certificate is missing below {self._directory}")
-        if has_expired(self._identity, self._wall()):
+        if has_expired(own, self._wall()):
             self._error = CERTIFICATES_EXPIRED
             log.error("%s", CERTIFICATES_EXPIRED)
             return
-        self._context = await asyncio.to_thread(identity.client_context, self._identity)
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(self._session.run(), name="session"),
-            loop.create_task(self._renew_in_time(), name="certificate renewal"),
+            loop.create_task(self._certificate.run(), name="certificate renewal"),
         ]
 
     async def settled(self) -> None:
@@ -136,6 +156,31 @@ class WorkerParts:
         await self._settled.wait()
         if self._error:
             raise Unavailable(self._error)
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether a manager looks after this node now."""
+        return self._session.peer is not None
+
+    def is_of(self, token: JoinToken) -> bool:
+        """Whether a join token is of this node's swarm."""
+        own = self._own.identity
+        return own is not None and root_digest(own.root) == token.digest
+
+    async def look_at(self, addresses: Sequence[str]) -> None:
+        """The swarm's managers may be found there; returns when one of them took this node up.
+
+        Raises:
+            NodeRemoved: they do not know it.
+            EnxameError: it was refused for another reason.
+        """
+        self._settled.clear()
+        self._error = ""
+        self._session.look_at(addresses)
+        await self._settled.wait()
+        if REMOVED in self._error:
+            raise NodeRemoved(self._error)
+        await self.settled()
 
     async def stop(self) -> None:
         """End all of it; containers go on."""
@@ -158,17 +203,22 @@ class WorkerParts:
         if running:
             await asyncio.wait(running)
 
-    def _own_context(self) -> ssl.SSLContext:
-        if self._context is None:
-            raise Unavailable("this node has no certificate")
-        return self._context
+    def _describe(self) -> NodeDescription:
+        self._certificate.told = self._own.tls_info
+        return described(self._executor.describe(), self._state, self._own.tls_info)
+
+    async def _tell(self, _trusts: TLSInfo) -> None:
+        peer = await self._in_session()
+        await peer.call(NODE_DESCRIBE, NodeNews(description=self._describe()))
 
     async def _heard(self, news: SessionNews, _address: str) -> None:
         self._error, self._ready = "", True
+        await self._certificate.trust(news.root, news.next_root)
         self._managers = news.managers
         self._settled.set()
-        if self._session.managers != self._state.managers:
-            self._state = replace(self._state, managers=self._session.managers)
+        known = replace(self._state, managers=self._session.managers, incarnation=news.incarnation)
+        if known != self._state:
+            self._state = known
             with suppress(OSError):  # the disk may be full: the old ones have to do
                 await asyncio.to_thread(state_file.write, self._file, self._state)
 
@@ -179,33 +229,15 @@ class WorkerParts:
             # Its tasks run elsewhere by now, and its secrets are not for it any more.
             await self._agent.apply(Assignments(complete=True, ingress=[]))
 
-    async def _renew_in_time(self) -> None:
-        random, delay = self._rng(), RENEWAL_RETRY
-        while self._identity is not None:
-            remaining = seconds_to_renewal(self._identity, self._wall(), random)
-            if remaining > 0:
-                await asyncio.sleep(min(remaining, LOOK_AT_CLOCK))
-                continue
-            try:
-                await self._renew(self._identity.root)
-            except (EnxameError, OSError) as error:
-                log.warning("this node's certificate was not renewed; trying again in %g s: %s", delay, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, LOOK_AT_CLOCK)
-            else:
-                log.info("this node's certificate was renewed")
-                random, delay = self._rng(), RENEWAL_RETRY
+    async def _ask_for_certificate(self, request: str) -> NodeCertificate:
+        peer = await self._in_session()
+        return await peer.call(CA_RENEW, RenewRequest(signing_request=request))
 
-    async def _renew(self, root: str) -> None:
+    async def _in_session(self) -> Peer:
         peer = self._session.peer
         if peer is None:
             await self._settled.wait()
             peer = self._session.peer
         if peer is None:
             raise Unavailable("no manager is in reach")
-        key, request = await asyncio.to_thread(ca.new_signing_request)
-        answer = await peer.call(CA_RENEW, RenewRequest(signing_request=request))
-        renewed = Identity(answer.certificate, key, answer.root or root)
-        await asyncio.to_thread(certificate_files.write, self._directory, renewed)
-        self._identity = renewed
-        self._context = await asyncio.to_thread(identity.client_context, renewed)
+        return peer

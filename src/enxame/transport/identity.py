@@ -20,11 +20,19 @@ _UNITS = {"swarm-manager": "manager", "swarm-worker": "worker"}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """PEM texts: the node's certificate and key, and the root that others must show a certificate of."""
+    """PEM texts: the node's certificate (with an intermediate while the root is rotated) and key, and the root that
+    others must show a certificate of. ``next_root`` is believed as well: it is to take the place of the root.
+    """
 
     certificate: str
     key: str
     root: str
+    next_root: str = ""
+
+    @property
+    def believed(self) -> str:
+        """All roots that others may show certificates of."""
+        return self.root + self.next_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +49,33 @@ def server_context(identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     show(context, identity)
     context.verify_mode = ssl.CERT_OPTIONAL
-    context.load_verify_locations(cadata=identity.root)
+    context.load_verify_locations(cadata=identity.believed)
+    # A resumed session would not be looked at again.
+    context.num_tickets = 0
     return context
+
+
+class ServerIdentity:
+    """What a manager's port shows and whom it believes: replaced while it listens, for links that begin from then."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._newest = server_context(identity)
+        #: To listen with.
+        self.context = server_context(identity)
+        # Asked at every handshake, also when the caller names no server.
+        self.context.sni_callback = self._choose
+
+    def replace(self, identity: Identity) -> None:
+        """Show this certificate, believe these roots alone."""
+        self._newest = server_context(identity)
+
+    def _choose(self, link: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        link.context = self._newest
 
 
 def client_context(identity: Identity) -> ssl.SSLContext:
     """For a node that calls a manager: both must prove themselves."""
-    context = joining_context(identity.root)
+    context = joining_context(identity.believed)
     show(context, identity)
     return context
 

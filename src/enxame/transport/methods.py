@@ -43,9 +43,9 @@ class RootCertificate(Model):
 
 
 class IssueRequest(Model):
-    """A new node asks for its certificate. ``signing_request`` is PEM; ``addr`` where a manager will listen, empty: where
-    it calls from; ``manager_trouble``: why it cannot become a manager. A manager that passes the request on to the leader
-    says in ``seen_from`` whose it is (an IP).
+    """A new node asks for its certificate. ``signing_request`` is PEM; ``addr`` where a manager will listen, empty:
+    where it calls from; ``manager_trouble``: why it cannot become a manager. A manager that passes the request on to
+    the leader says in ``seen_from`` whose it is (an IP).
     """
 
     token: str = ""

@@ -7,9 +7,11 @@ from msgspec.structs import replace
 
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
+from enxame.model.cluster import TLSInfo
 from enxame.model.node import Node, NodeDescription, NodeStatus
 
 MACHINE = NodeDescription(hostname="a")
+TRUSTS = TLSInfo(trust_root="R")
 
 
 @pytest.mark.parametrize(
@@ -23,8 +25,8 @@ MACHINE = NodeDescription(hostname="a")
 def test_packets_of_containers_go_to_the_address_that_was_given_else_to_the_advertised_one(
     given: str, advertised: str, expected: str
 ) -> None:
-    told = described(MACHINE, NodeState(advertise_addr=advertised, data_path_addr=given))
-    assert told == replace(MACHINE, data_path_addr=expected)
+    told = described(MACHINE, NodeState(advertise_addr=advertised, data_path_addr=given), TRUSTS)
+    assert told == replace(MACHINE, data_path_addr=expected, tls_info=TRUSTS)
 
 
 def test_a_node_that_told_no_address_for_packets_is_reached_where_the_manager_sees_it() -> None:
