@@ -96,9 +96,15 @@ class Lab:
     @contextlib.contextmanager
     def within_host(self) -> Iterator[None]:
         """The calling thread, and threads that it starts, are in the ``host`` namespace."""
+        with self.within(self.host):
+            yield
+
+    @contextlib.contextmanager
+    def within(self, namespace: int) -> Iterator[None]:
+        """The calling thread, and threads that it starts, are in that namespace."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
-            _enter(self.host)
+            _enter(namespace)
             yield
         finally:
             _enter(home)

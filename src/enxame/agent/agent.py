@@ -17,7 +17,7 @@ from enxame.agent.payloads import PayloadFiles
 from enxame.agent.reporter import StatusReporter, StatusSink
 from enxame.agent.worker import TaskWorker
 from enxame.errors import EnxameError
-from enxame.model.dispatch import Assignments, IngressPort, NetworkTable
+from enxame.model.dispatch import Assignments, DataPath, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource
 from enxame.model.task import Task
@@ -35,6 +35,10 @@ class Session(StatusSink, Protocol):
 
 class NodeNetworks(Protocol):
     """The node's side of the swarm's networks."""
+
+    async def set_data_path(self, data_path: DataPath) -> None:
+        """Where this machine takes packets for its containers."""
+        ...
 
     async def ensure_swarm_network(self, network: Network) -> None:
         """Make the network present on this machine."""
@@ -123,6 +127,8 @@ class Agent:
     async def apply(self, assignments: Assignments) -> None:
         """Make an assignment set true. Traffic is turned away from tasks before they are told to stop."""
         self._payloads.keep(assignments.secrets, assignments.configs)
+        if assignments.data_path is not None:
+            await self._set_data_path(assignments.data_path)
         for network in assignments.networks:
             await self._ensure_network(network)
         if assignments.tables or assignments.complete:
@@ -181,6 +187,12 @@ class Agent:
             log.error("network %s cannot be made here: %s", network.spec.name, error)
         else:
             self._known_networks.add(network.id)
+
+    async def _set_data_path(self, data_path: DataPath) -> None:
+        try:
+            await self._networks.set_data_path(data_path)
+        except (EnxameError, OSError) as error:
+            log.error("the swarm's networks cannot be led to other machines: %s", error)
 
     async def _set_tables(self, assignments: Assignments) -> None:
         try:

@@ -13,8 +13,10 @@ from msgspec.structs import replace
 
 from enxame.control.network_table import Changes, NetworkTables, TablesTold
 from enxame.model.base import Meta
-from enxame.model.dispatch import Assignments, IngressPort
+from enxame.model.cluster import DEFAULT_DATA_PATH_PORT, Cluster
+from enxame.model.dispatch import Assignments, DataPath, IngressPort
 from enxame.model.network import Network
+from enxame.model.node import Node
 from enxame.model.secret import Config, Secret
 from enxame.model.task import Task, TaskState
 from enxame.store.interface import Event, View
@@ -106,7 +108,8 @@ class NodeAssignments:
             self._see_network(view, network.id)
         for task in view.find(Task, "node_id", self.node_id):
             self._see_task(view, task.id)
-        return replace(self._collect(view, list(self._tasks.values()), []), complete=True, ingress=ingress)
+        message = self._collect(view, list(self._tasks.values()), [])
+        return replace(message, complete=True, ingress=ingress, data_path=self._data_path(view))
 
     def tables_changed(self, changes: Changes) -> bool:
         """The tables changed so; whether there is something to tell this node."""
@@ -193,6 +196,13 @@ class NodeAssignments:
         elif not wanted and network_id in self._ingress:
             self._ingress.remove(network_id)
             self._networks.drop(network_id)
+
+    def _data_path(self, view: View) -> DataPath | None:
+        node, cluster = view.get(Node, self.node_id), next(iter(view.all(Cluster)), None)
+        if node is None or cluster is None or not node.data_path_addr:
+            return None
+        port = cluster.data_path_port or DEFAULT_DATA_PATH_PORT
+        return DataPath(node_id=node.id, address=node.data_path_addr, port=port)
 
     def _collect(self, view: View, tasks: list[Task], removed: list[str]) -> Assignments:
         networks, removed_networks = self._networks.take(view)

@@ -89,11 +89,20 @@ class NetworkTable(Model):
     removed_peers: list[str] = field(default_factory=list)
 
 
+class DataPath(Model):
+    """Where a node takes packets for its containers: an IP, empty while it is not known, and a UDP port."""
+
+    node_id: str = ""
+    address: str = ""
+    port: int = 0
+
+
 class Assignments(Model):
     """What a node is to have. ``complete``: everything not named is to go; else a difference on the set before.
 
     ``networks`` are those the tasks need; ``tables`` tell who is on them, complete for a network that the node is told
-    of anew; a network's table goes with it. ``ingress`` is always the whole list when present (``None``: unchanged).
+    of anew; a network's table goes with it. ``data_path`` is the node's own, when it may be news. ``ingress`` is always
+    the whole list when present (``None``: unchanged).
     """
 
     complete: bool = False
@@ -105,6 +114,7 @@ class Assignments(Model):
     removed_secrets: list[str] = field(default_factory=list)
     configs: list[Config] = field(default_factory=list)
     removed_configs: list[str] = field(default_factory=list)
+    data_path: DataPath | None = None
     tables: list[NetworkTable] = field(default_factory=list)
     ingress: list[IngressPort] | None = None
 

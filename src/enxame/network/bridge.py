@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from enxame.errors import EnxameError
-from enxame.network import rtnetlink
-from enxame.network.netlink import NetlinkSocket
+from enxame.network import rtnetlink, vxlan
+from enxame.network.netlink import NetlinkError, NetlinkSocket
+from enxame.network.vxlan import Tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,8 @@ class Bridge:
     """What a bridge is to be.
 
     ``gateway`` is the bridge's own address with its network's prefix. ``masquerade``: containers reach other machines
-    with this machine's address. ``internal``: they reach nobody outside. ``isolated``: not even each other.
+    with this machine's address. ``internal``: they reach nobody outside. ``isolated``: not even each other. ``mac`` is
+    the bridge's own link address, by default that of its gateway address. ``tunnel``: its port to other machines.
     """
 
     name: str
@@ -25,6 +28,8 @@ class Bridge:
     masquerade: bool = True
     internal: bool = False
     isolated: bool = False
+    mac: bytes = b""
+    tunnel: Tunnel | None = None
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -38,15 +43,54 @@ def make_bridge(socket: NetlinkSocket, bridge: Bridge) -> int:
     Raises:
         EnxameError: the kernel refuses, or the name belongs to a link that is no bridge.
     """
-    socket.execute([rtnetlink.add_bridge(bridge.name, mac_of(bridge.gateway.ip), bridge.mtu)])
+    mac = bridge.mac or mac_of(bridge.gateway.ip)
+    socket.execute([rtnetlink.add_bridge(bridge.name, mac, bridge.mtu)])
     body = socket.get(rtnetlink.get_link(bridge.name))
     if body is None:
         raise EnxameError(f"bridge {bridge.name} vanished while it was being made")
     link = rtnetlink.parse_link(body)
     if link.kind != "bridge":
         raise EnxameError(f"cannot create network: the link {bridge.name} exists and is not a bridge")
+    if link.mac != mac.hex(":") or link.mtu != bridge.mtu:
+        socket.execute([rtnetlink.change_link(bridge.name, mac=mac, mtu=bridge.mtu)])
     settings = Path("/proc/sys/net/ipv4/conf", bridge.name)
     # Lets connections to 127.0.0.1 of this machine be sent on to containers; rules drop what abuses it.
     (settings / "route_localnet").write_text("1")
     socket.execute([rtnetlink.add_address(link.index, bridge.gateway), rtnetlink.set_up(bridge.name)])
+    if bridge.tunnel is not None:
+        _make_tunnel(socket, bridge, bridge.tunnel, link.index)
     return link.index
+
+
+def remove_bridge(socket: NetlinkSocket, bridge: Bridge) -> None:
+    """Remove the bridge and its tunnel. Idempotent. Blocks."""
+    names = [bridge.name, *([bridge.tunnel.name] if bridge.tunnel is not None else [])]
+    socket.execute([rtnetlink.delete_link(name) for name in names])
+
+
+def _make_tunnel(socket: NetlinkSocket, bridge: Bridge, tunnel: Tunnel, bridge_index: int) -> None:
+    mac = bridge.mac or mac_of(bridge.gateway.ip)
+    # Not the bridge's own address: a port with that would be it to the bridge.
+    port_mac = bytes([mac[0] ^ 0x08]) + mac[1:]
+    body = socket.get(rtnetlink.get_link(tunnel.name))
+    if body is not None:
+        link = rtnetlink.parse_link(body)
+        if vxlan.tunnel_of(tunnel.name, body) == tunnel and link.master == bridge_index:
+            if link.mac != port_mac.hex(":") or link.mtu != bridge.mtu:
+                socket.execute([rtnetlink.change_link(tunnel.name, mac=port_mac, mtu=bridge.mtu)])
+            socket.execute([vxlan.configure_port(tunnel.name), rtnetlink.set_up(tunnel.name)])
+            return
+        socket.execute([rtnetlink.delete_link(tunnel.name)])
+    try:
+        socket.execute([vxlan.add_tunnel(tunnel, bridge_index=bridge_index, mac=port_mac, mtu=bridge.mtu)])
+        socket.execute([vxlan.configure_port(tunnel.name), rtnetlink.set_up(tunnel.name)])
+    except NetlinkError as error:
+        socket.try_all([rtnetlink.delete_link(tunnel.name)])
+        if error.errno in (errno.EEXIST, errno.EADDRINUSE):
+            raise EnxameError(
+                f"VXLAN id {tunnel.vni} on UDP port {tunnel.port} is used by another program of this machine: let the "
+                "swarm use another port (swarm init --data-path-port)"
+            ) from error
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
+            raise EnxameError(f"this machine's kernel has no VXLAN: {error.message}") from error
+        raise

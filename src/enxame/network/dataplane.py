@@ -20,15 +20,16 @@ from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
 from enxame.network import conntrack, dns_server, ingress, ports, rtnetlink, ruleset
-from enxame.network.bridge import Bridge, mac_of, make_bridge
+from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
 from enxame.network.ingress import Backend, PortKey
 from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
 from enxame.network.nftables import Nftables, NftablesError
 from enxame.network.ports import PublishedPort
-from enxame.network.rtnetlink import Route
+from enxame.network.rtnetlink import Address, Link, Route
+from enxame.network.tunnels import Tunnels
 
-__all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "Attachment", "DataPlane", "KernelState"]
+__all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "TUNNEL_PREFIX", "Attachment", "DataPlane", "KernelState"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,6 +37,7 @@ T = TypeVar("T")
 #: Our links' names begin so (systemd's ``enx<mac>`` have no dash).
 BRIDGE_PREFIX: Final = "enx-"
 LINK_PREFIX: Final = "enxv-"
+TUNNEL_PREFIX: Final = "enxt-"
 
 _NETLINK_NETFILTER: Final = 12
 _DYING_GROUP: Final = 0x656E78
@@ -99,6 +101,8 @@ class DataPlane:
         self._filter: NetlinkSocket | None = None
         self._removal: NetlinkSocket | None = None
         self._claim: socket.socket | None = None
+        #: What the bridges' tunnels know of other machines.
+        self.tunnels = Tunnels(self._with_routes)
 
     async def open(self) -> None:
         """Connect to the kernel; :meth:`routes` works from here on.
@@ -170,7 +174,14 @@ class DataPlane:
         known = self._bridges.get(bridge.name)
         if known is not None and known[0] == bridge:
             return
-        index = await self._call(lambda: make_bridge(self._routes(), bridge))
+        if known is not None and known[0].tunnel is not None and known[0].tunnel != bridge.tunnel:
+            await self._call(partial(self._routes().execute, [rtnetlink.delete_link(known[0].tunnel.name)]))
+        try:
+            index = await self._call(lambda: make_bridge(self._routes(), bridge))
+        except EnxameError:
+            if known is None and bridge.tunnel is not None:  # else it may be a link of somebody else
+                await self._call(lambda: remove_bridge(self._routes(), bridge))
+            raise
         text = ruleset.add_bridge(bridge)
         if known is not None:
             text = ruleset.delete_bridge(known[0]) + text
@@ -178,7 +189,7 @@ class DataPlane:
             await self._nftables.run(text)
         except NftablesError:
             if known is None:
-                await self._call(lambda: self._routes().execute([rtnetlink.delete_link(bridge.name)]))
+                await self._call(lambda: remove_bridge(self._routes(), bridge))
             raise
         self._bridges[bridge.name] = (bridge, index)
 
@@ -188,7 +199,20 @@ class DataPlane:
         if known is None:
             return
         await self._nftables.run(ruleset.delete_bridge(known[0]))
-        await self._call(lambda: self._routes().execute([rtnetlink.delete_link(name)]))
+        await self._call(lambda: remove_bridge(self._routes(), known[0]))
+
+    async def link_with(self, address: Address) -> Link | None:
+        """The link of this machine that has an address; None when none has."""
+
+        def work() -> Link | None:
+            for body in self._routes().dump(rtnetlink.list_addresses(address.version)):
+                index, found = rtnetlink.parse_address(body)
+                if found == address:
+                    links = (rtnetlink.parse_link(item) for item in self._routes().dump(rtnetlink.list_links()))
+                    return next((link for link in links if link.index == index), None)
+            return None
+
+        return await self._call(work)
 
     async def take_namespace(self) -> Namespace:
         """A namespace of the pool; the caller removes it by :meth:`detach`."""
@@ -316,6 +340,9 @@ class DataPlane:
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    async def _with_routes(self, work: Callable[[NetlinkSocket], T]) -> T:
+        return await self._call(lambda: work(self._routes()))
+
     # What follows runs in the worker thread.
 
     def _open(self) -> bool:
@@ -343,12 +370,14 @@ class DataPlane:
 
     def _remove_leftovers(self, state: KernelState) -> None:
         bridges = {bridge.name for bridge in state.bridges}
+        tunnels = {bridge.tunnel.name for bridge in state.bridges if bridge.tunnel is not None}
         links = [rtnetlink.parse_link(body) for body in self._routes().dump(rtnetlink.list_links())]
         stale = [
             link.name
             for link in links
             if (link.kind == "veth" and link.name.startswith(LINK_PREFIX) and link.name not in state.links)
             or (link.kind == "bridge" and link.name.startswith(BRIDGE_PREFIX) and link.name not in bridges)
+            or (link.kind == "vxlan" and link.name.startswith(TUNNEL_PREFIX) and link.name not in tunnels)
         ]
         if stale:
             _log.info("removing links left over from before: %s", ", ".join(stale))

@@ -9,7 +9,7 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 from typing import Final
 
 from enxame.network import netlink
@@ -19,6 +19,7 @@ _NEW_LINK: Final = 16
 _DEL_LINK: Final = 17
 _GET_LINK: Final = 18
 _NEW_ADDRESS: Final = 20
+_GET_ADDRESS: Final = 22
 _NEW_ROUTE: Final = 24
 _GET_ROUTE: Final = 26
 _NEW_RULE: Final = 32
@@ -158,6 +159,12 @@ def set_up(name: str) -> Request:
     return Request(_NEW_LINK, 0, _header(0, _IFF_UP, _IFF_UP) + text(_IFLA_IFNAME, name), f"set link {name} up")
 
 
+def change_link(name: str, *, mac: bytes, mtu: int) -> Request:
+    """Give a link another link address and another greatest size of packets."""
+    payload = _header() + text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac) + u32(_IFLA_MTU, mtu)
+    return Request(_NEW_LINK, 0, payload, f"change link {name}")
+
+
 def set_alias(name: str, alias: str) -> Request:
     """The text that ``ip link`` shows beside a link."""
     return Request(_NEW_LINK, 0, _header() + text(_IFLA_IFNAME, name) + text(_IFLA_IFALIAS, alias), f"name {name}")
@@ -204,6 +211,20 @@ def add_address(index: int, address: Interface) -> Request:
         payload += attribute(1, packed) + u32(8, _IFA_F_NODAD)
     flags = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE
     return Request(_NEW_ADDRESS, flags, payload, f"add address {address}", frozenset({errno.EEXIST}))
+
+
+def list_addresses(version: int) -> Request:
+    """Ask for all addresses of a version of IP."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    return Request(_GET_ADDRESS, 0, struct.pack("=BBBBI", family, 0, 0, 0, 0), "list addresses")
+
+
+def parse_address(body: bytes) -> tuple[int, Address]:
+    """A link's index and an address of its own, from the kernel's message."""
+    (index,) = struct.unpack_from("=I", body, 4)
+    attributes = parse_attributes(body[8:])
+    # Of a point-to-point link IFA_ADDRESS is the other end's.
+    return index, ip_address(attributes.get(2) or attributes[1])
 
 
 def add_route(destination: Network, gateway: Address | None, index: int, table: int = _TABLE_MAIN) -> Request:

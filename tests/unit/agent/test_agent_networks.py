@@ -9,7 +9,7 @@ from pathlib import Path
 from enxame.agent.agent import Agent
 from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
-from enxame.model.dispatch import Assignments, IngressPort, NetworkTable
+from enxame.model.dispatch import Assignments, DataPath, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource, NetworkSpec
 
@@ -29,6 +29,8 @@ class Networks:
 
     async def remove_swarm_network(self, network_id: str) -> None:
         self.present.discard(network_id)
+
+    async def set_data_path(self, data_path: DataPath) -> None: ...
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None: ...
 

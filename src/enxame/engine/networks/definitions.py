@@ -9,11 +9,13 @@ from typing import Final
 
 import msgspec
 
+from enxame.engine.networks.underlay import Underlay
 from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from enxame.model.network import IPAM, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
 from enxame.network.bridge import Bridge
 from enxame.network.dataplane import BRIDGE_PREFIX
 from enxame.network.ipam import AddressPool, SubnetPool, free_subnet, parse_address, parse_subnet
+from enxame.network.vxlan import OVERHEAD
 
 DEFAULT_BRIDGE: Final = "enxame0"
 PREDEFINED: Final = ("bridge", "host", "none")
@@ -140,13 +142,22 @@ def address_pool(resource: NetworkResource) -> AddressPool:
     )
 
 
-def bridge_of(resource: NetworkResource, pool: AddressPool) -> Bridge:
-    """The bridge of a network.
+def bridge_of(resource: NetworkResource, pool: AddressPool, underlay: Underlay | None = None) -> Bridge:
+    """The bridge of a network. With an ``underlay`` that of a swarm network reaches other machines.
 
     Raises:
         InvalidArgument: an option's value makes no sense.
     """
     options = resource.options
+    if resource.scope == "swarm":
+        return Bridge(
+            name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
+            gateway=pool.gateway_interface,
+            mtu=_mtu(options, underlay.inner_mtu if underlay is not None else _DEFAULT_MTU - OVERHEAD[4]),
+            internal=resource.internal,
+            mac=underlay.mac if underlay is not None else b"",
+            tunnel=underlay.tunnel(resource) if underlay is not None else None,
+        )
     name = options.get(f"{_OPTION}name") or f"{BRIDGE_PREFIX}{resource.id[:10]}"
     if len(name) > _LINK_NAME_LENGTH or "/" in name or any(character.isspace() for character in name):
         raise InvalidArgument(
@@ -206,10 +217,10 @@ def _driver_options(network: Network) -> Mapping[str, str]:
     return {}
 
 
-def _mtu(options: Mapping[str, str]) -> int:
+def _mtu(options: Mapping[str, str], default: int = _DEFAULT_MTU) -> int:
     text = options.get(_MTU, "")
     if not text:
-        return _DEFAULT_MTU
+        return default
     if not text.isdigit() or not 68 <= int(text) <= 65535:
         raise InvalidArgument(f"invalid value for the network option {_MTU}: {text}")
     return int(text)

@@ -15,6 +15,7 @@ import msgspec
 
 from enxame.engine.networks import definitions
 from enxame.engine.networks.name_service import NameService
+from enxame.engine.networks.overlays import Overlays
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
 from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
 from enxame.engine.networks.sandboxes import Sandboxes, published_ports
@@ -23,7 +24,7 @@ from enxame.engine.networks.tables import KnownTable, NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointSettings
-from enxame.model.dispatch import IngressPort, NetworkTable
+from enxame.model.dispatch import DataPath, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
 from enxame.network.dataplane import DataPlane, KernelState
@@ -84,6 +85,7 @@ class NetworkManager:
         self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
         #: Who is on the swarm's networks; parts that need it subscribe.
         self._tables = NetworkTables()
+        self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
@@ -93,6 +95,7 @@ class NetworkManager:
             EnxameError: the kernel refuses what the daemon cannot do without.
         """
         await self._dataplane.open()
+        await self._overlays.load()
         self._registry.load()
         self._sandboxes.load()
         await self._define_predefined()
@@ -111,6 +114,7 @@ class NetworkManager:
     async def stop(self) -> None:
         """Let go; containers and their traffic go on."""
         await self._swarm_ports.close()
+        await self._overlays.close()
         await self._names.close()
         await self._sandboxes.settled()
         self._held_ports.close()
@@ -250,6 +254,32 @@ class NetworkManager:
 
     # Swarm
 
+    async def set_data_path(self, data_path: DataPath) -> None:
+        """Where this machine takes packets for its containers, as other machines see it. Idempotent.
+
+        Raises:
+            EnxameError: some network could not be led there; the others were.
+        """
+        async with self._changing:
+            if not await self._overlays.set_data_path(data_path):
+                return
+            errors: list[EnxameError] = []
+            for network in self._registry:
+                if network.resource.scope == "swarm":
+                    try:
+                        await self._renew(network)
+                    except EnxameError as error:
+                        errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def _renew(self, network: ActiveNetwork) -> None:
+        """Bring a swarm network's bridge in line with what carries it now."""
+        fresh = ActiveNetwork.of(network.resource, self._registry.underlay)
+        fresh.pool, fresh.endpoints = network.pool, network.endpoints
+        await self._add(fresh)
+        await self._overlays.refresh(network.resource.id)
+
     async def ensure_swarm_network(self, network: Network) -> None:
         """Make the local side of a swarm network, or bring it up to date. Idempotent.
 
@@ -273,12 +303,13 @@ class NetworkManager:
                 return
             if known.resource.ipam != resource.ipam and known.endpoints:
                 raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
-        fresh = ActiveNetwork.of(resource)
+        fresh = ActiveNetwork.of(resource, self._registry.underlay)
         if known is not None and known.resource.ipam == resource.ipam:
             fresh.pool, fresh.endpoints = known.pool, known.endpoints
         else:
             await self._refuse_overlap(fresh)
         await self._add(fresh)
+        await self._overlays.refresh(resource.id)
 
     async def _refuse_overlap(self, network: ActiveNetwork) -> None:
         """A subnet that this machine reaches directly would be cut off by a bridge of the same addresses."""

@@ -15,6 +15,7 @@ import msgspec
 from enxame.engine.durable_file import replace_file
 from enxame.engine.networks import definitions
 from enxame.engine.networks.moments import parse_moment
+from enxame.engine.networks.underlay import Underlay
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.base import decode, encode
 from enxame.model.filters import Filters
@@ -38,12 +39,12 @@ class ActiveNetwork:
     endpoints: dict[str, EndpointResource] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, resource: NetworkResource) -> ActiveNetwork:
+    def of(cls, resource: NetworkResource, underlay: Underlay | None = None) -> ActiveNetwork:
         """Raises InvalidArgument when the resource's addresses or options make no sense."""
         if not resource.ipam.config:
             return cls(resource)
         pool = definitions.address_pool(resource)
-        return cls(resource, pool, definitions.bridge_of(resource, pool))
+        return cls(resource, pool, definitions.bridge_of(resource, pool, underlay))
 
     @property
     def subnet(self) -> IPv4Network | None:
@@ -63,9 +64,12 @@ class ActiveNetwork:
 
 
 class NetworkRegistry:
-    """All networks of this machine, kept as files under ``directory``."""
+    """All networks of this machine, kept as files under ``directory``. ``underlay`` carries those of the swarm, as soon
+    as it is known.
+    """
 
     def __init__(self, directory: Path) -> None:
+        self.underlay: Underlay | None = None
         self._directory = directory
         self._networks: dict[str, ActiveNetwork] = {}
 
@@ -77,7 +81,7 @@ class NetworkRegistry:
         self._directory.mkdir(parents=True, exist_ok=True)
         for path in sorted(self._directory.glob("*.json")):
             try:
-                network = ActiveNetwork.of(decode(path.read_bytes(), NetworkResource))
+                network = ActiveNetwork.of(decode(path.read_bytes(), NetworkResource), self.underlay)
             except (EnxameError, OSError) as error:
                 _log.error("the network definition %s cannot be used: %s", path, error)
                 path.replace(path.with_suffix(".broken"))

@@ -1,0 +1,45 @@
+"""What carries the swarm's networks between this machine and the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from enxame.model.network import NetworkResource
+from enxame.network.dataplane import TUNNEL_PREFIX
+from enxame.network.rtnetlink import Address
+from enxame.network.vxlan import OVERHEAD, Tunnel, node_mac
+
+VXLAN_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
+_USUAL_MTU: Final = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """``address`` is where other machines send packets for containers of this one; ``local``: a link of this machine
+    has it, else something translates it on the way. ``mtu`` is that link's.
+    """
+
+    node_id: str
+    address: Address
+    port: int
+    local: bool = True
+    mtu: int = _USUAL_MTU
+
+    @property
+    def inner_mtu(self) -> int:
+        """The largest packet of a container."""
+        return self.mtu - OVERHEAD[self.address.version]
+
+    @property
+    def mac(self) -> bytes:
+        """The link address of this machine's bridges of swarm networks."""
+        return node_mac(self.node_id)
+
+    def tunnel(self, resource: NetworkResource) -> Tunnel | None:
+        """The tunnel of a network; None when the manager gave it no VXLAN id."""
+        vni = resource.options.get(VXLAN_OPTION, "").partition(",")[0]
+        if not vni.isdigit():
+            return None
+        local = self.address if self.local else None
+        return Tunnel(f"{TUNNEL_PREFIX}{resource.id[:10]}", int(vni), self.port, local)
