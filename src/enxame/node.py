@@ -121,6 +121,7 @@ class Node:
             founder=Founder(new_id=new_id, wall=_wall, describe=executor.describe),
             sweep=executor.remove_strays,
             rng=rng,
+            wall=_wall,
         )
 
     def _facts(self, engine: Engine) -> DaemonFacts:

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from enxame.api.disk_usage import Sizes
+from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import InitRequest, JoinRequest, SwarmInfo
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from enxame.backup.files import Secret
     from enxame.engine.building.builder import Builder
     from enxame.engine.containers import ContainerManager
     from enxame.engine.events import EventBus
@@ -70,6 +74,10 @@ class Membership(Protocol):
 
     async def leave(self, force: bool) -> None:
         """Forget the swarm."""
+        ...
+
+    async def restore(self, path: Path, secret: Secret | None, wanted: RestoreRequest) -> Restored:
+        """Become the manager that made a backup."""
         ...
 
     async def unlock(self, key: str) -> None:

@@ -26,11 +26,13 @@ group = Group(
     "swarm",
     "Manage Swarm",
     {
+        "backup": "swarm_backup:backup",
         "ca": "swarm:ca",
         "init": "swarm:init",
         "join": "swarm:join",
         "join-token": "swarm:join_token",
         "leave": "swarm:leave",
+        "restore": "swarm_backup:restore",
         "unlock": "swarm:unlock",
         "unlock-key": "swarm:unlock_key",
         "update": "swarm:update",

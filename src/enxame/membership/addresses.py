@@ -83,6 +83,11 @@ def data_path_address(text: str, interfaces: Sequence[Interface]) -> str:
     return address
 
 
+def interface_of(host: str, interfaces: Sequence[Interface]) -> str:
+    """The name of the interface that has an address; empty when none has."""
+    return next((interface.name for interface in interfaces if host in interface.addresses), "")
+
+
 def remote_address(text: str) -> str:
     """A manager's address as a user gives it, with the port 2377 when there is none.
 

@@ -6,17 +6,23 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from enxame.errors import Conflict, EnxameError, InvalidArgument, Unavailable, Unimplemented
+from msgspec.structs import replace
+
+from enxame.backup import files
+from enxame.backup.files import Secret
+from enxame.errors import Conflict, EnxameError, InvalidArgument, Unavailable
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
-from enxame.membership import addresses, certificate_files, founding, joining, state_file
+from enxame.membership import addresses, certificate_files, founding, joining, node_files, recovery, state_file
 from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import availability_of
 from enxame.membership.state_file import NodeState
-from enxame.membership.worker_parts import WORKER
+from enxame.membership.worker_parts import WORKER, NodeRemoved, WorkerParts
+from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import InitRequest, JoinRequest, PeerNode, SwarmInfo
 from enxame.security.tokens import JoinToken, parse_join_token
 
@@ -40,6 +46,8 @@ JOIN_TIMEOUT: Final = (
 )
 
 STATE_FILE: Final = "node.json"
+#: What clients send when the user says nothing.
+DEFAULT_LISTEN_ADDR: Final = "0.0.0.0:2377"
 
 #: Longest wait for a swarm to come up or to end: seconds (moby's swarmConnectTimeout).
 START_DEADLINE: Final = 20.0
@@ -96,7 +104,9 @@ class Membership:
         founder: founding.Founder,
         sweep: Callable[[], Awaitable[None]],
         rng: Callable[[], float],
+        wall: Callable[[], datetime],
     ) -> None:
+        self._wall = wall
         self._directory = directory
         self._file = directory / STATE_FILE
         self._build = build
@@ -121,6 +131,7 @@ class Membership:
                 await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
                 await self._sweep()
                 return
+            self._state = await self._moved(self._state)
             await self._run(self._state)
         except (EnxameError, OSError, TimeoutError) as error:
             self._error = str(error) or "timeout while the swarm's state was loaded"
@@ -175,7 +186,7 @@ class Membership:
         async with self._changing:
             if self._in_swarm:
                 if request.force_new_cluster:
-                    raise Unimplemented("--force-new-cluster is not supported by this daemon yet: it has one manager")
+                    return await self._go_on_alone(request)
                 raise Unavailable(ALREADY_IN_SWARM)
             interfaces = await self._interfaces()
             listen = addresses.listen_address(request.listen_addr, interfaces)
@@ -184,6 +195,7 @@ class Membership:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
                 state = await self._founder.found(request, str(listen), str(advertise), data_path, self._directory)
+                state = replace(state, interface=addresses.interface_of(advertise.host, interfaces))
                 await asyncio.to_thread(state_file.write, self._file, state)
                 await self._run(state)
             except BaseException:
@@ -193,19 +205,94 @@ class Membership:
             log.info("swarm founded: cluster %s, node %s at %s", state.cluster_id, state.node_id, state.advertise_addr)
             return state.node_id
 
+    async def restore(self, path: Path, secret: Secret | None, wanted: RestoreRequest) -> Restored:
+        """Become the manager that made a backup, with the whole swarm of that time.
+
+        Raises:
+            Unavailable: already in a swarm.
+            InvalidArgument: the backup is damaged or encrypted with another secret; an address does not do.
+        """
+        if self._in_swarm:
+            raise Unavailable(ALREADY_IN_SWARM)
+        backup = await asyncio.to_thread(files.restore, path, secret)
+        async with self._changing:
+            if self._in_swarm:
+                raise Unavailable(ALREADY_IN_SWARM)
+            former = node_files.state_of(backup.items)
+            place = recovery.place_of(former, wanted, self._default_advertise, await self._interfaces())
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                state = await recovery.restore(backup, self._directory, place, wall=self._wall)
+                await asyncio.to_thread(state_file.write, self._file, state)
+                await self._run(state)
+            except BaseException:
+                self._state = None
+                await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+                raise
+        head = backup.head
+        log.info("restored the swarm %s of %s at %s", state.cluster_id, head.time, state.advertise_addr)
+        return Restored(
+            node_id=state.node_id,
+            cluster_id=state.cluster_id,
+            advertise_addr=state.advertise_addr,
+            former_addr=former.advertise_addr,
+            revision=head.revision,
+            time=head.time,
+            counts=head.counts,
+        )
+
+    async def _go_on_alone(self, request: InitRequest) -> str:
+        """``--force-new-cluster``: this manager goes on with what it has, without the others."""
+        state = self._state
+        if state is None:
+            state = await asyncio.to_thread(state_file.read, self._file)
+        if state is None or state.role != "manager":
+            raise Unavailable(WORKER)
+        wanted = RestoreRequest(
+            listen_addr="" if request.listen_addr == DEFAULT_LISTEN_ADDR else request.listen_addr,
+            advertise_addr=request.advertise_addr,
+            data_path_addr=request.data_path_addr,
+        )
+        place = recovery.place_of(state, wanted, self._default_advertise, await self._interfaces())
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.stop()
+        try:
+            after = await recovery.take_over(self._directory, place, wall=self._wall)
+            await asyncio.to_thread(state_file.write, self._file, after)
+        except (EnxameError, OSError) as error:
+            self._error = str(error)
+            raise
+        await self._run(after)
+        log.warning("the swarm goes on with this manager alone, at %s", after.advertise_addr)
+        return after.node_id
+
+    async def _moved(self, state: NodeState) -> NodeState:
+        """The node where its machine is now; a single manager tells its swarm."""
+        place = recovery.moved_to(state, await self._interfaces()) if state.role == "manager" else None
+        if place is None:
+            return state
+        log.warning("this machine is not at %s any more but at %s", state.advertise_addr, place.advertise_addr)
+        after = await recovery.take_over(self._directory, place, wall=self._wall)
+        await asyncio.to_thread(state_file.write, self._file, after)
+        return after
+
     async def join(self, request: JoinRequest) -> None:
-        """Join the swarm of another machine; returns when one of its managers has taken this node up.
+        """Join the swarm of another machine; returns when one of its managers has taken this node up. A worker that
+        has lost its managers finds those of its own swarm again by it, and stays who it is.
 
         Raises:
             InvalidArgument: a malformed request, or a token that the managers do not know.
             Unavailable: already in a swarm, no manager answered clearly, or none did in time: then it goes on trying.
         """
-        if self._in_swarm:
+        if self._in_swarm and not isinstance(self._parts, WorkerParts):
             raise Unavailable(ALREADY_IN_SWARM)
         if not request.remote_addrs:
             raise InvalidArgument("at least 1 RemoteAddr is required to join")
         remotes = [addresses.remote_address(text) for text in request.remote_addrs]
         token = parse_join_token(request.join_token)
+        if isinstance(self._parts, WorkerParts) and await self._find_again(self._parts, token, remotes):
+            return
         availability = availability_of(request.availability)
         interfaces = await self._interfaces()
         addresses.listen_address(request.listen_addr, interfaces)
@@ -226,6 +313,24 @@ class Membership:
             raise Unavailable("the node left the swarm before it had joined")
         self._error = ""
         attempt.result()
+
+    async def _find_again(self, worker: WorkerParts, token: JoinToken, remotes: list[str]) -> bool:
+        """A worker whose swarm's managers are elsewhere now. False: they do not know it any more, and it has left.
+
+        Raises:
+            Unavailable: it has a manager, or the token is of another swarm; or none of them took it up in time.
+        """
+        if worker.in_touch or not worker.is_of(token):
+            raise Unavailable(ALREADY_IN_SWARM)
+        try:
+            async with asyncio.timeout(JOIN_DEADLINE):
+                await worker.look_at(remotes)
+        except TimeoutError:
+            raise Unavailable(JOIN_TIMEOUT) from None
+        except NodeRemoved:
+            await self.leave(force=True)
+            return False
+        return True
 
     @property
     def _in_swarm(self) -> bool:

@@ -22,6 +22,11 @@ class NodeState(Model):
     advertise_addr: str = ""
     #: Given by the user, else empty: packets of containers come where the node is advertised.
     data_path_addr: str = ""
+    #: Of the swarm, as this node last knew it: it follows no manager of a lower one.
+    incarnation: int = 0
+    #: This machine's interface that had the advertised address; empty when none had it (it is another machine's, or
+    #: translated on the way).
+    interface: str = ""
     #: Where managers were last known to listen (``host:port``); for workers.
     managers: list[str] = field(default_factory=list)
 

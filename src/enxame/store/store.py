@@ -105,6 +105,10 @@ class Store:
         """That of the last commit that :attr:`view` shows."""
         return self._history.revision
 
+    def snapshot(self) -> tuple[int, list[Meta]]:
+        """All objects at one revision. They are frozen: a thread may have them."""
+        return self.revision, [obj for table in self._tables.by_kind.values() for obj in table.objects.values()]
+
     def watch(self, *kinds: type[Meta], since: int | None = None) -> Watch:
         """Changes of these kinds (none given: all), after revision ``since`` or from now on."""
         return self._history.open(frozenset(kinds), since)
