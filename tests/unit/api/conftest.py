@@ -19,11 +19,13 @@ from msgspec.structs import replace
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.server import ApiServer
 from enxame.api.streams import frame
+from enxame.backup.files import Secret
 from enxame.engine.events import EventBus
 from enxame.errors import NotFound, Unavailable
 from enxame.manager.manager import Manager
 from enxame.manager.networks import ingress_network
 from enxame.manager.swarm import new_cluster
+from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import Driver, InitRequest, SwarmInfo
 from enxame.model.container import ContainerConfig
 from enxame.model.container_view import ContainerInspect, WaitResult
@@ -105,6 +107,9 @@ class SwarmOfOne:
         return SwarmInfo(
             node_id="n" * 25, local_node_state="active", control_available=True, cluster=self.manager.swarm.inspect()
         )
+
+    async def restore(self, path: Path, secret: Secret | None, wanted: RestoreRequest) -> Restored:
+        raise Unavailable("This node is already part of a swarm.")
 
     async def _read_log(self, task: Task, options: LogOptions) -> AsyncIterator[LogRecord]:
         for line in self.log_lines:
