@@ -1,0 +1,212 @@
+"""Containers on several machines on one network: packets."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from enxame.testing.cluster import Cluster, Machine
+from enxame.testing.daemons import wait_until
+from enxame.testing.engine_client import ApiError
+
+
+@pytest.fixture
+def overlay(cluster: Cluster) -> Iterator[str]:
+    """The id of a network of the test's own."""
+    made = cluster.manager.api.post("/networks/create", {"Name": "ov", "Driver": "overlay", "Attachable": True})
+    yield str(made["Id"])
+    for machine in cluster.machines:
+        for container in machine.api.get("/containers/json", all="1", filters={"label": ["alone"]}):
+            machine.api.delete(f"/containers/{container['Id']}", force="1")
+    for service in cluster.manager.api.get("/services"):
+        cluster.manager.api.delete(f"/services/{service['ID']}")
+    wait_until(lambda: not any(machine.task_containers() for machine in cluster.machines), "no task is left")
+    wait_until(lambda: removed(cluster, str(made["Id"])), "the network can be removed")
+    wait_until(lambda: not any(ours(machine, str(made["Id"])) for machine in cluster.machines), "it is gone everywhere")
+
+
+def removed(cluster: Cluster, network: str) -> bool:
+    with suppress(ApiError):
+        cluster.manager.api.delete(f"/networks/{network}")
+        return True
+    return False
+
+
+def ours(machine: Machine, network: str) -> set[str]:
+    """The links of a network on a machine."""
+    links = json.loads(machine.network.host.run("ip", "-j", "link"))
+    return {link["ifname"] for link in links if network[:10] in link["ifname"]}
+
+
+def pid(machine: Machine, container: str) -> int:
+    return int(machine.api.get(f"/containers/{container}/json")["State"]["Pid"])
+
+
+def busybox(machine: Machine, container: str, *argv: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    """A command inside a container's network."""
+    command = ["nsenter", "-t", str(pid(machine, container)), "-n", "--", "busybox", *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def reaches(machine: Machine, container: str, address: str, *, size: int = 56) -> bool:
+    return busybox(machine, container, "ping", "-c", "1", "-W", "1", "-s", str(size), address).returncode == 0
+
+
+class Places:
+    """Where a service's tasks are: machine, container and address of each, by machine."""
+
+    def __init__(self, cluster: Cluster, service: str, network: str) -> None:
+        by_node = {machine.swarm()["NodeID"]: machine for machine in cluster.machines}
+        self.all = [
+            (by_node[task["NodeID"]], task["Status"]["ContainerStatus"]["ContainerID"], addresses(task, network))
+            for task in cluster.running(service)
+        ]
+
+    def pairs(self) -> Iterator[tuple[Machine, str, str]]:
+        """Every container with the address of every other."""
+        for machine, container, _ in self.all:
+            for _, other, found in self.all:
+                if other != container:
+                    for address in found:
+                        yield machine, container, address
+
+
+def addresses(task: dict, network: str) -> list[str]:
+    return [
+        address.partition("/")[0]
+        for attachment in task["NetworksAttachments"]
+        if attachment["Network"]["ID"] == network
+        for address in attachment["Addresses"]
+    ]
+
+
+def on(network: str) -> dict:
+    return {"Networks": [{"Target": network}]}
+
+
+def test_containers_of_all_machines_reach_each_other(cluster: Cluster, overlay: str) -> None:
+    cluster.create_service("web", 6, TaskTemplate=on(overlay))
+    places = Places(cluster, "web", overlay)
+    assert len(list(places.pairs())) == 30
+    for machine, container, address in places.pairs():
+        wait_until(lambda m=machine, c=container, a=address: reaches(m, c, a), f"{address} answers", timeout=3)
+    machine, container, _ = places.all[0]
+    other = next(place for place in places.all if place[0] is not machine)
+    # What fits the network crosses whole; TCP too.
+    assert reaches(machine, container, other[2][0], size=1422)
+    fetched = busybox(machine, container, "wget", "-q", "-O", "-", f"http://{other[2][0]}/cgi-bin/whoami")
+    assert f"{places.all[0][2][0]}]:" in fetched.stdout
+    # A machine has the network's links only while it has something on it.
+    cluster.manager.api.delete("/services/web")
+    wait_until(lambda: not any(ours(machine, overlay) for machine in cluster.machines), "the links are gone")
+
+
+def test_machines_without_a_task_do_not_have_the_network(cluster: Cluster, overlay: str) -> None:
+    node = cluster.workers[0].swarm()["NodeID"]
+    placement = {"Placement": {"Constraints": [f"node.id=={node}"]}}
+    cluster.create_service("web", 1, TaskTemplate={**on(overlay), **placement})
+    assert ours(cluster.workers[0], overlay)
+    assert not ours(cluster.manager, overlay)
+    assert not ours(cluster.workers[1], overlay)
+
+
+def test_an_internal_network_leads_to_its_members_and_nowhere_else(cluster: Cluster) -> None:
+    body = {"Name": "inner", "Driver": "overlay", "Internal": True}
+    network = cluster.manager.api.post("/networks/create", body)["Id"]
+    cluster.create_service("web", 3, TaskTemplate=on(network))
+    places = Places(cluster, "web", network)
+    for machine, container, address in places.pairs():
+        wait_until(lambda m=machine, c=container, a=address: reaches(m, c, a), f"{address} answers", timeout=3)
+    machine, container, _ = places.all[0]
+    elsewhere = next(other for other in cluster.machines if other is not machine)
+    assert not reaches(machine, container, elsewhere.network.host_address)
+    cluster.manager.api.delete("/services/web")
+    wait_until(lambda: removed(cluster, network), "the network can be removed")
+
+
+@contextmanager
+def steady_traffic(machine: Machine, container: str, address: str) -> Iterator[list[str]]:
+    """Ask *address* over HTTP again and again from a container; what failed."""
+    failed: list[str] = []
+    asked = 0
+    stop = threading.Event()
+    inside = str(pid(machine, container))
+
+    def ask() -> None:
+        nonlocal asked
+        while not stop.is_set():
+            command = [
+                "nsenter",
+                "-t",
+                inside,
+                "-n",
+                "busybox",
+                "wget",
+                "-q",
+                "-T",
+                "2",
+                "-O",
+                "-",
+                f"http://{address}/",
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+            asked += 1
+            if done.returncode:
+                failed.append(f"request {asked}: {done.stderr.strip()}")
+            stop.wait(0.02)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield failed
+    finally:
+        stop.set()
+        thread.join(30)
+        assert asked > 10
+
+
+def test_traffic_never_stops_while_daemons_are_killed_and_come_back(cluster: Cluster, overlay: str) -> None:
+    cluster.create_service("web", 3, TaskTemplate=on(overlay))
+    places = Places(cluster, "web", overlay)
+    (manager, client, _) = next(place for place in places.all if place[0] is cluster.manager)
+    (_, _, (address, *_)) = next(place for place in places.all if place[0] is cluster.workers[0])
+    wait_until(lambda: reaches(manager, client, address), "it answers")
+    with steady_traffic(manager, client, address) as failed:
+        for machine in (cluster.workers[0], cluster.manager):
+            machine.kill()
+            time.sleep(0.3)  # the traffic goes on without it
+            machine.start()
+            wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all are ready")
+            wait_until(lambda: len(cluster.running("web")) == 3, "all run")
+    assert failed == []
+    assert {place[1] for place in Places(cluster, "web", overlay).all} == {place[1] for place in places.all}
+
+
+def test_a_lost_machines_endpoints_leave_everywhere_when_it_is_down(cluster: Cluster, overlay: str) -> None:
+    cluster.create_service("web", 3, TaskTemplate=on(overlay))
+    places = Places(cluster, "web", overlay)
+    lost = cluster.workers[1]
+    (_, _, (address, *_)) = next(place for place in places.all if place[0] is lost)
+    node = lost.swarm()["NodeID"]
+
+    def known(machine: Machine) -> bool:
+        link = f"enxt-{overlay[:10]}"
+        shown = machine.network.host.run("bridge", "fdb", "show", "dev", link)
+        return lost.network.host_address in shown
+
+    wait_until(lambda: known(cluster.manager) and known(cluster.workers[0]), "all know where it is")
+    lost.network.cut()
+    wait_until(lambda: cluster.states()[node] == "down", "it is down")
+    down = time.monotonic()
+    wait_until(lambda: not known(cluster.manager) and not known(cluster.workers[0]), "its endpoints have left")
+    assert time.monotonic() - down < 1
+    wait_until(lambda: len(cluster.running("web")) == 3, "others took over")
+    lost.network.heal()
+    wait_until(lambda: cluster.states()[node] == "ready", "it is back")
+    wait_until(lambda: address not in json.dumps(cluster.running("web")), "its old task has ended")
+    for machine, container, found in Places(cluster, "web", overlay).pairs():
+        wait_until(lambda m=machine, c=container, a=found: reaches(m, c, a), f"{found} answers", timeout=3)
