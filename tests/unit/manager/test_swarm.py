@@ -1,11 +1,16 @@
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from msgspec.structs import replace
 
 from enxame.errors import EnxameError, InvalidArgument, Unimplemented
 from enxame.manager.swarm import new_cluster
 from enxame.model.base import convert
 from enxame.model.cluster import InitRequest, SwarmSpec
+from enxame.security.ca import create_root, tls_info
+from enxame.security.roots import is_issued_by, load_key
 from enxame.security.tokens import parse_join_token, root_digest
-from tests.unit.manager.conftest import ROOT
+from tests.unit.manager.conftest import NOW, ROOT
 
 SECOND = 10**9
 INVALID = "rpc error: code = InvalidArgument desc = "
@@ -117,8 +122,9 @@ async def test_a_stale_version_is_out_of_sequence(manager):
         ({"CAConfig": {"NodeCertExpiry": 1}}, InvalidArgument),
         ({"Dispatcher": {"HeartbeatPeriod": -1}}, InvalidArgument),
         ({"EncryptionConfig": {"AutoLockManagers": True}}, Unimplemented),
-        ({"CAConfig": {"ForceRotate": 1}}, Unimplemented),
-        ({"CAConfig": {"ExternalCAs": [{"URL": "https://ca"}]}}, Unimplemented),
+        ({"CAConfig": {"SigningCAKey": ROOT.key}}, InvalidArgument),
+        ({"CAConfig": {"SigningCACert": ROOT.cert}}, InvalidArgument),
+        ({"CAConfig": {"ExternalCAs": [{"Protocol": "acme", "URL": "https://ca"}]}}, InvalidArgument),
     ],
 )
 async def test_updates_that_will_not_do_change_nothing(manager, raw, error):
@@ -126,3 +132,54 @@ async def test_updates_that_will_not_do_change_nothing(manager, raw, error):
     with pytest.raises(error):
         await manager.swarm.update(before.version.index, convert(raw, SwarmSpec), rotate_worker_token=True)
     assert manager.swarm.inspect() == before
+
+
+async def test_a_rotation_is_begun_shown_and_called_off(manager):
+    before = manager.swarm.inspect()
+    spec = convert({"CAConfig": {"ForceRotate": 1}}, SwarmSpec)
+    await manager.swarm.update(before.version.index, spec)
+    during = manager.swarm.inspect()
+    rotation = during.internal.rotation
+    assert during.root_rotation_in_progress
+    assert during.join_tokens == before.join_tokens
+    assert during.tls_info == replace(tls_info(rotation.ca_cert), trust_root=ROOT.cert)
+    assert is_issued_by(rotation.cross_signed, ROOT.cert)
+    assert parse_join_token(rotation.join_tokens.worker).digest == root_digest(rotation.ca_cert)
+
+    # The same settings once more ask for nothing.
+    await manager.swarm.update(during.version.index, during.spec, rotate_worker_token=True)
+    again = manager.swarm.inspect()
+    assert again.internal.rotation == rotation
+    assert again.join_tokens.worker != during.join_tokens.worker
+
+    back = convert({"CAConfig": {"ForceRotate": 1, "SigningCACert": ROOT.cert, "SigningCAKey": ROOT.key}}, SwarmSpec)
+    await manager.swarm.update(again.version.index, back)
+    after = manager.swarm.inspect()
+    assert (after.root_rotation_in_progress, after.internal.rotation, after.tls_info) == (False, None, before.tls_info)
+
+
+async def test_a_given_root_is_taken_and_its_key_never_shown(manager):
+    given = create_root(NOW)
+    spec = convert({"CAConfig": {"SigningCACert": f"\n{given.cert}\n", "SigningCAKey": given.key}}, SwarmSpec)
+    await manager.swarm.update(manager.swarm.inspect().version.index, spec)
+    found = manager.swarm.inspect()
+    assert (found.internal.rotation.ca_cert, found.internal.rotation.ca_key) == (given.cert, given.key)
+    assert (found.spec.ca_config.signing_ca_cert, found.spec.ca_config.signing_ca_key) == ("", "")
+    same_key = convert({"CAConfig": {"SigningCACert": reissued(ROOT), "SigningCAKey": ROOT.key}}, SwarmSpec)
+    with pytest.raises(InvalidArgument, match="Cannot update to a cert with an identical key"):
+        await manager.swarm.update(found.version.index, same_key)
+
+
+def reissued(root):
+    """Another certificate for a root's key."""
+    old = x509.load_pem_x509_certificate(root.cert.encode())
+    key = load_key(root.key)
+    builder = (
+        x509.CertificateBuilder(old.issuer, old.subject, old.public_key())
+        .serial_number(99)
+        .not_valid_before(old.not_valid_before_utc)
+        .not_valid_after(old.not_valid_after_utc)
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

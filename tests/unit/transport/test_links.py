@@ -1,14 +1,23 @@
 """Who gets in at a manager's port, over real TLS on loopback."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from enxame.errors import PermissionDenied, Unavailable
 from enxame.security import ca
+from enxame.security.roots import cross_sign
 from enxame.transport import dialer
-from enxame.transport.identity import Identity, client_context, joining_context, server_context, unverified_context
+from enxame.transport.identity import (
+    Identity,
+    ServerIdentity,
+    client_context,
+    joining_context,
+    server_context,
+    unverified_context,
+)
 from enxame.transport.listener import Listener
 from enxame.transport.methods import ANYBODY, MANAGERS, NODES, Method, Nothing, RootCertificate
 from enxame.transport.peer import Served
@@ -139,3 +148,53 @@ def test_delays_grow_to_a_limit_with_jitter():
     assert dialer.next_delay(0.1, 1) == pytest.approx(0.2)
     assert dialer.next_delay(100, 1) == pytest.approx(8)
     assert dialer.next_delay(100, 0) == pytest.approx(4)
+
+
+# Roots that change while the port listens
+
+
+class Rotating(Manager):
+    """A manager's port whose certificate and trust are replaced."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.own = ServerIdentity(identity(root, "manager", "m1"))
+        self.context = self.own.context
+
+
+async def test_a_port_shows_and_believes_what_is_newest_without_listening_anew(root):
+    new = ca.create_root(NOW)
+    old_worker, new_worker = client_context(identity(root)), client_context(identity(new))
+    async with serving(Rotating(root)) as manager:
+        assert await manager.ask(FOR_NODES, old_worker) == "worker:n1:c1"
+        await refused(manager, new_worker)
+
+        # While the root is rotated both are believed, and the manager can prove itself to either.
+        pair = ca.issue_node_certificate(
+            new, node_id="m1", role="manager", cluster_id="c1", expiry=timedelta(hours=2), now=NOW
+        )
+        chain = pair.cert + cross_sign(root, new.cert)
+        manager.own.replace(Identity(chain, pair.key, root.cert, new.cert))
+        assert await manager.ask(FOR_NODES, old_worker) == "worker:n1:c1"
+        assert await manager.ask(FOR_NODES, new_worker) == "worker:n1:c1"
+        assert await manager.ask(OPEN, joining_context(root.cert)) == "::"
+
+        # Afterwards the old one is not, though the caller would still believe the manager.
+        manager.own.replace(Identity(chain, pair.key, new.cert))
+        assert await manager.ask(FOR_NODES, new_worker) == "worker:n1:c1"
+        await refused(manager, old_worker)
+
+
+@asynccontextmanager
+async def serving(made):
+    made.address = f"127.0.0.1:{await made.listener.listen('127.0.0.1', 0, made.context)}"
+    try:
+        yield made
+    finally:
+        async with asyncio.timeout(DEADLINE):
+            await made.listener.close()
+
+
+async def refused(manager, context):
+    with pytest.raises(Unavailable):
+        await manager.ask(FOR_NODES, context)
