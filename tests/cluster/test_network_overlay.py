@@ -139,20 +139,7 @@ def steady_traffic(machine: Machine, container: str, address: str) -> Iterator[l
     def ask() -> None:
         nonlocal asked
         while not stop.is_set():
-            command = [
-                "nsenter",
-                "-t",
-                inside,
-                "-n",
-                "busybox",
-                "wget",
-                "-q",
-                "-T",
-                "2",
-                "-O",
-                "-",
-                f"http://{address}/",
-            ]
+            command = ["nsenter", "-t", inside, "-n", "busybox", "wget", "-O", "-", f"http://{address}/"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
             asked += 1
             if done.returncode:
