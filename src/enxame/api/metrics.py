@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -95,6 +96,16 @@ def _swarm(manager: Manager) -> Iterator[str]:
         "Tasks by state",
         [({"state": key}, n) for key, n in sorted(tasks.items())],
     )
+    backups = manager.backup_schedules.status()
+    if backups.schedule is not None:
+        last = datetime.fromisoformat(backups.last).timestamp() if backups.last else 0
+        yield _metric(
+            "swarm_manager_backup_last_success_timestamp_seconds", "gauge", "Newest scheduled backup", _one(last)
+        )
+        yield _metric("swarm_manager_backups_total", "counter", "Scheduled backups made", _one(backups.made))
+        yield _metric(
+            "swarm_manager_backup_failures_total", "counter", "Scheduled backups that failed", _one(backups.failures)
+        )
     for what, count in counts.items():
         yield _metric(f"swarm_manager_{what}_total", "gauge", f"{what.capitalize()} of the swarm", _one(count))
 

@@ -10,6 +10,7 @@ from enxame.cli.flags import many, switch, text, value
 from enxame.cli.options.externalca import parse_external_ca
 from enxame.cli.options.numbers import SECOND, parse_bool, parse_duration, parse_int, parse_uint
 from enxame.cli.session import Session
+from enxame.cli.swarm_schedule import BACKUP_FLAGS, backup_flags, schedule_backups
 
 Json = dict[str, Any]
 
@@ -137,6 +138,7 @@ def join_command(cli: Session, role: str) -> str:
             "default-addr-pool-mask-length", "uint32", parse_uint, "default address pool subnet mask length", default=24
         ),
         switch("force-new-cluster", "Force create a new cluster from current state"),
+        *backup_flags(),
         *_spec_flags(),
     ],
 )
@@ -175,6 +177,7 @@ def init(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
             raise DaemonError(problem.status, f"{problem.detail} - specify one with --advertise-addr") from None
         raise
     cli.say(f"Swarm initialized: current node ({node}) is now a manager.\n")
+    schedule_backups(cli, flags)
     cli.say(join_command(cli, "worker"))
     cli.say("To add a manager to this swarm, run 'enxame swarm join-token manager' and follow the instructions.\n")
     if flags["autolock"]:
@@ -256,7 +259,11 @@ def _autolock(text_: str) -> bool:
     "update",
     "[OPTIONS]",
     "Update the swarm",
-    flags=[switch("autolock", "Change manager autolocking setting (true|false)"), *_spec_flags()],
+    flags=[
+        switch("autolock", "Change manager autolocking setting (true|false)"),
+        *backup_flags(),
+        *_spec_flags(),
+    ],
 )
 def update(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     """Changes the swarm's spec; without any flag it shows its help."""
@@ -273,7 +280,9 @@ def update(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     _merge_spec(flags, spec)
     if flags.changed("autolock"):
         spec.setdefault("EncryptionConfig", {})["AutoLockManagers"] = flags["autolock"]
-    _update(cli, spec, swarm["Version"]["Index"])
+    if flags.given - BACKUP_FLAGS:
+        _update(cli, spec, swarm["Version"]["Index"])
+    schedule_backups(cli, flags)
     cli.say("Swarm updated.")
     if flags.changed("autolock") and flags["autolock"] and not was_locked:
         cli.say(_UNLOCK.format(key=cli.client.get("/swarm/unlockkey")["UnlockKey"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enxame.cli.command import Args, Flags, command
-from enxame.cli.errors import CliError
+from enxame.cli.errors import CliError, UsageError
 from enxame.cli.flags import switch, text
 from enxame.cli.session import Session
 from enxame.errors import EnxameError
@@ -74,13 +74,24 @@ def _asked(cli: Session, *, new: bool) -> Secret:
     "backup",
     "[OPTIONS] FILE",
     "Keep the whole swarm in a file, while it runs",
-    flags=[*_SECRET_FLAGS, switch("check", "Verify FILE instead, without any daemon")],
-    count=(1, 1),
+    flags=[
+        *_SECRET_FLAGS,
+        switch("check", "Verify FILE instead, without any daemon"),
+        switch("status", "Tell of the backups that the swarm makes by itself instead"),
+    ],
+    count=(0, 1),
 )
 def backup(cli: Session, flags: Flags, args: Args) -> None:
     """Writes a backup (mode 0600, whole or not at all), or verifies one."""
     from enxame.backup import files
 
+    if flags["status"]:
+        from enxame.cli.swarm_schedule import tell_schedule
+
+        tell_schedule(cli)
+        return
+    if not args:
+        raise UsageError('"enxame swarm backup" requires exactly 1 argument.', "enxame swarm backup", 1)
     path = Path(args[0])
     with _as_command_errors():
         if flags["check"]:

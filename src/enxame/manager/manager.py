@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from enxame.backup.form import Item
+from enxame.manager.backup_schedule import BackupSchedules
 from enxame.manager.backups import BackupControl
 from enxame.manager.configs import ConfigControl
 from enxame.manager.logs import LogBroker, TaskLogReader
@@ -39,7 +40,8 @@ class Manager:
     """The use cases over one store. Exists while this node is a manager; ``node_id`` is this node's.
 
     ``read_log`` reads one task's log on its node; ``new_name`` names services that were given none;
-    ``node_files`` is what backups keep of this node; ``own`` is its identity, which external signers want to see.
+    ``leads``: whether this manager does; ``node_files`` is what backups keep of this node;
+    ``own`` is its identity, which external signers want to see.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Manager:
         new_id: Callable[[], str] = random_id,
         new_name: Callable[[], str] = _random_name,
         node_files: Callable[[], Sequence[Item]] = _no_files,
+        leads: Callable[[], bool] = lambda: True,
         own: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self.store = store
@@ -65,3 +68,4 @@ class Manager:
         self.configs = ConfigControl(store, new_id)
         self.logs = LogBroker(store, read_log)
         self.backups = BackupControl(store, node_id, wall=wall, node_files=node_files)
+        self.backup_schedules = BackupSchedules(store, self.backups, wall=wall, leads=leads)

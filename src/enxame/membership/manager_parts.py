@@ -84,6 +84,7 @@ class ManagerParts:
             wall=wall,
             read_log=task_log_reader(state.node_id, executor.read_log, self._port.sessions.peer),
             node_files=lambda: node_files.collect(state, directory),
+            leads=lambda: self.leadership.is_leader,
             own=lambda: self._own.identity,
         )
         self.leadership: LeaderLocator = AlwaysLeads(state.node_id, state.advertise_addr)
@@ -109,6 +110,7 @@ class ManagerParts:
             loop.create_task(self._serve_own_node(self._session), name="own node"),
             loop.create_task(self._publish_events(), name="swarm events"),
             loop.create_task(self._serve_nodes(), name="manager port"),
+            loop.create_task(self._make_backups(), name="scheduled backups"),
         ]
 
     def info(self) -> SwarmInfo:
@@ -125,6 +127,7 @@ class ManagerParts:
             nodes=sum(1 for _ in view.all(Node)),
             managers=len(managers),
             cluster=public(cluster) if cluster else None,
+            warnings=self.manager.backup_schedules.warnings(),
         )
 
     async def settled(self) -> None:
@@ -175,6 +178,16 @@ class ManagerParts:
                 raise
             except Exception:
                 log.exception("serving the swarm's nodes broke off; it starts again in %g s", RESTART_DELAY)
+                await asyncio.sleep(RESTART_DELAY)
+
+    async def _make_backups(self) -> None:
+        while True:
+            try:
+                await self.manager.backup_schedules.run()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("the schedule of backups broke off; it starts again in %g s", RESTART_DELAY)
                 await asyncio.sleep(RESTART_DELAY)
 
     async def _publish_events(self) -> None:

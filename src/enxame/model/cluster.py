@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import field
 
+from enxame.model.backup import BackupSchedule
 from enxame.model.base import Meta, Model, always
 
 NANOSECONDS: Final = 1_000_000_000
@@ -145,6 +146,8 @@ class Cluster(Meta):
     default_addr_pool: list[str] = always(default_factory=list)
     subnet_size: int = always(default=24)
     data_path_port: int = always(default=DEFAULT_DATA_PATH_PORT)
+    #: Not of the spec: clients that know nothing of it would drop it whenever they change something else.
+    backup_schedule: BackupSchedule | None = None
     #: Rendered only by ``GET /swarm``.
     join_tokens: JoinTokens | None = None
     internal: ClusterSecrets | None = None

@@ -11,11 +11,11 @@ from typing import Final
 from aiohttp import web
 
 from enxame.api.call import Call
-from enxame.api.responses import json_response
+from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
 from enxame.api.streams import first_of, stream_bytes
 from enxame.backup.files import SECRET_HEADER, Secret
-from enxame.model.backup import Restored, RestoreRequest
+from enxame.model.backup import BackupSchedule, BackupStatus, Restored, RestoreRequest
 
 routes = Routes()
 
@@ -55,6 +55,22 @@ async def restore(call: Call) -> web.StreamResponse:
         return json_response(await call.api.membership.restore(path, secret, wanted))
     finally:
         _remove(path)
+
+
+@routes.get("/swarm/backup/schedule", answer=BackupStatus, errors=(503,), looks=True)
+async def schedule(call: Call) -> web.StreamResponse:
+    """Which backups the swarm's leader makes by itself, and what came of them."""
+    return json_response(call.api.membership.manager.backup_schedules.status())
+
+
+@routes.post("/swarm/backup/schedule", query={"version*": int}, body=BackupSchedule, errors=(503,))
+async def set_schedule(call: Call) -> web.StreamResponse:
+    """Change that; without a directory no more are made."""
+    version = call.object_version("swarm")
+    wanted = await call.body(BackupSchedule)
+    manager = call.api.membership.manager
+    await manager.backup_schedules.set(version, wanted if wanted.directory else None)
+    return empty_response()
 
 
 def _remove(path: Path) -> None:
