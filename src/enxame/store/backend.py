@@ -110,6 +110,16 @@ class Backend(Protocol):
         """
         ...
 
+    async def rewrite(self, records: Sequence[Record]) -> None:
+        """Replace the bytes of records that are there, at the revisions they have: the same content in another form.
+        No commit may be under way. Watchers are told nothing. Afterwards nothing of the old bytes is kept where the
+        backend can help it.
+
+        Raises:
+            CommitFailed: not all were replaced; may be repeated.
+        """
+        ...
+
     def watch(self, after: int) -> AsyncGenerator[Commit, None]:
         """Commits with a revision above ``after``, in order. May include this process's own (the store skips what it
         knows); ends at once where nobody else can write.

@@ -166,6 +166,8 @@ class EtcdBackend:
                 told = True
             elif change.key == records.ALIVE:
                 self.alive = (change.value or b"").decode()
+            elif change.value is not None and records.is_rewritten(change.value):
+                continue
             elif (names := records.split_key(change.key)) is not None:
                 data = None
                 if change.value is not None:
@@ -210,9 +212,21 @@ class EtcdBackend:
             else Put(records.object_key(m.kind, m.id), records.encode_value(m.data))
             for m in mutations
         ]
+        return await self._transact(epoch, operations)
+
+    async def rewrite(self, records_: Sequence[Record]) -> None:
+        """Replace the bytes of records; what was before goes with the next compaction."""
+        for batch in records.batches(records_, ops=self._max_ops, size=self.commit_bytes):
+            epoch = self.epoch
+            if epoch is None:
+                raise self._refusal()
+            puts = [Put(records.object_key(r.kind, r.id), records.encode_value(r.data, r.revision)) for r in batch]
+            await self._transact(epoch, puts)
+
+    async def _transact(self, epoch: Epoch, operations: Sequence[Put | Delete | Get]) -> int:
         self._sequence += 1
         token = f"{epoch.claim}:{self._sequence}".encode()
-        operations.append(Put(records.COMMIT, token))
+        operations = [*operations, Put(records.COMMIT, token)]
         guards = [Guard(records.EPOCH, epoch.revision)]
         try:
             result = await self._client.txn(guards, operations, timeout=_COMMIT_TIMEOUT)

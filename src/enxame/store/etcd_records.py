@@ -126,6 +126,11 @@ def decode_record(kind: str, object_id: str, value: bytes, revision: int) -> Rec
     return Record(kind, object_id, revision, data)
 
 
+def is_rewritten(value: bytes) -> bool:
+    """Whether a record's value was written with the revision that it had: its content is what it was."""
+    return value[:1] == _HEAD.pack(_IMPORTED, 0)[:1]
+
+
 def encode_base(revision: int) -> bytes:
     """The base's value."""
     return msgspec.msgpack.encode((LAYOUT, revision))

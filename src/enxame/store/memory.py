@@ -33,6 +33,10 @@ class MemoryBackend:
                 self._records[key] = Record(mutation.kind, mutation.id, self._revision, mutation.data)
         return self._revision
 
+    async def rewrite(self, records: Sequence[Record]) -> None:
+        """Replace the bytes."""
+        self._records |= {(record.kind, record.id): record for record in records}
+
     async def watch(self, after: int) -> AsyncGenerator[Commit, None]:  # noqa: ARG002
         """Nobody else writes: ends at once."""
         return

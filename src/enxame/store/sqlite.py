@@ -45,6 +45,7 @@ _PUT: Final = """
 INSERT INTO objects (kind, id, revision, checksum, data) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (kind, id) DO UPDATE SET revision = excluded.revision, checksum = excluded.checksum, data = excluded.data
 """
+_REWRITE: Final = "UPDATE objects SET checksum = ?, data = ? WHERE kind = ? AND id = ? AND revision = ?"
 _DELETE: Final = "DELETE FROM objects WHERE kind = ? AND id = ?"
 
 
@@ -75,6 +76,12 @@ class SqliteBackend:
         if self._closed:
             raise CommitFailed("the swarm's state is closed")
         return await self._in_thread(lambda: self._commit(mutations))
+
+    async def rewrite(self, records: Sequence[Record]) -> None:
+        """Replace the bytes in one transaction, and leave no copy of the old ones in the file or its log."""
+        if self._closed:
+            raise CommitFailed("the swarm's state is closed")
+        await self._in_thread(lambda: self._rewrite(records))
 
     async def watch(self, after: int) -> AsyncGenerator[Commit, None]:  # noqa: ARG002
         """Nobody else can write: ends at once."""
@@ -185,6 +192,23 @@ class SqliteBackend:
         if self._mark is not None:
             self._mark.write(revision)
         return revision
+
+    def _rewrite(self, records: Sequence[Record]) -> None:
+        connection = self._connection
+        if connection is None:
+            raise CommitFailed("the swarm's state is closed")
+        changes = [(zlib.crc32(r.data), r.data, r.kind, r.id, r.revision) for r in records]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_REWRITE, changes)
+            connection.execute("COMMIT")
+            # The pages that were freed go with the old file's pages, the log with them.
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise CommitFailed(f"the swarm's state could not be rewritten in {self._path}: {error}") from error
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -41,6 +41,11 @@ class SwitchingBackend:
                 raise CommitFailed("the swarm's state is closed")
             return await self.current.commit(mutations)
 
+    async def rewrite(self, records: Sequence[Record]) -> None:
+        """Replace the bytes of records; waits while frozen."""
+        async with self._committing:
+            await self.current.rewrite(records)
+
     @asynccontextmanager
     async def frozen(self) -> AsyncIterator[None]:
         """No commit is under way inside; those that come wait."""
