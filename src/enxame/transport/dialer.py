@@ -20,6 +20,8 @@ HANDSHAKE_DEADLINE: Final = 20.0
 #: Back-off between tries to reach a manager: seconds (swarmkit agent/session.go).
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 8.0
+#: What OpenSSL calls the alert of a manager that has too many callers (see :mod:`enxame.transport.doorway`).
+_BUSY: Final = "TLSV1_ALERT_INTERNAL_ERROR"
 
 
 @asynccontextmanager
@@ -38,6 +40,8 @@ async def link(address: str, context: ssl.SSLContext, served: Served | None = No
         async with asyncio.timeout(HANDSHAKE_DEADLINE):
             reader, writer = await asyncio.open_connection(sock=connected, ssl=context, server_hostname="")
     except ssl.SSLError as error:
+        if error.reason == _BUSY:
+            raise Unavailable(f"{address} has too many callers at the moment") from error
         raise Unavailable(f"{address} did not prove to be a manager of this swarm: {error.reason}") from error
     except (OSError, TimeoutError, ValueError) as error:
         raise Unavailable(f"cannot reach {address}: {_reason(error)}") from error

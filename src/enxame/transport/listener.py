@@ -10,45 +10,39 @@ from typing import Final
 
 from enxame.errors import EnxameError
 from enxame.transport import identity
+from enxame.transport.doorway import Doorway
 from enxame.transport.identity import Caller
 from enxame.transport.peer import Peer, Served
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_DEADLINE: Final = 30.0
 #: Links without a certificate (nodes that join) that are open at once, and how long one may stay: seconds.
 MAX_STRANGERS: Final = 64
 STRANGER_DEADLINE: Final = 30.0
 
 
 class Listener:
-    """``admit`` is asked about every caller with a certificate and raises EnxameError for those who may not in: that
-    is the answer to whatever they call.
+    """``admit`` is asked about every caller with a certificate and says as whom it may call; it raises EnxameError for
+    those who may not in: that is the answer to whatever they call.
     """
 
-    def __init__(self, served: Served, admit: Callable[[Caller], None]) -> None:
+    def __init__(self, served: Served, admit: Callable[[Caller], Caller]) -> None:
         self._served = served
         self._admit = admit
-        self._server: asyncio.Server | None = None
-        self._peers: dict[Peer, asyncio.Task[None]] = {}
+        self._doorway = Doorway(self._accept)
+        self._peers: set[Peer] = set()
         self._strangers = 0
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """Begin to listen; returns the port. Raises OSError when the address cannot be had."""
-        self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=context, ssl_handshake_timeout=HANDSHAKE_DEADLINE, backlog=4096
-        )
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._doorway.open(host, port, context)
 
     async def close(self) -> None:
         """Stop listening and cut all links."""
-        if self._server is not None:
-            self._server.close()
-        serving = list(self._peers.values())
+        await self._doorway.close()
         for peer in list(self._peers):
             peer.close()
-        if serving:
-            await asyncio.wait(serving)
+        await self._doorway.emptied()
 
     def cut(self, node_id: str) -> None:
         """Cut a node's links: it was removed, or its role changed."""
@@ -61,7 +55,7 @@ class Listener:
         try:
             who = identity.caller(writer)
             if who.node_id:
-                self._admit(who)
+                who = self._admit(who)
         except EnxameError as error:
             log.warning("refused node %s at %s: %s", who.node_id, writer.get_extra_info("peername"), error)
             refusal = error
@@ -75,16 +69,14 @@ class Listener:
             cluster_id=who.cluster_id,
             refusal=refusal,
         )
-        task = asyncio.current_task()
-        assert task is not None
-        self._peers[peer] = task
+        self._peers.add(peer)
         try:
             if who.node_id and refusal is None:
                 await peer.run()
             else:
                 await self._serve_stranger(peer)
         finally:
-            del self._peers[peer]
+            self._peers.discard(peer)
 
     async def _serve_stranger(self, peer: Peer) -> None:
         """Whoever has no (good) certificate gets little time, and there are never many of them."""
