@@ -15,6 +15,7 @@ from enxame.model.filters import Filters
 
 if TYPE_CHECKING:
     from enxame.api.context import ApiContext
+    from enxame.api.forwarding import Forwarder
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -25,13 +26,42 @@ _FALSE: Final = frozenset({"", "0", "no", "false", "none"})
 class Call:
     """A request and what it is asked of."""
 
-    __slots__ = ("_query", "_raw_query", "api", "name", "request", "version")
+    __slots__ = (
+        "_query",
+        "_raw_query",
+        "api",
+        "asked_by",
+        "forwarder",
+        "looks_only",
+        "name",
+        "object_id",
+        "request",
+        "target",
+        "version",
+    )
 
     def __init__(
-        self, api: ApiContext, request: web.BaseRequest, name: str, raw_query: str, version: tuple[int, int]
+        self,
+        api: ApiContext,
+        forwarder: Forwarder,
+        request: web.BaseRequest,
+        name: str,
+        *,
+        target: str,
+        raw_query: str,
+        version: tuple[int, int],
     ) -> None:
         self.api = api
+        self.forwarder = forwarder
         self.request = request
+        #: Path and query as they came.
+        self.target = target
+        #: The request came to a listener that only serves those who look.
+        self.looks_only = False
+        #: The node id of the manager that passed the request on: it wants the swarm's part alone. Empty for a client.
+        self.asked_by = ""
+        #: Of what the request is to make in the swarm; empty: anything will do.
+        self.object_id = ""
         #: The ``{name}`` of the path, decoded.
         self.name = unquote(name) if "%" in name else name
         #: Of the Engine API, as the path says; the newest when it is silent.
@@ -81,7 +111,11 @@ class Call:
 
     def filters(self, accepted: Iterable[str] | None = None) -> Filters:
         """``filters=``; names outside ``accepted`` are refused."""
-        return Filters.parse(self.text("filters"), accepted)
+        filters = Filters.parse(self.text("filters"), accepted)
+        if self.asked_by and "self" in (nodes := filters.get("node")):
+            # "self" is the node that the client asked.
+            filters = Filters({**filters.values, "node": nodes - {"self"} | {self.asked_by}})
+        return filters
 
     async def body(self, as_type: type[T]) -> T:
         """The JSON body as a typed object; an absent body is an empty object.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -11,8 +11,9 @@ from enxame.api import read_only
 from enxame.api.call import Call
 from enxame.api.context import ApiContext
 from enxame.api.errors import error_response, message_response
+from enxame.api.forwarding import Forwarder
 from enxame.api.responses import AlreadyAnswered
-from enxame.api.routing import Routes
+from enxame.api.routing import Operation, Routes
 
 
 def parse_version(text: str) -> tuple[int, int] | None:
@@ -27,32 +28,49 @@ _NEWEST: Final = parse_version(API_VERSION) or (1, 0)
 _OLDEST: Final = parse_version(MIN_API_VERSION) or (1, 0)
 
 
+class Target(NamedTuple):
+    """What a request line means. ``path`` has no version in front; ``found`` is the operation and the path's name."""
+
+    version: tuple[int, int]
+    path: str
+    raw_query: str
+    found: tuple[Operation, str] | None
+
+
+def locate(routes: Routes, method: str, target: str) -> Target | web.Response:
+    """Read a request line; a refusal when its version is none that is served."""
+    path, _, raw_query = target.partition("?")
+    version = _NEWEST
+    if path[:2] == "/v" and path[2:3].isdigit():
+        prefix, slash, rest = path[2:].partition("/")
+        asked = parse_version(prefix)
+        if asked is None or not slash:
+            return message_response(404, "page not found")
+        refusal = refuse_version(asked, prefix)
+        if refusal is not None:
+            return message_response(400, refusal)
+        version, path = asked, "/" + rest
+    return Target(version, path, raw_query, routes.find(method, path))
+
+
 class Dispatcher:
     """Answers every request; the callable that aiohttp's server wants. ``looks_only``: for a read-only listener."""
 
-    def __init__(self, api: ApiContext, routes: Routes, *, looks_only: bool = False) -> None:
+    def __init__(self, api: ApiContext, routes: Routes, forwarder: Forwarder, *, looks_only: bool = False) -> None:
         self._api = api
         self._routes = routes
+        self._forwarder = forwarder
         self._looks_only = looks_only
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Find the handler, call it, turn errors into answers."""
-        method = request.method
-        target = request.raw_path
-        if target[:1] != "/":
-            target = request.rel_url.raw_path_qs
-        path, _, raw_query = target.partition("?")
-        version = _NEWEST
-        if path[:2] == "/v" and path[2:3].isdigit():
-            prefix, slash, rest = path[2:].partition("/")
-            asked = parse_version(prefix)
-            if asked is None or not slash:
-                return message_response(404, "page not found")
-            refusal = refuse_version(asked, prefix)
-            if refusal is not None:
-                return message_response(400, refusal)
-            version, path = asked, "/" + rest
-        found = self._routes.find(method, path)
+        method, line = request.method, request.raw_path
+        if line[:1] != "/":
+            line = request.rel_url.raw_path_qs
+        target = locate(self._routes, method, line)
+        if isinstance(target, web.Response):
+            return target
+        version, path, raw_query, found = target
         if self._looks_only and (refused := read_only.refusal(found and found[0], method, path)):
             return message_response(403, refused)
         if found is None:
@@ -61,10 +79,15 @@ class Dispatcher:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
+        call = Call(self._api, self._forwarder, request, name, target=line, raw_query=raw_query, version=version)
+        call.looks_only = self._looks_only
         try:
-            response = await operation.handler(Call(self._api, request, name, raw_query, version))
+            if operation.leader and (operation.leader is True or await operation.leader(call)):
+                response = await self._forwarder.answer(call, operation)
+            else:
+                response = await operation.handler(call)
             if self._looks_only:
-                _hide_secrets(response)
+                hide_secrets(response)
             return response
         except Exception as error:  # noqa: BLE001
             transport = request.transport
@@ -78,7 +101,8 @@ class Dispatcher:
             return answer
 
 
-def _hide_secrets(response: web.StreamResponse) -> None:
+def hide_secrets(response: web.StreamResponse) -> None:
+    """For those who only look."""
     if isinstance(response, web.Response) and isinstance(response.body, bytes) and not response.prepared:
         response.body = read_only.without_secrets(response.body)
 

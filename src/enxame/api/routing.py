@@ -41,6 +41,10 @@ class Declaration(TypedDict, total=False):
     errors: tuple[int, ...]
     #: Changes nothing, shows no secret, asks nobody else: read-only sockets serve it.
     looks: bool
+    #: The swarm's leader answers it, whichever manager is asked; or what tells whether a request is of that kind.
+    leader: bool | Callable[[Call], Awaitable[bool]]
+    #: Answered by who is asked, who may ask the leader for the swarm's part of the answer.
+    swarm_part: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class Operation:
     status: int = 200
     errors: tuple[int, ...] = ()
     looks: bool = False
+    leader: bool | Callable[[Call], Awaitable[bool]] = False
+    swarm_part: bool = False
     #: False: the answer is always 501.
     offered: bool = True
 

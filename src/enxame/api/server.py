@@ -24,6 +24,8 @@ from enxame.api.connection import Connection
 from enxame.api.context import ApiContext
 from enxame.api.dispatch import Dispatcher
 from enxame.api.errors import MAX_BODY
+from enxame.api.forwarded import ForwardedApi
+from enxame.api.forwarding import Forwarder
 from enxame.api.metrics import MetricsHandler
 from enxame.api.resources import all_routes
 from enxame.api.tls import TlsTerminator
@@ -42,15 +44,21 @@ _SOCKET_MODE: Final = 0o660
 
 
 class ApiServer:
-    """Serves the API on any number of listeners, which may be added at any time."""
+    """Serves the API on any number of listeners, which may be added at any time, and to other managers through
+    ``forwarded``.
+    """
 
-    def __init__(self, api: ApiContext) -> None:
+    def __init__(self, api: ApiContext, forwarded: ForwardedApi | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         routes, make = all_routes(), _request_factory(loop)
+        forwarder = Forwarder(routes)
+        self._forwarded = forwarded
+        if forwarded is not None:
+            forwarded.begin(api, routes, forwarder)
         #: By whether it only serves those who look.
         self._http = {
-            looks_only: web.Server(Dispatcher(api, routes, looks_only=looks_only), request_factory=make)
+            looks_only: web.Server(Dispatcher(api, routes, forwarder, looks_only=looks_only), request_factory=make)
             for looks_only in (False, True)
         }
         self._metrics = web.Server(MetricsHandler(api))
@@ -138,6 +146,8 @@ class ApiServer:
         servers = [*self._http.values(), self._metrics]
         for http in servers:
             http.pre_shutdown()
+        if self._forwarded is not None:
+            await self._forwarded.close()
         await asyncio.gather(*(http.shutdown(deadline) for http in servers))
         self._listeners.clear()
         self._socket_files.clear()

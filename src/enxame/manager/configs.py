@@ -38,8 +38,9 @@ class ConfigControl:
         """The config with this id, name or beginning of an id."""
         return lookup.config(self._store.view, ref)
 
-    async def create(self, spec: ConfigSpec) -> str:
-        """Store a config; returns its id.
+    async def create(self, spec: ConfigSpec, *, object_id: str = "") -> str:
+        """Store a config; returns its id. With an ``object_id`` it gets this one; when it is there already, this
+        request has stored it before.
 
         Raises:
             InvalidArgument: name or size out of rule.
@@ -47,8 +48,13 @@ class ConfigControl:
         """
         payloads.check_name(spec.name)
         payloads.check_size(spec.data, "config", payloads.MAX_CONFIG_BYTES)
-        config = Config(id=self._new_id(), spec=spec)
-        await self._store.update(lambda tx: tx.create(config))
+        config = Config(id=object_id or self._new_id(), spec=spec)
+
+        def change(tx: Tx) -> None:
+            if not object_id or tx.get(Config, object_id) is None:
+                tx.create(config)
+
+        await self._store.update(change)
         return config.id
 
     async def update(self, ref: str, version: int, spec: ConfigSpec) -> None:

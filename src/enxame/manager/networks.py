@@ -9,6 +9,7 @@ from enxame.errors import InvalidArgument, PermissionDenied, rpc_error
 from enxame.manager import lookup, network_validation, network_view
 from enxame.manager.matching import matches_head
 from enxame.manager.service_references import needs_ingress
+from enxame.model.attachment import Attachment
 from enxame.model.cluster import Driver
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworkSpec
@@ -67,8 +68,9 @@ class NetworkControl:
         """The network with this id, name or beginning of an id."""
         return network_view.resource(lookup.network(self._store.view, ref))
 
-    async def create(self, request: NetworkCreateRequest) -> str:
-        """Make a swarm network; returns its id.
+    async def create(self, request: NetworkCreateRequest, *, object_id: str = "") -> str:
+        """Make a swarm network; returns its id. With an ``object_id`` it gets this one; when it is there already, this
+        request has made it before.
 
         Raises:
             InvalidArgument, PermissionDenied: out of rule.
@@ -76,9 +78,11 @@ class NetworkControl:
         """
         spec = network_view.spec_of_request(request)
         network_validation.check_spec(spec)
-        network = Network(id=self._new_id(), spec=spec)
+        network = Network(id=object_id or self._new_id(), spec=spec)
 
         def change(tx: Tx) -> None:
+            if object_id and tx.get(Network, object_id) is not None:
+                return
             network_validation.check_ingress(tx, spec)
             network_validation.check_overlaps(tx, spec)
             tx.create(network)
@@ -105,7 +109,7 @@ class NetworkControl:
 
 
 def _user(view: View, network: Network) -> str:
-    """Who uses the network: ``service <id>``, ``task <id>`` or nobody (empty)."""
+    """Who uses the network: ``service <id>``, ``task <id>`` (a container of its own is one, too) or nobody (empty)."""
     if network.spec.ingress:
         services = [service for service in view.all(Service) if needs_ingress(service.spec.endpoint_spec)]
     else:
@@ -115,4 +119,6 @@ def _user(view: View, network: Network) -> str:
     for task in view.find(Task, "network_id", network.id):
         if task.desired_state <= TaskState.RUNNING and task.status.state <= TaskState.RUNNING:
             return f"task {task.id}"
+    for attachment in view.find(Attachment, "network_id", network.id):
+        return f"task {attachment.id}"
     return ""

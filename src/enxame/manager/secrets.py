@@ -38,8 +38,9 @@ class SecretControl:
         """The secret with this id, name or beginning of an id."""
         return lookup.secret(self._store.view, ref)
 
-    async def create(self, spec: SecretSpec) -> str:
-        """Store a secret; returns its id.
+    async def create(self, spec: SecretSpec, *, object_id: str = "") -> str:
+        """Store a secret; returns its id. With an ``object_id`` it gets this one; when it is there already, this
+        request has stored it before.
 
         Raises:
             InvalidArgument: name or size out of rule.
@@ -49,8 +50,13 @@ class SecretControl:
         if spec.driver is not None:
             raise Unimplemented("secret drivers are not supported by this daemon yet")
         payloads.check_size(spec.data, "secret", payloads.MAX_SECRET_BYTES)
-        secret = Secret(id=self._new_id(), spec=spec)
-        await self._store.update(lambda tx: tx.create(secret))
+        secret = Secret(id=object_id or self._new_id(), spec=spec)
+
+        def change(tx: Tx) -> None:
+            if not object_id or tx.get(Secret, object_id) is None:
+                tx.create(secret)
+
+        await self._store.update(change)
         return secret.id
 
     async def update(self, ref: str, version: int, spec: SecretSpec) -> None:

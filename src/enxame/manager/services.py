@@ -68,8 +68,9 @@ class ServiceControl:
             return replace(service, spec=service_defaults.insert_defaults(service.spec))
         return service
 
-    async def create(self, spec: ServiceSpec, *, registry_auth: str = "") -> ServiceCreateResponse:
-        """Make a service. ``registry_auth`` is the client's ``X-Registry-Auth``, for the nodes that pull.
+    async def create(self, spec: ServiceSpec, *, registry_auth: str = "", object_id: str = "") -> ServiceCreateResponse:
+        """Make a service. ``registry_auth`` is the client's ``X-Registry-Auth``, for the nodes that pull. With an
+        ``object_id`` it gets this one; when it is there already, this request has made it before.
 
         Raises:
             InvalidArgument, NotFound: the spec breaks a rule or names what does not exist.
@@ -79,10 +80,12 @@ class ServiceControl:
             spec = replace(spec, name=self._new_name())
         service_validation.validate(spec)
         wanted = service_defaults.normal(spec)
-        service_id = self._new_id()
+        service_id = object_id or self._new_id()
         is_job = wanted.mode.replicated_job is not None or wanted.mode.global_job is not None
 
         def change(tx: Tx) -> None:
+            if object_id and tx.get(Service, object_id) is not None:
+                return
             resolved = service_references.with_network_ids(tx, wanted)
             service_references.check_ports(tx, resolved)
             service_references.check_ingress(tx, resolved)

@@ -22,6 +22,7 @@ from enxame.api.streams import frame
 from enxame.backup.files import Secret
 from enxame.engine.events import EventBus
 from enxame.errors import NotFound, Unavailable
+from enxame.manager.leadership import AlwaysLeads, LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.manager.networks import ingress_network
 from enxame.manager.swarm import new_cluster
@@ -68,6 +69,10 @@ class NoSwarm:
     def manager(self) -> Any:
         raise Unavailable(NOT_A_MANAGER)
 
+    @property
+    def leadership(self) -> Any:
+        raise Unavailable(NOT_A_MANAGER)
+
     async def leave(self, force: bool) -> None:
         raise Unavailable("This node is not part of a swarm")
 
@@ -77,6 +82,7 @@ class SwarmOfOne:
 
     def __init__(self) -> None:
         self.manager = Manager(Store(MemoryBackend(), wall=_wall), node_id="n" * 25, read_log=self._read_log)
+        self.leadership: LeaderLocator = AlwaysLeads("n" * 25)
         self.log_lines: list[LogRecord] = []
 
     async def found(self) -> None:

@@ -1,9 +1,15 @@
-"""``/networks``: those of this machine and, on a manager, those of the swarm, as one list."""
+"""``/networks``: those of this machine and, on a manager, those of the swarm, as one list.
+
+A manager that does not lead asks the leader for the swarm's part. A leader that is asked by another manager
+(``call.asked_by``) leaves its own machine's part out.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
@@ -38,37 +44,55 @@ def _manager(call: Call) -> Manager | None:
         return None
 
 
-@routes.get("/networks", query={"filters": _FILTERS}, answer=list[NetworkResource], looks=True)
+@routes.get("/networks", query={"filters": _FILTERS}, answer=list[NetworkResource], looks=True, swarm_part=True)
 async def list_networks(call: Call) -> web.StreamResponse:
     """All networks that match."""
-    return json_response([replace(network, containers={}) for network in _all(call, call.filters(_FILTERS))])
+    return json_response([replace(network, containers={}) for network in await _all(call, call.filters(_FILTERS))])
 
 
-def _all(call: Call, filters: Filters) -> list[NetworkResource]:
-    """The swarm's networks first, then this machine's; this machine's side of a swarm network is not told twice."""
+async def _swarm_networks(call: Call, filters: Filters) -> list[NetworkResource]:
+    """Those of the swarm; none on a node that is no manager."""
     manager = _manager(call)
-    swarm = [] if manager is None else list(manager.networks.list(filters))
+    if manager is None:
+        return []
+    query = msgspec.json.encode({name: sorted(values) for name, values in filters.values.items()}).decode()
+    asked = await call.forwarder.ask(call, f"/networks?filters={quote(query)}", list[NetworkResource])
+    return list(manager.networks.list(filters)) if asked is None else asked
+
+
+async def _all(call: Call, filters: Filters) -> list[NetworkResource]:
+    """The swarm's networks first, then this machine's; this machine's side of a swarm network is not told twice."""
+    swarm = await _swarm_networks(call, filters)
+    if call.asked_by:
+        return swarm
     known = {network.id for network in swarm}
     return swarm + [network for network in call.api.engine.networks.list(filters) if network.id not in known]
 
 
 @routes.get(
-    "/networks/{name}", query={"scope": str, "verbose": bool}, answer=NetworkResource, errors=(404,), looks=True
+    "/networks/{name}",
+    query={"scope": str, "verbose": bool},
+    answer=NetworkResource,
+    errors=(404,),
+    looks=True,
+    swarm_part=True,
 )
 async def inspect_network(call: Call) -> web.StreamResponse:
     """One network, with this machine's containers on it."""
-    return json_response(_find(call, call.name, scope=call.text("scope"), verbose=call.flag("verbose")))
+    return json_response(await _find(call, call.name, scope=call.text("scope"), verbose=call.flag("verbose")))
 
 
-def _find(call: Call, ref: str, *, scope: str = "", verbose: bool = False) -> NetworkResource:
+async def _find(call: Call, ref: str, *, scope: str = "", verbose: bool = False) -> NetworkResource:
     """By full id, then by name, then by the beginning of the id."""
     if not ref:
         raise InvalidArgument("network name cannot be empty")
     manager = _manager(call)
     if scope == "swarm" and manager is not None:
         # Also the swarm's entries of the networks that every node has (bridge, host): services refer to those.
-        return _with_containers(call, replace(manager.networks.get(ref), scope="swarm"), verbose=verbose)
-    networks = _all(call, Filters({"scope": frozenset({scope})}) if scope else Filters())
+        asked = await call.forwarder.ask(call, f"/networks/{quote(ref, safe='')}?scope=swarm", NetworkResource)
+        found = manager.networks.get(ref) if asked is None else asked
+        return _with_containers(call, replace(found, scope="swarm"), verbose=verbose)
+    networks = await _all(call, Filters({"scope": frozenset({scope})}) if scope else Filters())
     for matches, how in (
         ([network for network in networks if network.id == ref], "ID"),
         ([network for network in networks if network.name == ref], "name"),
@@ -83,6 +107,8 @@ def _find(call: Call, ref: str, *, scope: str = "", verbose: bool = False) -> Ne
 
 def _with_containers(call: Call, network: NetworkResource, *, verbose: bool) -> NetworkResource:
     """This machine's side knows the containers; the swarm's side everything else."""
+    if call.asked_by:
+        return network
     try:
         here = call.api.engine.networks.inspect(network.id, verbose=verbose)
     except NotFound:
@@ -92,24 +118,39 @@ def _with_containers(call: Call, network: NetworkResource, *, verbose: bool) -> 
     return replace(network, containers=here.containers or {}, peers=here.peers or network.peers)
 
 
-@routes.post("/networks/create", body=NetworkCreateRequest, answer=NetworkCreated, status=201, errors=(403, 404, 409))
+async def _makes_swarm_network(call: Call) -> bool:
+    return _is_swarm_network(await call.body(NetworkCreateRequest))
+
+
+def _is_swarm_network(request: NetworkCreateRequest) -> bool:
+    return request.scope == "swarm" or request.driver == "overlay" or request.ingress
+
+
+@routes.post(
+    "/networks/create",
+    body=NetworkCreateRequest,
+    answer=NetworkCreated,
+    status=201,
+    errors=(403, 404, 409),
+    leader=_makes_swarm_network,
+)
 async def create_network(call: Call) -> web.StreamResponse:
     """Make a network: an overlay is the swarm's, everything else this machine's."""
     request = await call.body(NetworkCreateRequest)
-    manager = _manager(call)
     if request.scope not in ("", "local", "swarm"):
         raise InvalidArgument(f"invalid network scope: {request.scope}")
     # Networks that the swarm knows are under the same roof: a name stands for one.
-    if manager is not None and any(
-        network.name == request.name for network in manager.networks.list(Filters({"name": frozenset({request.name})}))
+    if any(
+        network.name == request.name and network.id != call.object_id
+        for network in await _swarm_networks(call, Filters({"name": frozenset({request.name})}))
     ):
         raise Conflict(f"network with name {request.name} already exists")
-    if request.scope == "swarm" or request.driver == "overlay" or request.ingress:
-        if manager is None and call.api.membership.info().local_node_state == "active":
+    if _is_swarm_network(request):
+        if _manager(call) is None and call.api.membership.info().local_node_state == "active":
             raise PermissionDenied(
                 "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
             )
-        network_id = await call.api.membership.manager.networks.create(request)
+        network_id = await call.api.membership.manager.networks.create(request, object_id=call.object_id)
     else:
         network_id = await call.api.engine.networks.create(request)
     return json_response(NetworkCreated(id=network_id), status=201)
@@ -119,7 +160,7 @@ async def create_network(call: Call) -> web.StreamResponse:
 async def connect_container(call: Call) -> web.StreamResponse:
     """Put a container of this machine on a network."""
     request = await call.body(NetworkConnectRequest)
-    network = _find(call, call.name)
+    network = await _find(call, call.name)
     if network.scope == "swarm" and not network.attachable:
         raise PermissionDenied(
             f"Could not attach to network {network.name}: rpc error: code = PermissionDenied desc = network "
@@ -134,14 +175,18 @@ async def connect_container(call: Call) -> web.StreamResponse:
 async def disconnect_container(call: Call) -> web.StreamResponse:
     """Take a container of this machine off a network."""
     request = await call.body(NetworkDisconnectRequest)
-    await call.api.engine.containers.disconnect(request.container, _find(call, call.name).id)
+    await call.api.engine.containers.disconnect(request.container, (await _find(call, call.name)).id)
     return empty_response(200)
 
 
-@routes.delete("/networks/{name}", status=204, errors=(403, 404))
+async def _names_swarm_network(call: Call) -> bool:
+    return (await _find(call, call.name)).scope == "swarm"
+
+
+@routes.delete("/networks/{name}", status=204, errors=(403, 404), leader=_names_swarm_network)
 async def remove_network(call: Call) -> web.StreamResponse:
     """Remove a network that nobody uses."""
-    network = _find(call, call.name)
+    network = await _find(call, call.name)
     if network.scope == "swarm":
         await call.api.membership.manager.networks.remove(network.id)
     else:

@@ -13,26 +13,26 @@ routes = Routes()
 _FILTERS = ("id", "label", "membership", "name", "node.label", "role")
 
 
-@routes.get("/nodes", query={"filters": _FILTERS}, answer=list[Node], errors=(503,), looks=True)
+@routes.get("/nodes", query={"filters": _FILTERS}, answer=list[Node], errors=(503,), looks=True, leader=True)
 async def list_nodes(call: Call) -> web.StreamResponse:
     """All nodes that match."""
     return json_response(call.api.membership.manager.nodes.list(call.filters(_FILTERS)))
 
 
-@routes.get("/nodes/{name}", answer=Node, errors=(404, 503), looks=True)
+@routes.get("/nodes/{name}", answer=Node, errors=(404, 503), looks=True, leader=True)
 async def inspect_node(call: Call) -> web.StreamResponse:
     """One node."""
     return json_response(call.api.membership.manager.nodes.get(call.name))
 
 
-@routes.delete("/nodes/{name}", query={"force": bool}, errors=(404, 503))
+@routes.delete("/nodes/{name}", query={"force": bool}, errors=(404, 503), leader=True)
 async def remove_node(call: Call) -> web.StreamResponse:
     """Forget a node."""
     await call.api.membership.manager.nodes.remove(call.name, force=call.flag("force"))
     return empty_response()
 
 
-@routes.post("/nodes/{name}/update", query={"version*": int}, body=NodeSpec, errors=(404, 503))
+@routes.post("/nodes/{name}/update", query={"version*": int}, body=NodeSpec, errors=(404, 503), leader=True)
 async def update_node(call: Call) -> web.StreamResponse:
     """Replace a node's spec."""
     version = call.object_version("node")

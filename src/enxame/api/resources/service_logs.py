@@ -25,6 +25,7 @@ routes = Routes()
     answer=bytes,
     errors=(404, 503),
     looks=True,
+    leader=True,
 )
 async def service_logs(call: Call) -> web.StreamResponse:
     """What the service's tasks have written."""
@@ -41,6 +42,7 @@ async def service_logs(call: Call) -> web.StreamResponse:
     answer=bytes,
     errors=(404, 503),
     looks=True,
+    leader=True,
 )
 async def task_logs(call: Call) -> web.StreamResponse:
     """What one task has written."""

@@ -30,7 +30,14 @@ def _encoded_auth(call: Call) -> str:
     return text if decode_auth(text) is not None else ""
 
 
-@routes.get("/services", query={"filters": _FILTERS, "status": bool}, answer=list[Service], errors=(503,), looks=True)
+@routes.get(
+    "/services",
+    query={"filters": _FILTERS, "status": bool},
+    answer=list[Service],
+    errors=(503,),
+    looks=True,
+    leader=True,
+)
 async def list_services(call: Call) -> web.StreamResponse:
     """All services that match; with ``status`` their counts of tasks."""
     services = call.api.membership.manager.services.list(call.filters(_FILTERS), status=call.flag("status"))
@@ -44,22 +51,26 @@ async def list_services(call: Call) -> web.StreamResponse:
     answer=ServiceCreateResponse,
     status=201,
     errors=(403, 404, 409, 503),
+    leader=True,
 )
 async def create_service(call: Call) -> web.StreamResponse:
     """Make a service."""
     manager = call.api.membership.manager
     spec = await call.body(ServiceSpec)
-    return json_response(await manager.services.create(spec, registry_auth=_encoded_auth(call)), status=201)
+    made = await manager.services.create(spec, registry_auth=_encoded_auth(call), object_id=call.object_id)
+    return json_response(made, status=201)
 
 
-@routes.get("/services/{name}", query={"insertDefaults": bool}, answer=Service, errors=(404, 503), looks=True)
+@routes.get(
+    "/services/{name}", query={"insertDefaults": bool}, answer=Service, errors=(404, 503), looks=True, leader=True
+)
 async def inspect_service(call: Call) -> web.StreamResponse:
     """One service; with ``insertDefaults`` the values that its spec leaves open."""
     services = call.api.membership.manager.services
     return json_response(_public(services.get(call.name, insert_defaults=call.flag("insertDefaults"))))
 
 
-@routes.delete("/services/{name}", errors=(404, 503))
+@routes.delete("/services/{name}", errors=(404, 503), leader=True)
 async def remove_service(call: Call) -> web.StreamResponse:
     """Remove a service; its tasks follow."""
     await call.api.membership.manager.services.remove(call.name)
@@ -73,6 +84,7 @@ async def remove_service(call: Call) -> web.StreamResponse:
     body=ServiceSpec,
     answer=ServiceUpdateResponse,
     errors=(403, 404, 409, 503),
+    leader=True,
 )
 async def update_service(call: Call) -> web.StreamResponse:
     """Replace a service's spec, or go back to the one before."""

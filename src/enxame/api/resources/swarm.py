@@ -14,7 +14,7 @@ from enxame.model.cluster import Cluster, InitRequest, JoinRequest, SwarmSpec, U
 routes = Routes()
 
 
-@routes.get("/swarm", answer=Cluster, errors=(503,), looks=True)
+@routes.get("/swarm", answer=Cluster, errors=(503,), looks=True, leader=True)
 async def inspect_swarm(call: Call) -> web.StreamResponse:
     """The swarm with its join tokens: the only place that shows them."""
     return json_response(replace(call.api.membership.manager.swarm.inspect(), internal=None))
@@ -45,6 +45,7 @@ async def leave_swarm(call: Call) -> web.StreamResponse:
     query={"version*": int, "rotateWorkerToken": bool, "rotateManagerToken": bool, "rotateManagerUnlockKey": bool},
     body=SwarmSpec,
     errors=(503,),
+    leader=True,
 )
 async def update_swarm(call: Call) -> web.StreamResponse:
     """Replace the swarm's spec, rotate tokens."""
@@ -63,7 +64,7 @@ async def update_swarm(call: Call) -> web.StreamResponse:
     return empty_response()
 
 
-@routes.get("/swarm/unlockkey", answer=UnlockRequest, errors=(503,))
+@routes.get("/swarm/unlockkey", answer=UnlockRequest, errors=(503,), leader=True)
 async def unlock_key(call: Call) -> web.StreamResponse:
     """The key that locked managers need; empty when autolock is off."""
     return json_response({"UnlockKey": call.api.membership.manager.swarm.unlock_key()})
