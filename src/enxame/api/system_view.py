@@ -17,6 +17,7 @@ from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.host_facts import HostFacts, program_version
 from enxame.model.cluster import SwarmInfo
 from enxame.model.filters import Filters
+from enxame.store.backend import NoLeader
 
 _DOCKER_HUB: Final = "https://index.docker.io/v1/"
 _LOOPBACK_REGISTRIES: Final = ["::1/128", "127.0.0.0/8"]
@@ -70,7 +71,7 @@ def version_view(host: HostFacts) -> dict[str, Any]:
 def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[str, Any]:
     """``GET /info``."""
     facts = api.facts
-    swarm = api.membership.info()
+    swarm = _swarm(api)
     containers = api.engine.containers.list(all=True, filters=Filters())
     states = Counter(container.state for container in containers)
     running, paused = states["running"], states["paused"]
@@ -166,6 +167,14 @@ def warnings(facts: DaemonFacts, host: HostFacts, swarm: SwarmInfo) -> list[str]
     if swarm.managers == 2:
         told.append(_TWO_MANAGERS)
     return told + swarm.warnings
+
+
+def _swarm(api: ApiContext) -> SwarmInfo:
+    """What this node knows of its swarm, from its own copy of the state: told at once, leader or not."""
+    swarm = api.membership.info()
+    if swarm.control_available and not swarm.error and api.membership.leadership.leader is None:
+        return replace(swarm, error=NoLeader().message)
+    return swarm
 
 
 def _without_secrets(swarm: SwarmInfo) -> SwarmInfo:

@@ -37,7 +37,7 @@ from enxame.transport.identity import Identity, client_context, server_context
 from enxame.transport.listener import Listener
 from enxame.transport.methods import API_FORWARD, ForwardRequest
 from enxame.transport.peer import Peer, Served
-from tests.unit.api.conftest import LocalNetworks, SwarmOfOne
+from tests.unit.api.conftest import Containers, Images, LocalNetworks, SwarmOfOne
 
 NO_LEADER = (
     "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are "
@@ -112,7 +112,7 @@ class OneManager:
         self.forwarded.serve(self._served)
 
     async def start(self) -> None:
-        engine = SimpleNamespace(networks=self.networks, events=EventBus(), containers=None, images=None)
+        engine = SimpleNamespace(networks=self.networks, events=EventBus(), containers=Containers(), images=Images())
         facts = DaemonFacts(id=self.node_id, name="here", data_root="/nowhere")
         self.server = ApiServer(ApiContext(engine=engine, membership=self, facts=facts), self.forwarded)  # type: ignore[arg-type]
         await self.server.listen_unix(self.socket)
@@ -317,6 +317,14 @@ async def test_only_managers_may_pass_requests_on_and_only_those_about_the_swarm
         assert (await head("m", "manager", target)).status == 404
     for target in ("/swarm/leave?force=1", "/swarm/init", "/swarm/join", "/containers/create", "/swarm/unlock"):
         assert (await head("m", "manager", target, "POST")).status == 404
+
+
+async def test_info_is_told_by_each_manager_itself_and_says_when_nobody_leads(lab: Lab) -> None:
+    _, told = await lab.second.ask("GET", "/info")
+    assert (told["Swarm"]["NodeID"], told["Swarm"]["Error"]) == (lab.second.node_id, "")
+    lab.lead(None)
+    _, told = await lab.second.ask("GET", "/info")
+    assert (told["Swarm"]["LocalNodeState"], told["Swarm"]["Error"]) == ("active", NO_LEADER)
 
 
 # Networks: the swarm's and this machine's
