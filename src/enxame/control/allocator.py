@@ -17,6 +17,7 @@ from enxame.control.enforcer import REJECTED_BY_ENFORCER
 from enxame.control.network_state import VXLAN_OPTION, NetworkState, is_node_local, predefined
 from enxame.control.ports import NoPortFree, PortTable, PortTaken, normal
 from enxame.control.subnets import SubnetPool
+from enxame.model.attachment import Attachment
 from enxame.model.cluster import Driver
 from enxame.model.network import IPAMConfig, IPAMOptions, Network
 from enxame.model.service import Endpoint, EndpointSpec, Service, TaskSpec, VirtualIP
@@ -45,7 +46,7 @@ class Allocator:
         self._subnets = SubnetPool()
         self._ports = PortTable()
         self._networks: dict[str, NetworkState] = {}
-        #: Addresses by task id, virtual ones by service id: (network id, address).
+        #: Addresses by id of task or attachment, virtual ones by service id: (network id, address).
         self._held: dict[str, list[tuple[str, str]]] = {}
         self._vips: dict[str, dict[str, str]] = {}
         self._deleted_services: dict[str, None] = {}
@@ -66,6 +67,8 @@ class Allocator:
             self._adopt_service(service)
         for task in board.tasks.values():
             self._account(task)
+        for attachment in tx.all(Attachment):
+            self._account_attachment(attachment)
 
     def networks_and_services(self, board: Board) -> None:
         """Allocate the pass's dirty networks and services, and those that wait if something was given back."""
@@ -94,6 +97,8 @@ class Allocator:
         """Allocate new tasks; take back what dead ones held."""
         for task_id in board.changed:
             self._account_id(board, task_id)
+        for attachment_id in board.dirty_attachments:
+            self._attachment(board, attachment_id)
         for service_id in list(self._deleted_services):
             if service_id not in board.slots:
                 self._release_vips(service_id)
@@ -379,6 +384,43 @@ class Allocator:
                     held += [(network.network.id, addr) for addr in attachment.addresses if network.claim(addr)]
             if held:
                 self._held[task.id] = held
+
+    # Containers outside services
+
+    def _attachment(self, board: Board, attachment_id: str) -> None:
+        """Whoever asks waits for the answer: there is one at once, an address or the reason why there is none."""
+        attachment = board.tx.get(Attachment, attachment_id)
+        if attachment is None:
+            self._take_back(attachment_id)
+            return
+        if attachment.addresses or attachment.err:
+            self._account_attachment(attachment)
+            return
+        self._take_back(attachment_id)  # it was deleted and is wanted anew
+        state = self._networks.get(attachment.network_id)
+        addresses: list[str] | None = None
+        if state is None:
+            reason = self._waiting_networks.get(attachment.network_id, "it has no subnet")
+            err = f"network {attachment.network_id} cannot be used: {reason}"
+        else:
+            err = f"could not find an available IP on network {state.network.spec.name} ({state.network.id})"
+            try:
+                addresses = state.take_wanted(attachment.wanted)
+            except ValueError as taken:
+                err = f"requested address {taken} on network {state.network.spec.name} is not available"
+        if addresses:
+            self._held[attachment_id] = [(attachment.network_id, address) for address in addresses]
+            board.tx.update(replace(attachment, addresses=addresses))
+        else:
+            board.tx.update(replace(attachment, err=err))
+
+    def _account_attachment(self, attachment: Attachment) -> None:
+        state = self._networks.get(attachment.network_id)
+        if state is None or attachment.id in self._held:
+            return
+        held = [(attachment.network_id, address) for address in attachment.addresses if state.claim(address)]
+        if held:
+            self._held[attachment.id] = held
 
     def _take_back(self, task_id: str) -> None:
         for network_id, address in self._held.pop(task_id, ()):

@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from msgspec.structs import replace
 
 from enxame.control.network_table import Changes, NetworkTables, TablesTold
+from enxame.model.attachment import Attachment
 from enxame.model.base import Meta
 from enxame.model.cluster import DEFAULT_DATA_PATH_PORT, Cluster
 from enxame.model.dispatch import Assignments, DataPath, IngressPort
@@ -25,11 +26,11 @@ T = TypeVar("T", bound=Meta)
 
 
 def route(events: Iterable[Event]) -> tuple[dict[str, list[Event]], list[Event]]:
-    """Events of tasks by node id, and those that any node may have to see (networks, secrets, configs)."""
+    """Events of tasks and attachments by node id; those that any node may have to see (networks, secrets, configs)."""
     own: dict[str, list[Event]] = {}
     shared: list[Event] = []
     for event in events:
-        if isinstance(event.object, Task):
+        if isinstance(event.object, (Task, Attachment)):
             if event.object.node_id:
                 own.setdefault(event.object.node_id, []).append(event)
         elif isinstance(event.object, (Network, Secret, Config)):
@@ -97,6 +98,8 @@ class NodeAssignments:
         self._tasks: dict[str, Task] = {}
         self._needs: dict[str, tuple[list[str], list[str], list[str]]] = {}
         self._ingress: set[str] = set()
+        #: Network ids by attachment id.
+        self._attached: dict[str, str] = {}
         self._networks = _Needed(Network)
         self._secrets = _Needed(Secret)
         self._configs = _Needed(Config)
@@ -108,8 +111,13 @@ class NodeAssignments:
             self._see_network(view, network.id)
         for task in view.find(Task, "node_id", self.node_id):
             self._see_task(view, task.id)
+        attachments = view.find(Attachment, "node_id", self.node_id)
+        for attachment in attachments:
+            self._see_attachment(view, attachment.id)
         message = self._collect(view, list(self._tasks.values()), [])
-        return replace(message, complete=True, ingress=ingress, data_path=self._data_path(view))
+        return replace(
+            message, complete=True, ingress=ingress, data_path=self._data_path(view), attachments=attachments
+        )
 
     def tables_changed(self, changes: Changes) -> bool:
         """The tables changed so; whether there is something to tell this node."""
@@ -132,6 +140,8 @@ class NodeAssignments:
                     removed[obj.id] = None
                 elif outcome is not None:
                     send[obj.id] = outcome
+            elif isinstance(obj, Attachment):
+                self._see_attachment(view, obj.id)
             elif isinstance(obj, Network):
                 self._see_network(view, obj.id)
                 self._networks.changed(obj.id)
@@ -163,6 +173,15 @@ class NodeAssignments:
         if known is not None and known.desired_state is task.desired_state and _same_placement(known, task):
             return None
         return task
+
+    def _see_attachment(self, view: View, attachment_id: str) -> None:
+        attachment = view.get(Attachment, attachment_id)
+        wanted = attachment is not None and attachment.node_id == self.node_id and bool(attachment.addresses)
+        if attachment is not None and wanted and attachment_id not in self._attached:
+            self._attached[attachment_id] = attachment.network_id
+            self._networks.use(attachment.network_id)
+        elif not wanted and attachment_id in self._attached:
+            self._networks.drop(self._attached.pop(attachment_id))
 
     def _require(self, task: Task) -> None:
         container = task.spec.container_spec

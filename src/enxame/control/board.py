@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from enxame.control.now import Now
+from enxame.model.attachment import Attachment
 from enxame.model.cluster import Cluster
 from enxame.model.network import Network
 from enxame.model.node import Node
@@ -58,6 +59,7 @@ class Board:
         self.dirty_services: dict[str, None] = {}
         self.dirty_nodes: dict[str, None] = {}
         self.dirty_networks: dict[str, None] = {}
+        self.dirty_attachments: dict[str, None] = {}
         #: Slots with a changed task; the reaper's and the updater's input.
         self.touched: dict[Slot, None] = {}
         self.due_updates: dict[str, None] = {}
@@ -82,6 +84,7 @@ class Board:
             self._put(task)
             self._touch(task)
         self.dirty_networks.update(dict.fromkeys(sorted(network.id for network in tx.all(Network))))
+        self.dirty_attachments.update(dict.fromkeys(sorted(item.id for item in tx.all(Attachment))))
         for node in sorted(tx.all(Node), key=lambda node: node.id):
             self._nodes[node.id] = node
             self.dirty_nodes[node.id] = None
@@ -113,7 +116,13 @@ class Board:
             else:
                 tx.update(self.tasks[task_id])
         self._writes.clear()
-        for dirty in (self.changed, self.dirty_nodes, self.dirty_networks, self.due_updates):
+        for dirty in (
+            self.changed,
+            self.dirty_nodes,
+            self.dirty_networks,
+            self.dirty_attachments,
+            self.due_updates,
+        ):
             dirty.clear()
         for service_id in self.dirty_services:
             self._remember_service(service_id)
@@ -220,6 +229,8 @@ class Board:
             self._observe_node(obj.id)
         elif isinstance(obj, Network):
             self.dirty_networks[obj.id] = None
+        elif isinstance(obj, Attachment):
+            self.dirty_attachments[obj.id] = None
         elif isinstance(obj, Cluster):
             self._observe_cluster(obj)
 

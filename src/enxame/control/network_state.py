@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 from enxame.control.addresses import AddressPool
@@ -46,6 +47,28 @@ class NetworkState:
         """One free address (CIDR) of each family; None when a family has none left."""
         taken: list[str] = []
         for version in sorted({pool.network.version for pool in self.pools}):
+            address = self._take(version)
+            if address is None:
+                for other in taken:
+                    self.release(other)
+                return None
+            taken.append(address)
+        return taken or None
+
+    def take_wanted(self, wanted: list[str]) -> list[str] | None:
+        """These addresses (CIDR), and a free one of each family that none of them is of; None when a family has none
+        left. Raises ValueError naming an address that is not to be had.
+        """
+        taken: list[str] = []
+        for text in wanted:
+            pool = next((pool for pool in self.pools if pool.claim(text)), None)
+            if pool is None:
+                for other in taken:
+                    self.release(other)
+                raise ValueError(text)
+            taken.append(f"{text}/{pool.network.prefixlen}")
+        have = {ipaddress.ip_interface(address).version for address in taken}
+        for version in sorted({pool.network.version for pool in self.pools} - have):
             address = self._take(version)
             if address is None:
                 for other in taken:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from enxame.control.network_state import is_node_local
+from enxame.model.attachment import Attachment
 from enxame.model.dispatch import NetworkEndpoint, NetworkPeer, NetworkService, NetworkTable
 from enxame.model.network import Network
 from enxame.model.node import Node
@@ -70,6 +71,8 @@ class NetworkTables:
             self._see_network(view, network.id, changes)
         for task in view.all(Task):
             self._see_task(view, task.id, changes)
+        for attachment in view.all(Attachment):
+            self._see_attachment(view, attachment.id, changes)
         for service in view.all(Service):
             self._see_service(view, service.id, changes)
 
@@ -84,6 +87,8 @@ class NetworkTables:
                 self._see_service(view, obj.id, changes)
             elif isinstance(obj, Node):
                 self._see_node(view, obj.id, changes)
+            elif isinstance(obj, Attachment):
+                self._see_attachment(view, obj.id, changes)
             elif isinstance(obj, Network):
                 self._see_network(view, obj.id, changes)
         return changes
@@ -128,6 +133,22 @@ class NetworkTables:
                 if attachment.addresses and not is_node_local(attachment.network):
                     now[attachment.network.id] = _endpoint(task, attachment, peer)
         self._replace(task_id, now, changes)
+
+    def _see_attachment(self, view: View, attachment_id: str, changes: Changes) -> None:
+        attachment = view.get(Attachment, attachment_id)
+        peer = self._nodes.get(attachment.node_id) if attachment is not None and attachment.addresses else None
+        now: dict[str, NetworkEndpoint] = {}
+        if attachment is not None and peer is not None:
+            now[attachment.network_id] = NetworkEndpoint(
+                id=attachment.id,
+                node_id=attachment.node_id,
+                addresses=_plain(attachment.addresses),
+                data_path=peer.data_path,
+                names=[attachment.name, attachment.container_id[:_SHORT_ID]],
+                aliases=attachment.aliases,
+                serving=True,
+            )
+        self._replace(attachment_id, now, changes)
 
     def _replace(self, endpoint_id: str, now: Mapping[str, NetworkEndpoint], changes: Changes) -> None:
         """An endpoint is on these networks, and on no others."""
@@ -203,6 +224,8 @@ class NetworkTables:
                 _of(changes, network_id).peers[node_id] = None
         for task in view.find(Task, "node_id", node_id):
             self._see_task(view, task.id, changes)
+        for attachment in view.find(Attachment, "node_id", node_id):
+            self._see_attachment(view, attachment.id, changes)
 
     def _see_network(self, view: View, network_id: str, changes: Changes) -> None:
         network = view.get(Network, network_id)
@@ -276,13 +299,17 @@ def _endpoint(task: Task, attachment: NetworkAttachment, peer: NetworkPeer) -> N
         id=task.id,
         node_id=task.node_id,
         service_id=task.service_id,
-        addresses=[address.partition("/")[0] for address in attachment.addresses],
+        addresses=_plain(attachment.addresses),
         data_path=peer.data_path,
         names=_names(task),
         aliases=attachment.aliases,
         serving=task.status.state is TaskState.RUNNING and task.desired_state is TaskState.RUNNING,
         ports=ports,
     )
+
+
+def _plain(addresses: list[str]) -> list[str]:
+    return [address.partition("/")[0] for address in addresses]
 
 
 def _names(task: Task) -> list[str]:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from enxame.control import enforcer, global_, jobs
 from enxame.control.board import Board
 from enxame.control.restart import RestartSupervisor
+from enxame.model.attachment import Attachment
 from enxame.model.node import Node
 from enxame.model.service import Service
 from enxame.model.task import TaskState
@@ -63,6 +64,9 @@ class NodeKeeper:
 
     @staticmethod
     def _orphan(board: Board, node_id: str) -> None:
+        for attachment in board.tx.find(Attachment, "node_id", node_id):
+            board.tx.delete(Attachment, attachment.id)
+            board.dirty_attachments[attachment.id] = None
         for task in list(board.on_node.get(node_id, {}).values()):
             if not task.status.state.is_terminal and task.status.state >= TaskState.ASSIGNED:
                 status = replace(task.status, timestamp=board.now.wall, state=TaskState.ORPHANED)

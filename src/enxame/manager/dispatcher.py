@@ -13,6 +13,8 @@ from enxame.control.assignments import NodeAssignments, route
 from enxame.control.ingress import IngressTable
 from enxame.control.network_table import Changes, NetworkTables
 from enxame.errors import Unavailable
+from enxame.manager import attachments
+from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.cluster import TLSInfo
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
 from enxame.model.node import Node, NodeDescription, NodeStatus
@@ -170,6 +172,14 @@ class NodeSession:
                     tx.update(replace(task, status=update.status))
 
         await self._store.update(record)
+
+    async def attach(self, request: AttachRequest) -> Attached:
+        """Put a container of the node on an attachable network."""
+        return await attachments.attach(self._store, self.node_id, request)
+
+    async def detach(self, request: DetachRequest) -> None:
+        """Take a container of the node off."""
+        await attachments.detach(self._store, self.node_id, request)
 
     def take(self, events: Iterable[Event]) -> None:
         """Events that may concern the node."""

@@ -11,6 +11,7 @@ from enxame.errors import InvalidArgument, Unavailable
 from enxame.manager.admission import managers_of, was_removed
 from enxame.manager.dispatcher import Dispatcher, NodeSession
 from enxame.manager.failure_detector import FailureDetector
+from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.cluster import Cluster, ClusterSecrets
 from enxame.model.dispatch import Assignments
 from enxame.model.node import Node
@@ -20,7 +21,9 @@ from enxame.store.watch import WatchLagged
 from enxame.transport.listener import Listener
 from enxame.transport.methods import (
     NODE_ASSIGNMENTS,
+    NODE_ATTACH,
     NODE_DESCRIBE,
+    NODE_DETACH,
     NODE_HEARTBEAT,
     NODE_LEAVE,
     NODE_REPORT,
@@ -70,6 +73,8 @@ class NodeSessions:
         served.stream(NODE_ASSIGNMENTS, self._assignments)
         served.call(NODE_REPORT, self._report)
         served.call(NODE_HEARTBEAT, self._heartbeat)
+        served.call(NODE_ATTACH, self._attach)
+        served.call(NODE_DETACH, self._detach)
         served.call(NODE_LEAVE, self._leave)
         served.call(NODE_DESCRIBE, self._describe)
 
@@ -205,6 +210,15 @@ class NodeSessions:
     async def _describe(self, peer: Peer, request: NodeNews) -> Nothing:
         self._registered(peer)
         await self._dispatcher.describe(peer.node_id, request.description)
+        return Nothing()
+
+    async def _attach(self, peer: Peer, request: AttachRequest) -> Attached:
+        _, node = self._registered(peer)
+        return await node.attach(request)
+
+    async def _detach(self, peer: Peer, request: DetachRequest) -> Nothing:
+        _, node = self._registered(peer)
+        await node.detach(request)
         return Nothing()
 
     async def _leave(self, peer: Peer, _request: LeaveRequest) -> Nothing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from msgspec import field
 
+from enxame.model.attachment import Attachment
 from enxame.model.base import Model
 from enxame.model.network import Network
 from enxame.model.secret import Config, Secret
@@ -101,8 +102,8 @@ class Assignments(Model):
     """What a node is to have. ``complete``: everything not named is to go; else a difference on the set before.
 
     ``networks`` are those the tasks need; ``tables`` tell who is on them, complete for a network that the node is told
-    of anew; a network's table goes with it. ``data_path`` is the node's own, when it may be news. ``ingress`` is always
-    the whole list when present (``None``: unchanged).
+    of anew; a network's table goes with it. ``data_path`` is the node's own, when it may be news. ``attachments`` are
+    all that the node has, in a complete set. ``ingress`` is always the whole list when present (``None``: unchanged).
     """
 
     complete: bool = False
@@ -115,6 +116,7 @@ class Assignments(Model):
     configs: list[Config] = field(default_factory=list)
     removed_configs: list[str] = field(default_factory=list)
     data_path: DataPath | None = None
+    attachments: list[Attachment] = field(default_factory=list)
     tables: list[NetworkTable] = field(default_factory=list)
     ingress: list[IngressPort] | None = None
 

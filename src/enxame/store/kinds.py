@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from enxame.errors import Conflict, EnxameError, rpc_error
+from enxame.model.attachment import Attachment
 from enxame.model.base import Meta
 from enxame.model.cluster import Cluster
 from enxame.model.network import Network
@@ -115,6 +116,12 @@ KINDS: Final[Mapping[type[Meta], Kind]] = {
             network_id=_task_networks,
         ),
         _kind(Network, conflict=_network_name_conflict),
+        _kind(
+            Attachment,
+            name=lambda _: (),
+            node_id=lambda attachment: (attachment.node_id,),
+            network_id=lambda attachment: (attachment.network_id,),
+        ),
         _kind(Secret, conflict=_secret_name_conflict),
         _kind(Config, conflict=_config_name_conflict),
     )

@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import field
 
+from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.base import Model
 from enxame.model.cluster import PeerNode
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
@@ -131,9 +132,12 @@ class StatusReport(Model):
 
 
 class ManagerJoin(Model):
-    """A new manager asks for its part in the managers' agreement. ``peer_url``: where its etcd member will be found."""
+    """A new manager asks for its part in the managers' agreement. ``peer_url``: where its etcd member will be found;
+    ``addr``: where it listens to nodes.
+    """
 
     peer_url: str = ""
+    addr: str = ""
 
 
 class ManagerJoinNews(Model):
@@ -207,6 +211,8 @@ NODE_ASSIGNMENTS: Final = Method("node.assignments", NODES, Nothing, Assignments
 NODE_REPORT: Final = Method("node.report", NODES, StatusReport, Nothing)
 NODE_HEARTBEAT: Final = Method("node.heartbeat", NODES, Beat, Heartbeat)
 NODE_DESCRIBE: Final = Method("node.describe", NODES, NodeNews, Nothing)
+NODE_ATTACH: Final = Method("node.attach", NODES, AttachRequest, Attached)
+NODE_DETACH: Final = Method("node.detach", NODES, DetachRequest, Nothing)
 NODE_LEAVE: Final = Method("node.leave", NODES, LeaveRequest, Nothing)
 #: To be served by the manager that leads; the caller's member has started when it says that it is ready.
 MANAGER_JOIN: Final = Method("manager.join", MANAGERS, ManagerJoin, ManagerJoinNews, stream=True)
