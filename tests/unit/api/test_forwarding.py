@@ -121,7 +121,7 @@ class OneManager:
         self.client = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
 
     async def open_port(self) -> None:
-        self.port = Listener(self._served, lambda _caller: None)
+        self.port = Listener(self._served, lambda caller: caller)
         at = await self.port.listen("127.0.0.1", 0, server_context(identity(self.node_id)))
         self._standing.addresses[self.node_id] = f"127.0.0.1:{at}"
 
