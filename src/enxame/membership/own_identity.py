@@ -9,6 +9,7 @@ from pathlib import Path
 
 from enxame.errors import Unavailable
 from enxame.membership import certificate_files
+from enxame.membership.state_keys import StateKeys
 from enxame.model.cluster import TLSInfo
 from enxame.security import roots
 from enxame.transport import identity
@@ -28,16 +29,21 @@ class _Derived:
 
 
 class OwnIdentity:
-    """``directory`` is the swarm's; :meth:`load` first. Not for use by several tasks at once."""
+    """``directory`` is the swarm's; :meth:`load` first. ``keys`` are a manager's: while the swarm is locked, its own
+    key is encrypted.
+    """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keys: StateKeys | None = None) -> None:
         self._directory = directory
+        self._keys = keys
+        self._writing = asyncio.Lock()
         self._now: _Derived | None = None
         self._server: ServerIdentity | None = None
 
     async def load(self) -> Identity | None:
         """Read it. None: this node has no certificate. Raises EnxameError when it cannot be read."""
-        found = await asyncio.to_thread(certificate_files.read, self._directory)
+        passphrase = self._keys.any_passphrase if self._keys is not None else ""
+        found = await asyncio.to_thread(certificate_files.read, self._directory, passphrase)
         self._now = await asyncio.to_thread(_derive, found) if found is not None else None
         return found
 
@@ -69,10 +75,25 @@ class OwnIdentity:
 
     async def replace(self, renewed: Identity) -> None:
         """Take another certificate or other roots: on disk first, then for links that begin from now on."""
-        await asyncio.to_thread(certificate_files.write, self._directory, renewed)
-        self._now = await asyncio.to_thread(_derive, renewed)
-        if self._server is not None:
-            await asyncio.to_thread(self._server.replace, renewed)
+        async with self._writing:
+            await self._write(renewed)
+            self._now = await asyncio.to_thread(_derive, renewed)
+            if self._server is not None:
+                await asyncio.to_thread(self._server.replace, renewed)
+
+    async def protect(self) -> None:
+        """Encrypt the key on the disk, or decrypt it, as the swarm is locked or not. Raises OSError."""
+        async with self._writing:
+            own = self.identity
+            if own is None or self._keys is None:
+                return
+            encrypted = await asyncio.to_thread(certificate_files.is_encrypted, self._directory)
+            if encrypted != bool(self._keys.passphrase):
+                await self._write(own)
+
+    async def _write(self, own: Identity) -> None:
+        passphrase = self._keys.passphrase if self._keys is not None else ""
+        await asyncio.to_thread(certificate_files.write, self._directory, own, passphrase)
 
     async def trust(self, root: str, next_root: str) -> bool:
         """Believe these roots and no others; False when it was so already."""

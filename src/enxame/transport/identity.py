@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from enxame.errors import Unauthenticated
@@ -96,13 +95,13 @@ def unverified_context() -> ssl.SSLContext:
 def show(context: ssl.SSLContext, identity: Identity) -> None:
     """Let a context show this certificate, on links that begin from now on."""
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # The ssl module takes certificate chains from files alone.
-    with tempfile.TemporaryDirectory(prefix="enxame-tls-") as directory:
-        certificate, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
-        key.touch(mode=0o600)
-        certificate.write_text(identity.certificate)
-        key.write_text(identity.key)
-        context.load_cert_chain(certificate, key)
+    # The ssl module takes certificate chains from files alone; this one is in memory, for the key may be on no disk.
+    file = os.memfd_create("enxame-tls", os.MFD_CLOEXEC)
+    try:
+        os.write(file, f"{identity.certificate}\n{identity.key}\n".encode())
+        context.load_cert_chain(f"/proc/self/fd/{file}")
+    finally:
+        os.close(file)
 
 
 def caller(writer: asyncio.StreamWriter) -> Caller:

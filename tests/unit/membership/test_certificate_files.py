@@ -1,7 +1,9 @@
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from enxame.errors import EnxameError
 from enxame.membership import certificate_files
@@ -61,3 +63,38 @@ def test_how_long_a_certificate_does() -> None:
     assert seconds_to_renewal(own, NOW + timedelta(hours=9), 1.0) == pytest.approx(-3600, abs=1)
     assert not has_expired(own, NOW + timedelta(hours=9))
     assert has_expired(own, NOW + timedelta(hours=10))
+
+
+# Of locked managers, and while the root is rotated
+
+
+def pair() -> Identity:
+    root = ca.create_root(NOW)
+    own = ca.issue_node_certificate(
+        root, node_id="n1", role="manager", cluster_id="c1", expiry=timedelta(days=1), now=NOW
+    )
+    return Identity(own.cert, own.key, root.cert)
+
+
+def test_a_locked_manager_s_key_is_encrypted_on_the_disk(tmp_path):
+    own = pair()
+    certificate_files.write(tmp_path, own, "a passphrase")
+    stored = (tmp_path / "certificates" / "swarm-node.key").read_text()
+    assert "ENCRYPTED PRIVATE KEY" in stored
+    assert certificate_files.is_encrypted(tmp_path)
+    assert load_pem_private_key(stored.encode(), b"a passphrase")
+    assert certificate_files.read(tmp_path, "a passphrase") == own
+    for wrong in ("", "another"):
+        with pytest.raises(EnxameError, match="cannot read this node's certificate"):
+            certificate_files.read(tmp_path, wrong)
+    certificate_files.write(tmp_path, own)
+    assert not certificate_files.is_encrypted(tmp_path)
+    assert certificate_files.read(tmp_path, "a passphrase") == own
+
+
+def test_the_root_to_come_is_kept_beside_the_root(tmp_path):
+    own = replace(pair(), next_root=ca.create_root(NOW).cert)
+    certificate_files.write(tmp_path, own)
+    assert certificate_files.read(tmp_path) == own
+    certificate_files.write(tmp_path, replace(own, next_root=""))
+    assert certificate_files.read(tmp_path) == replace(own, next_root="")

@@ -64,6 +64,7 @@ class Manager:
     def admit(self, caller):
         if caller.node_id in self.removed:
             raise PermissionDenied("removed")
+        return caller
 
     async def ask(self, method, context):
         async with asyncio.timeout(DEADLINE), dialer.link(self.address, context) as peer:
