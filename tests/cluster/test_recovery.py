@@ -1,6 +1,7 @@
 """The manager is gone: backups, copies and survivors bring the swarm back, and the workers with it."""
 
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -24,6 +25,7 @@ class Recovery:
     def __init__(self, directory: Path, image: bytes) -> None:
         self.cluster = Cluster(directory, image, 4)
         self.manager, *self.workers, self.spare = self.cluster.machines
+        self.first_address: dict[str, str] = {}
         self.home = directory / "home"
         self.home.mkdir()
 
@@ -44,6 +46,15 @@ class Recovery:
         self.manager.api.post("/swarm/init", {"ListenAddr": f"0.0.0.0:{MANAGER_PORT}"})
         for worker in self.workers:
             self.cluster.join(worker)
+
+    def renumber(self, machine: Machine) -> None:
+        """Give the machine another address, or its first one back."""
+        network = machine.network
+        first = self.first_address.setdefault(machine.network.hostname, network.host_address)
+        network.host.ip("address", "flush", "dev", "eth0", "scope", "global")
+        other = f"{first}{first[-1]}"
+        network.host_address = other if network.host_address == first else first
+        network.host.ip("address", "add", f"{network.host_address}/24", "dev", "eth0")
 
     def lead_by(self, machine: Machine) -> None:
         """From now on the cluster's questions go to this machine."""
@@ -78,6 +89,11 @@ def containers(machines: list[Machine]) -> dict[str, tuple[int, str]]:
             state = machine.api.get(f"/containers/{container}/json")["State"]
             found[container] = (state["Pid"], state["StartedAt"])
     return found
+
+
+def reached(machine: Machine) -> str:
+    """Where the machine's manager is for others."""
+    return f"{machine.network.host_address}:{MANAGER_PORT}"
 
 
 class Load:
@@ -171,3 +187,111 @@ def test_a_backup_made_under_load_brings_the_swarm_back_at_another_address(swarm
     wait_until(lambda: set(cluster.states().values()) == {"ready"}, "the worker is back where it was")
     assert {n["Addr"] for n in worker.swarm()["RemoteManagers"]} == {address}
     cluster.create_service("after", 3)
+
+
+def test_a_manager_whose_machine_got_another_address_comes_back(swarm: Recovery) -> None:
+    cluster, manager = swarm.cluster, swarm.manager
+    cluster.create_service("web", 3)
+    before = containers(cluster.machines[:3])
+    node_id = manager.swarm()["NodeID"]
+    manager.stop()
+    swarm.renumber(manager)
+    try:
+        manager.start()
+        address = reached(manager)
+        assert manager.swarm()["NodeAddr"] == manager.network.host_address
+        assert manager.swarm()["RemoteManagers"] == [{"NodeID": node_id, "Addr": address}]
+        assert swarm.docker(manager)("node", "inspect", "self", "--format", "{{.ManagerStatus.Addr}}") == address
+        token = cluster.token()
+        for worker in swarm.workers:
+            swarm.enxame(worker)("swarm", "join", "--token", token, address)
+        wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes are back")
+        assert len(cluster.running("web")) == 3
+        assert containers(cluster.machines[:3]) == before
+        # Back again, and by the user's word this time.
+        swarm.renumber(manager)
+        said = swarm.docker(manager)("swarm", "init", "--force-new-cluster", "--advertise-addr", "eth0")
+        assert reached(manager) in said
+        assert "already part of a swarm" in swarm.docker(manager).refused("swarm", "init")
+        for worker in swarm.workers:
+            swarm.enxame(worker)("swarm", "join", "--token", token, reached(manager))
+        wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes are back")
+        assert containers(cluster.machines[:3]) == before
+    finally:
+        if manager.network.host_address != swarm.first_address[manager.network.hostname]:
+            swarm.renumber(manager)
+
+
+def test_a_plain_copy_of_the_state_restores_on_another_machine(swarm: Recovery) -> None:
+    cluster, manager, spare = swarm.cluster, swarm.manager, swarm.spare
+    cluster.create_service("web", 6)
+    token = cluster.token()
+    node_id = manager.swarm()["NodeID"]
+    before = containers(swarm.workers)
+    manager.stop()
+    spare.stop()
+    shutil.rmtree(spare.data_root / "swarm", ignore_errors=True)
+    shutil.copytree(manager.data_root / "swarm", spare.data_root / "swarm")
+    spare.start()
+    swarm.lead_by(spare)
+    assert spare.swarm()["NodeID"] == node_id
+    address = reached(spare)
+    assert spare.swarm()["RemoteManagers"] == [{"NodeID": node_id, "Addr": address}]
+    for worker in swarm.workers:
+        swarm.enxame(worker)("swarm", "join", "--token", token, address)
+    wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes are back")
+    wait_until(lambda: len(spare.task_containers()) == 2, "the manager's own tasks run here")
+    wait_until(lambda: len(cluster.running("web")) == 6, "all tasks run")
+    assert containers(swarm.workers) == before
+
+
+def test_backups_are_made_by_themselves_and_the_newest_restores_in_the_same_place(
+    swarm: Recovery, tmp_path: Path
+) -> None:
+    cluster, manager = swarm.cluster, swarm.manager
+    cluster.create_service("web", 6)
+    enxame = swarm.enxame(manager)
+    key, directory = tmp_path / "key", tmp_path / "backups"
+    key.write_bytes(os.urandom(32))
+    schedule = ("--backup-every", "1s", "--backup-keep", "2", "--backup-key-file", str(key))
+    assert enxame("swarm", "update", "--backup-dir", str(directory), *schedule) == "Swarm updated."
+    first = wait_until(lambda: sorted(directory.glob("swarm-*")), "a backup is made")[0]
+    assert "with a key file, which is the right one" in enxame(
+        "swarm", "backup", "--check", "--key-file", str(key), str(first)
+    )
+    swarm.docker(manager)("swarm", "update", "--task-history-limit", "3")
+    wait_until(lambda: not first.exists(), "the oldest is gone")
+    assert len(list(directory.glob("swarm-*"))) <= 3
+    assert "Kept:      2" in enxame("swarm", "backup", "--status")
+    # What stands in the way is told.
+    enxame("swarm", "update", "--backup-dir", str(tmp_path / "other"))
+    wait_until(lambda: list((tmp_path / "other").glob("swarm-*")), "the other directory is used")
+    enxame("swarm", "update", "--backup-every", "2s")
+    shutil.rmtree(tmp_path / "other")
+    (tmp_path / "other").touch()
+    told = wait_until(lambda: [w for w in manager.api.get("/info")["Warnings"] if "backup" in w], "the failure is told")
+    assert "No backup of the swarm could be made" in told[0]
+    assert "File exists" in enxame("swarm", "backup", "--status")
+    enxame("swarm", "update", "--backup-dir", "")
+    assert "makes no backups by itself" in enxame("swarm", "backup", "--status")
+
+    before = containers(swarm.workers)
+    newest = max(directory.glob("swarm-*"))
+    manager.kill()
+    shutil.rmtree(manager.data_root / "swarm")
+    manager.start()
+    assert manager.state() == "inactive"
+    wait_until(lambda: not manager.task_containers(), "what belonged to no swarm is gone")
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(newest.read_bytes()[:-40])
+    restore = ("swarm", "restore", "--key-file", str(key))
+    assert "cut off" in enxame.refused(*restore, str(damaged))
+    assert "its former address: the workers come back by themselves" in enxame(*restore, str(newest))
+    wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes are back")
+    wait_until(lambda: len(cluster.running("web")) == 6 and len(manager.task_containers()) == 2, "all tasks run")
+    assert containers(swarm.workers) == before
+    # Nothing that anybody knew before is taken for what is there now.
+    versions = [service["Version"]["Index"] for service in manager.api.get("/services")]
+    assert all(version < 10_000_000 for version in versions)
+    cluster.create_service("after", 1)
+    assert max(service["Version"]["Index"] for service in manager.api.get("/services")) > 10_000_000

@@ -320,7 +320,7 @@ class Membership:
         Raises:
             Unavailable: it has a manager, or the token is of another swarm; or none of them took it up in time.
         """
-        if worker.in_touch or not worker.is_of(token):
+        if not worker.is_of(token) or await worker.in_touch():
             raise Unavailable(ALREADY_IN_SWARM)
         try:
             async with asyncio.timeout(JOIN_DEADLINE):

@@ -36,6 +36,8 @@ from enxame.security.tokens import JoinToken, root_digest
 from enxame.transport.methods import (
     CA_RENEW,
     NODE_DESCRIBE,
+    NODE_HEARTBEAT,
+    Beat,
     NodeCertificate,
     NodeNews,
     RenewRequest,
@@ -51,6 +53,8 @@ WORKER: Final = (
 )
 CERTIFICATES_EXPIRED: Final = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 REMOVED: Final = "was removed from swarm"
+#: A manager that does not answer for so long is not there, as far as a user is concerned who says where it is: seconds.
+PROBE_DEADLINE: Final = 1.5
 
 
 class NodeRemoved(Unavailable):
@@ -157,10 +161,16 @@ class WorkerParts:
         if self._error:
             raise Unavailable(self._error)
 
-    @property
-    def in_touch(self) -> bool:
-        """Whether a manager looks after this node now."""
-        return self._session.peer is not None
+    async def in_touch(self) -> bool:
+        """Whether a manager looks after this node now, asked of it."""
+        peer = self._session.peer
+        if peer is None:
+            return False
+        try:
+            await peer.call(NODE_HEARTBEAT, Beat(), deadline=PROBE_DEADLINE)
+        except EnxameError:
+            return False
+        return True
 
     def is_of(self, token: JoinToken) -> bool:
         """Whether a join token is of this node's swarm."""

@@ -177,6 +177,8 @@ class WorkerSession:
         """Managers may be found there: they are tried at once, before those that are known."""
         self.managers = list(dict.fromkeys([*addresses, *self.managers]))
         self._hurry.set()
+        if self.peer is not None:
+            self.peer.close()
 
     async def _pause(self, delay: float) -> bool:
         """Wait before the next try; True when there are new addresses to look at."""
