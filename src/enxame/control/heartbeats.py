@@ -23,6 +23,9 @@ SHORTEST_PERIOD: Final = 1.0
 RETURN_GRACE: Final = 15.0
 RETURN_PERIODS: Final = 2 * GRACE
 
+#: The longest time that a node may ask to be excused for: seconds.
+LONGEST_EXCUSE: Final = 60.0
+
 #: A node that used up this part of its grace is suspected: it does not say so yet, but others may have shown more.
 SUSPECTED: Final = 0.6
 #: The brake holds when more than half of the nodes, and at least so many, are missing within the window (seconds).
@@ -58,6 +61,8 @@ class _Entry:
     grace: float
     down_at: float = 0.0
     trusted_at: float = 0.0
+    #: It said that it will be silent for a while.
+    excused: bool = False
     downs: deque[float] = field(default_factory=deque)
 
 
@@ -99,7 +104,7 @@ class HeartbeatBook:
     def register(self, node_id: str, now: float, period: float) -> Health:
         """A node reported for duty and was told the period. UP, or PROBATION when it flaps."""
         entry = self._entries.setdefault(node_id, _Entry(Health.UP, now, period, 0.0))
-        entry.heard, entry.period, entry.grace = now, period, GRACE * period
+        entry.heard, entry.period, entry.grace, entry.excused = now, period, GRACE * period, False
         if entry.health is Health.PROBATION:
             return entry.health
         entry.health = Health.UP
@@ -115,7 +120,20 @@ class HeartbeatBook:
         entry = self._entries.get(node_id)
         if entry is None or entry.health in (Health.DOWN, Health.UNKNOWN):
             return False
-        entry.heard, entry.period, entry.grace = now, period, GRACE * period
+        entry.heard, entry.period = now, period
+        if not entry.excused:
+            entry.grace = GRACE * period
+        return True
+
+    def excuse(self, node_id: str, now: float, seconds: float) -> bool:
+        """A node said that it restarts and will be back within so many seconds: until then its silence means nothing.
+        False: it is not one that is waited for.
+        """
+        entry = self._entries.get(node_id)
+        if entry is None or entry.health in (Health.DOWN, Health.UNKNOWN):
+            return False
+        entry.heard, entry.excused = now, True
+        entry.grace = max(entry.grace, min(seconds, LONGEST_EXCUSE))
         return True
 
     def forget(self, node_id: str) -> None:
@@ -159,7 +177,8 @@ class HeartbeatBook:
             # Long enough for nodes to have given up on it: they need the time to come back.
             for entry in self._entries.values():
                 if entry.health is not Health.DOWN:
-                    entry.heard, entry.grace = now, _return_grace(entry.period)
+                    entry.grace = max(_return_grace(entry.period), entry.grace if entry.excused else 0.0)
+                    entry.heard = now
         elif late > 0:
             for entry in self._entries.values():
                 entry.heard = min(now, entry.heard + late)
@@ -169,7 +188,7 @@ class HeartbeatBook:
         for entry in self._entries.values():
             if entry.health is Health.DOWN:
                 missing += now - entry.down_at < BRAKE_WINDOW
-            elif now - entry.heard >= SUSPECTED * entry.grace:
+            elif now - entry.heard >= (1.0 if entry.excused else SUSPECTED) * entry.grace:
                 missing += 1
             else:
                 present += 1

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control.heartbeats import Health, HeartbeatBook, heartbeat_period
+from enxame.control.heartbeats import LONGEST_EXCUSE, Health, HeartbeatBook, heartbeat_period
 from enxame.model.cluster import Cluster
 from enxame.model.node import Node, NodeStatus
 from enxame.store.interface import Tx
@@ -24,6 +24,7 @@ HEARTBEAT_FAILURE: Final = "heartbeat failure"
 LEFT: Final = "node left the swarm"
 HELD_BACK: Final = "heartbeat failure of much of the swarm at once: its tasks are not replaced yet"
 FLAPPING: Final = "node came and went too often: it gets tasks again when it has stayed for a while"
+RESTARTING: Final = "its daemon restarts: expected back within {seconds:g} s"
 MANAGER_CAME_UP: Final = "manager came up: waiting for the node to report"
 
 _STATUS: Final = {
@@ -118,11 +119,20 @@ class FailureDetector:
     async def leave(self, node_id: str) -> None:
         """A node ended its tasks and left: nobody waits for it."""
         self._book.note_down(node_id, self._mono())
+        await self._say(node_id, lambda status: replace(status, state="down", message=LEFT))
 
+    async def excuse(self, node_id: str, seconds: float) -> None:
+        """A node's daemon stops for a moment and leaves its containers running: nothing is moved meanwhile."""
+        seconds = min(seconds, LONGEST_EXCUSE)
+        if not self._book.excuse(node_id, self._mono(), seconds):
+            return
+        await self._say(node_id, lambda status: replace(status, message=RESTARTING.format(seconds=seconds)))
+
+    async def _say(self, node_id: str, change: Callable[[NodeStatus], NodeStatus]) -> None:
         def record(tx: Tx) -> None:
             node = tx.get(Node, node_id)
             if node is not None:
-                tx.update(replace(node, status=replace(node.status, state="down", message=LEFT)))
+                tx.update(replace(node, status=change(node.status)))
 
         await self._store.update(record)
 

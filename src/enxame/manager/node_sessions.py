@@ -221,9 +221,12 @@ class NodeSessions:
         await node.detach(request)
         return Nothing()
 
-    async def _leave(self, peer: Peer, _request: LeaveRequest) -> Nothing:
+    async def _leave(self, peer: Peer, request: LeaveRequest) -> Nothing:
         self._registered(peer)
-        await self._detector.leave(peer.node_id)
+        if request.back_within > 0:
+            await self._detector.excuse(peer.node_id, request.back_within)
+        else:
+            await self._detector.leave(peer.node_id)
         return Nothing()
 
     def _registered(self, peer: Peer) -> tuple[_Open, NodeSession]:

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 REGISTRATION_DEADLINE: Final = 20.0
 LEAVE_DEADLINE: Final = 3.0
+#: A daemon that stops says that it will be back within so many seconds, in one call of at most so many.
+PLANNED_ABSENCE: Final = 20.0
+ABSENCE_DEADLINE: Final = 1.0
 #: A manager that does not answer for so many periods is given up, to try it (or another) on a new link.
 PATIENCE: Final = 3
 SHORTEST_PERIOD: Final = 0.1
@@ -204,6 +207,15 @@ class WorkerSession:
                 await self.peer.call(NODE_LEAVE, LeaveRequest(), deadline=LEAVE_DEADLINE)
             except EnxameError as error:
                 log.warning("the manager was not told that this node left: %s", error)
+
+    async def say_back_soon(self) -> None:
+        """Tell the manager that this daemon stops, and that its tasks go on until it is back."""
+        if self.peer is not None and not self._leaving:
+            try:
+                request = LeaveRequest(back_within=PLANNED_ABSENCE)
+                await self.peer.call(NODE_LEAVE, request, deadline=ABSENCE_DEADLINE)
+            except EnxameError as error:
+                log.info("the manager was not told that this daemon will be back: %s", error)
 
     async def _converse(self, peer: Peer, address: str) -> None:
         request = SessionRequest(

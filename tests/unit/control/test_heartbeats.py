@@ -7,6 +7,7 @@ from enxame.control.heartbeats import (
     FIRST_PROBATION,
     FLAPS,
     GRACE,
+    LONGEST_EXCUSE,
     LONGEST_PROBATION,
     RETURN_GRACE,
     Health,
@@ -297,3 +298,56 @@ def test_a_removed_node_is_forgotten() -> None:
     assert nodes.changes == []
     assert nodes.book.health("n0") is None
     assert len(nodes.book) == 1
+
+
+def test_a_node_that_said_it_restarts_is_waited_for():
+    nodes = Nodes(2)
+    assert nodes.book.excuse("n1", nodes.now, 20.0)
+    nodes.alive.remove("n1")
+    nodes.run(19)
+    assert nodes.seen() == []
+    nodes.book.register("n1", nodes.now, 1.0)
+    nodes.alive.add("n1")
+    nodes.run(10)
+    assert nodes.seen() == []
+    nodes.alive.remove("n1")
+    nodes.run(GRACE + 2)
+    assert nodes.seen() == [("n1", Health.DOWN)], "the excuse was for once"
+
+
+def test_a_node_that_does_not_come_back_as_it_said_is_down():
+    nodes = Nodes(2)
+    nodes.book.excuse("n1", nodes.now, 20.0)
+    nodes.alive.remove("n1")
+    nodes.run(21)
+    assert nodes.seen() == [("n1", Health.DOWN)]
+
+
+def test_a_last_heartbeat_after_the_excuse_does_not_end_it():
+    nodes = Nodes(2)
+    nodes.book.excuse("n1", nodes.now, 20.0)
+    nodes.book.beat("n1", nodes.now, 1.0)
+    nodes.alive.remove("n1")
+    nodes.run(10)
+    assert nodes.seen() == []
+
+
+def test_an_excuse_is_bounded_and_only_for_those_that_are_waited_for():
+    nodes = Nodes(2)
+    nodes.book.excuse("n1", nodes.now, 1e9)
+    nodes.alive.remove("n1")
+    nodes.run(LONGEST_EXCUSE + 1)
+    assert nodes.seen() == [("n1", Health.DOWN)]
+    assert not nodes.book.excuse("n1", nodes.now, 20.0)
+    assert not nodes.book.excuse("n7", nodes.now, 20.0)
+
+
+def test_many_nodes_that_restart_in_order_do_not_pull_the_brake():
+    nodes = Nodes(8)
+    for number in range(5):
+        nodes.book.excuse(f"n{number}", nodes.now, 20.0)
+        nodes.alive.remove(f"n{number}")
+    nodes.run(10)
+    nodes.alive.remove("n7")
+    nodes.run(GRACE + 1)
+    assert nodes.seen() == [("n7", Health.DOWN)]
