@@ -103,9 +103,9 @@ class Forwarder:
                 raise EnxameError(IN_DOUBT) if doubt else NoLeader()
             await asyncio.sleep(_PAUSE)
 
-    async def ask(self, call: Call, target: str, as_type: type[T]) -> T | None:
-        """The leader's answer to ``GET target``, for a request that is only partly about the swarm. None when this
-        manager leads itself, or when the leader is not in reach: its own copy of the state has to do then.
+    async def ask(self, call: Call, target: str, as_type: type[T], *, method: str = "GET") -> T | None:
+        """The leader's answer, for a request that is only partly about the swarm. None when this manager leads itself,
+        or when the leader is not in reach: its own copy of the state has to do then.
 
         Raises:
             EnxameError: what the leader answered, or why this node is no manager.
@@ -114,7 +114,7 @@ class Forwarder:
         leader = leadership.leader
         if leadership.is_leader or leader is None or leader.node_id == leadership.node_id:
             return None
-        request = ForwardRequest(method="GET", target=f"/v{call.version[0]}.{call.version[1]}{target}")
+        request = ForwardRequest(method=method, target=f"/v{call.version[0]}.{call.version[1]}{target}")
         try:
             async with asyncio.timeout(GLANCE_DEADLINE):
                 peer = await leadership.link()

@@ -32,7 +32,14 @@ from enxame.model.container import ContainerConfig
 from enxame.model.container_view import ContainerInspect, WaitResult
 from enxame.model.exec import ExecInspect
 from enxame.model.filters import Filters
-from enxame.model.network import EndpointResource, Network, NetworkCreateRequest, NetworkResource, NetworkSpec
+from enxame.model.network import (
+    EndpointResource,
+    Network,
+    NetworkCreateRequest,
+    NetworkResource,
+    NetworkSpec,
+    NetworksPruneReport,
+)
 from enxame.model.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from enxame.model.stream import LogOptions, LogRecord
 from enxame.model.task import Task
@@ -147,6 +154,9 @@ class LocalNetworks:
 
     async def remove(self, ref: str) -> None:
         self.made = [one for one in self.made if one.id != ref]
+
+    async def prune(self, filters: Filters) -> NetworksPruneReport:
+        return NetworksPruneReport(networks_deleted=["pruned-here"])
 
 
 class Echo:

@@ -355,6 +355,8 @@ async def test_both_kinds_of_networks_are_listed_once(lab: Lab) -> None:
     assert (status, answer["message"]) == (409, "network with name over already exists")
     assert (await lab.second.ask("DELETE", "/networks/mine"))[0] == 204
     assert (await lab.second.ask("DELETE", "/networks/over"))[0] == 204
+    assert (await lab.second.ask("POST", "/networks/create", {"Name": "unused", "Driver": "overlay"}))[0] == 201
+    assert await lab.second.ask("POST", "/networks/prune") == (200, {"NetworksDeleted": ["pruned-here", "unused"]})
     _, listed = await lab.second.ask("GET", "/networks")
     assert sorted(network["Name"] for network in listed) == ["bridge", "host", "ingress"]
 

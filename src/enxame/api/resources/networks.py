@@ -6,6 +6,8 @@ A manager that does not lead asks the leader for the swarm's part. A leader that
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,7 +18,8 @@ from msgspec.structs import replace
 from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
-from enxame.errors import Conflict, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from enxame.engine.networks.moments import parse_moment
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from enxame.model.container import EndpointSettings
 from enxame.model.filters import Filters
 from enxame.model.network import (
@@ -55,8 +58,7 @@ async def _swarm_networks(call: Call, filters: Filters) -> list[NetworkResource]
     manager = _manager(call)
     if manager is None:
         return []
-    query = msgspec.json.encode({name: sorted(values) for name, values in filters.values.items()}).decode()
-    asked = await call.forwarder.ask(call, f"/networks?filters={quote(query)}", list[NetworkResource])
+    asked = await call.forwarder.ask(call, f"/networks?{_query(filters)}", list[NetworkResource])
     return list(manager.networks.list(filters)) if asked is None else asked
 
 
@@ -194,7 +196,40 @@ async def remove_network(call: Call) -> web.StreamResponse:
     return empty_response(204)
 
 
-@routes.post("/networks/prune", query={"filters": _PRUNE_FILTERS}, answer=NetworksPruneReport)
+@routes.post("/networks/prune", query={"filters": _PRUNE_FILTERS}, answer=NetworksPruneReport, swarm_part=True)
 async def prune_networks(call: Call) -> web.StreamResponse:
-    """Remove this machine's networks that nobody uses."""
-    return json_response(await call.api.engine.networks.prune(call.filters(_PRUNE_FILTERS)))
+    """Remove this machine's networks that nobody uses, and on a manager the swarm's, too."""
+    filters = call.filters(_PRUNE_FILTERS)
+    removed = await _prune_swarm(call, filters)
+    if not call.asked_by:
+        removed = [*((await call.api.engine.networks.prune(filters)).networks_deleted or []), *removed]
+    return json_response(NetworksPruneReport(networks_deleted=removed))
+
+
+async def _prune_swarm(call: Call, filters: Filters) -> list[str]:
+    manager = _manager(call)
+    if manager is None:
+        return []
+    asked = await call.forwarder.ask(call, f"/networks/prune?{_query(filters)}", NetworksPruneReport, method="POST")
+    if asked is not None or not call.api.membership.leadership.is_leader:
+        return [] if asked is None else asked.networks_deleted or []
+    moments = [parse_moment(text, datetime.now(UTC)) for text in filters.get("until")]
+    removed = []
+    for network in manager.networks.list(Filters({"dangling": frozenset({"true"})})):
+        wanted = (
+            not network.ingress
+            and all(network.created <= moment for moment in moments)
+            and filters.labels_match(network.labels)
+            and ("label!" not in filters or not filters.labels_match(network.labels, "label!"))
+        )
+        if wanted:
+            # Somebody may have begun to use it, or have removed it, meanwhile.
+            with suppress(EnxameError):
+                await manager.networks.remove(network.id)
+                removed.append(network.name)
+    return removed
+
+
+def _query(filters: Filters) -> str:
+    text = msgspec.json.encode({name: sorted(values) for name, values in filters.values.items()}).decode()
+    return f"filters={quote(text)}"
