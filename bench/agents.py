@@ -29,6 +29,7 @@ from enxame.errors import EnxameError
 from enxame.manager.admission import Admission
 from enxame.manager.dispatcher import Dispatcher
 from enxame.manager.failure_detector import FailureDetector
+from enxame.manager.leadership import AlwaysLeads
 from enxame.manager.node_sessions import NodeSessions
 from enxame.manager.swarm import new_cluster
 from enxame.model.cluster import InitRequest
@@ -48,6 +49,7 @@ from enxame.transport.methods import (
     NODE_HEARTBEAT,
     NODE_REPORT,
     NODE_SESSION,
+    Beat,
     Nothing,
     SessionRequest,
     StatusReport,
@@ -95,7 +97,9 @@ class Manager:
         self.detector = FailureDetector(self.store, "m1", time.monotonic, self._cut)
         self.dispatcher = Dispatcher(self.store)
         self.sessions = NodeSessions(self.store, self.dispatcher, self.detector)
-        admission = Admission(self.store, new_id=lambda: f"x{next(ids)}", wall=wall, joined=self.detector.expect)
+        admission = Admission(
+            self.store, AlwaysLeads("m1"), new_id=lambda: f"x{next(ids)}", wall=wall, joined=self.detector.expect
+        )
         served = Served()
         admission.serve(served)
         self.sessions.serve(served)
@@ -200,7 +204,7 @@ async def beat(peer: Peer) -> None:
     period = 1.0
     while True:
         await asyncio.sleep(period * (0.8 + 0.2 * random.random()))
-        period = (await peer.call(NODE_HEARTBEAT, Nothing(), deadline=3 * period)).period
+        period = (await peer.call(NODE_HEARTBEAT, Beat(), deadline=3 * period)).period
 
 
 async def work(peer: Peer) -> None:

@@ -14,6 +14,8 @@ from enxame import __version__
 
 DEFAULT_DATA_ROOT: Final = Path("/var/lib/enxame")
 DEFAULT_EXEC_ROOT: Final = Path("/run/enxame")
+#: Where the managers of a swarm find each other's part of the shared state.
+DEFAULT_PEER_PORT: Final = 2380
 DEFAULT_CONFIG_FILE: Final = Path("/etc/enxame/daemon.json")
 
 # Keys of the file that are named in the plural, as in dockerd's daemon.json.
@@ -50,6 +52,7 @@ class DaemonConfig:
     default_address_pools: list[tuple[str, int]] = field(default_factory=list)
     bip: str = ""
     swarm_default_advertise_addr: str = ""
+    swarm_peer_port: int = DEFAULT_PEER_PORT
     metrics_addr: str = ""
     node_generic_resources: list[str] = field(default_factory=list)
     default_runtime: str = ""
@@ -124,6 +127,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDR",
         help="address or interface that `swarm init` advertises by default",
     )
+    add(
+        "--swarm-peer-port",
+        type=_port,
+        metavar="PORT",
+        help=f"port where the swarm's other managers reach this one's share of the state (default {DEFAULT_PEER_PORT})",
+    )
     add("--metrics-addr", metavar="ADDR", help="address of the metrics endpoint")
     add(
         "--node-generic-resource",
@@ -175,6 +184,7 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
         default_address_pools=[_pool(item) for item in merged.get("default_address_pool", [])],
         bip=merged.get("bip", ""),
         swarm_default_advertise_addr=merged.get("swarm_default_advertise_addr", ""),
+        swarm_peer_port=merged.get("swarm_peer_port", DEFAULT_PEER_PORT),
         metrics_addr=merged.get("metrics_addr", ""),
         node_generic_resources=merged.get("node_generic_resource", []),
         default_runtime=merged.get("default_runtime", ""),
@@ -230,6 +240,12 @@ def _absolute(path: str) -> str:
 def _absolute_socket(host: str) -> str:
     scheme, separator, path = host.partition("://")
     return f"{scheme}{separator}{_absolute(path)}" if scheme == "unix" and path else host
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
 
 
 def _pool(item: Any) -> tuple[str, int]:

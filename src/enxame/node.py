@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
@@ -16,6 +16,7 @@ from enxame import listeners
 from enxame.agent.container_executor import ContainerExecutor
 from enxame.agent.payloads import PayloadFiles
 from enxame.api.context import ApiContext, DaemonFacts
+from enxame.api.forwarded import ForwardedApi
 from enxame.api.server import ApiServer
 from enxame.control.now import Now
 from enxame.daemon_config import ConfigError, DaemonConfig
@@ -64,10 +65,11 @@ class Node:
         )
         self._closing.push_async_callback(engine.stop)
         await engine.start()
-        membership = self._membership(engine)
+        forwarded = ForwardedApi()
+        membership = self._membership(engine, forwarded)
         self._closing.push_async_callback(membership.stop)
         await membership.start()
-        api = ApiServer(ApiContext(engine=engine, membership=membership, facts=self._facts(engine)))
+        api = ApiServer(ApiContext(engine=engine, membership=membership, facts=self._facts(engine)), forwarded)
         self._closing.push_async_callback(api.close)
         await listeners.listen(api, config, self._handed_over)
 
@@ -75,7 +77,7 @@ class Node:
         """Stop answering, leave off the swarm's work, let the containers go on."""
         await self._closing.aclose()
 
-    def _membership(self, engine: Engine) -> Membership:
+    def _membership(self, engine: Engine, forwarded: ForwardedApi) -> Membership:
         config = self._config
         directory = config.data_root / "swarm"
         payloads = PayloadFiles(config.exec_root / "payloads")
@@ -89,7 +91,7 @@ class Node:
 
         rng = random.SystemRandom().random
 
-        def build(state: NodeState) -> SwarmParts:
+        def build(state: NodeState, change_role: Callable[[str], None]) -> SwarmParts:
             if state.role == "worker":
                 return WorkerParts(
                     state,
@@ -98,15 +100,20 @@ class Node:
                     engine=engine,
                     payloads=payloads,
                     executor=executor,
+                    change_role=change_role,
                     rng=rng,
                     wall=_wall,
                 )
             return ManagerParts(
                 state,
                 directory=directory,
+                file=directory / STATE_FILE,
                 engine=engine,
                 payloads=payloads,
                 executor=executor,
+                peer_port=config.swarm_peer_port,
+                change_role=change_role,
+                serve_api=forwarded.serve,
                 new_id=new_id,
                 rng=rng,
                 now=lambda: Now(time.monotonic(), _wall()),

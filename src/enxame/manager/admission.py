@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
-from enxame.errors import EnxameError, InvalidArgument, Unavailable, Unimplemented, rpc_error
-from enxame.manager.nodes import ONE_MANAGER
+from msgspec.structs import replace
+
+from enxame.errors import EnxameError, InvalidArgument, Unavailable, rpc_error
+from enxame.manager.leadership import LeaderLocator
 from enxame.manager.signer import Signer
 from enxame.model.cluster import Cluster, ClusterSecrets, JoinTokens, PeerNode
 from enxame.model.node import Node, NodeDescription, NodeSpec, NodeStatus
@@ -31,11 +35,15 @@ AVAILABILITIES: Final = ("active", "pause", "drain")
 
 
 class Admission:
-    """``joined`` is told the id of every new node; ``own`` is this manager's identity, which external signers want."""
+    """``joined`` is told the id of every new node; ``own`` is this manager's identity, which external signers want.
+
+    Only the manager that leads lets nodes in, and knows who was removed: the others pass requests on.
+    """
 
     def __init__(
         self,
         store: Store,
+        leadership: LeaderLocator,
         *,
         new_id: Callable[[], str],
         wall: Callable[[], datetime],
@@ -43,6 +51,7 @@ class Admission:
         own: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self._store = store
+        self._leadership = leadership
         self._new_id = new_id
         self._signer = Signer(store, wall=wall, own=own)
         self._joined = joined
@@ -53,8 +62,9 @@ class Admission:
         served.call(CA_ISSUE, self._issue)
         served.call(CA_RENEW, self._renew)
 
-    def check(self, caller: Caller) -> None:
-        """Whether a node with a good certificate is (still) one of this swarm, in that role.
+    def check(self, caller: Caller) -> Caller:
+        """Whether a node with a good certificate is (still) one of this swarm; as whom it may call. A certificate of a
+        manager is worth a worker's when the node is none any more.
 
         Raises:
             PermissionDenied: it is not, in Swarm's words.
@@ -66,14 +76,12 @@ class Admission:
                 f"Permission denied: remote certificate not part of organization: {cluster.id}",
             )
         node = self._store.view.get(Node, caller.node_id)
-        if node is None:
+        if node is None and self._leadership.is_leader:
             raise was_removed(caller.node_id)
-        if node.spec.role != caller.role:
-            raise rpc_error(
-                "PermissionDenied",
-                f"Permission denied: the certificate of node {caller.node_id} is one of a {caller.role}, "
-                f"but the node is a {node.spec.role}",
-            )
+        # A manager that only follows may not have heard of a new node yet; all it does for it is to name the leader.
+        if node is None or node.spec.role != "manager":
+            return dataclasses.replace(caller, role="worker")
+        return caller
 
     async def certify(self, node_id: str, role: str, signing_request: str, addresses: Sequence[str] = ()) -> str:
         """See :meth:`Signer.certify`."""
@@ -85,18 +93,23 @@ class Admission:
     async def _issue(self, peer: Peer, request: IssueRequest) -> NodeCertificate:
         cluster, _ = self._cluster()
         role = _role(request.token, cluster.join_tokens or JoinTokens())
-        if role == "manager":
-            raise Unimplemented(ONE_MANAGER)
+        if not self._leadership.is_leader:
+            return await self._pass_on(peer, request)
+        if role == "manager" and request.manager_trouble:
+            raise Unavailable(f"this node cannot become a manager: {request.manager_trouble}")
+        seen_from = request.seen_from if request.seen_from and peer.role == "manager" else peer.address
         availability = request.availability.lower() or "active"
         if availability not in AVAILABILITIES:
             raise InvalidArgument(f'invalid Availability: "{request.availability}"')
         node_id = self._new_id()
-        certificate = await self.certify(node_id, role, request.signing_request)
+        certificate = await self.certify(
+            node_id, role, request.signing_request, _addresses(role, request.addr, seen_from)
+        )
         node = Node(
             id=node_id,
             spec=NodeSpec(role=role, availability=availability),
             description=NodeDescription(tls_info=cluster.tls_info),
-            status=NodeStatus(state="unknown", addr=peer.address),
+            status=NodeStatus(state="unknown", addr=_host(request.addr) or seen_from),
         )
         await self._store.update(lambda tx: tx.create(node))
         self._joined(node_id)
@@ -106,7 +119,12 @@ class Admission:
         node = self._store.view.get(Node, peer.node_id)
         if node is None:
             raise was_removed(peer.node_id)
-        return self._answer(node, await self.certify(node.id, node.spec.role, request.signing_request))
+        addresses = _addresses(node.spec.role, request.addr, node.status.addr)
+        return self._answer(node, await self.certify(node.id, node.spec.role, request.signing_request, addresses))
+
+    async def _pass_on(self, peer: Peer, request: IssueRequest) -> NodeCertificate:
+        link = await self._leadership.link()
+        return await link.call(CA_ISSUE, replace(request, seen_from=peer.address))
 
     def _answer(self, node: Node, certificate: str) -> NodeCertificate:
         cluster, secrets = self._cluster()
@@ -140,6 +158,21 @@ def managers_of(view: View) -> list[PeerNode]:
 def was_removed(node_id: str) -> EnxameError:
     """What a node hears that the swarm does not have any more; swarmkit's words."""
     return rpc_error("PermissionDenied", f"Permission denied: node {node_id} was removed from swarm")
+
+
+def _addresses(role: str, addr: str, seen_from: str) -> list[str]:
+    """The IP addresses that a certificate is good for: other managers' etcd members call a manager's there."""
+    if role != "manager":
+        return []
+    return list(dict.fromkeys(address for address in (_host(addr), seen_from) if address))
+
+
+def _host(address: str) -> str:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return str(ipaddress.ip_address(host)) if host else ""
+    except ValueError:
+        return ""
 
 
 def _role(token: str, tokens: JoinTokens) -> str:

@@ -41,7 +41,8 @@ class Manager:
 
     ``read_log`` reads one task's log on its node; ``new_name`` names services that were given none;
     ``leads``: whether this manager does; ``node_files`` is what backups keep of this node;
-    ``own`` is its identity, which external signers want to see.
+    ``own`` is its identity, which external signers want to see; ``manager_trouble`` says why a node cannot become a
+    manager, empty when it can.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Manager:
         new_name: Callable[[], str] = _random_name,
         node_files: Callable[[], Sequence[Item]] = _no_files,
         leads: Callable[[], bool] = lambda: True,
+        manager_trouble: Callable[[str], str] = lambda _node_id: "",
         own: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         self.store = store
@@ -62,7 +64,7 @@ class Manager:
         self.swarm = SwarmControl(store, wall=wall, own=own)
         self.services = ServiceControl(store, wall=wall, new_id=new_id, new_name=new_name)
         self.tasks = TaskControl(store, node_id)
-        self.nodes = NodeControl(store, node_id)
+        self.nodes = NodeControl(store, node_id, manager_trouble=manager_trouble)
         self.networks = NetworkControl(store, new_id)
         self.secrets = SecretControl(store, new_id)
         self.configs = ConfigControl(store, new_id)

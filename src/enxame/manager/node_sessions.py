@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from enxame.errors import InvalidArgument, Unavailable
+from enxame.manager import attachments
 from enxame.manager.admission import managers_of, was_removed
 from enxame.manager.dispatcher import Dispatcher, NodeSession
 from enxame.manager.failure_detector import FailureDetector
@@ -227,6 +228,7 @@ class NodeSessions:
             await self._detector.excuse(peer.node_id, request.back_within)
         else:
             await self._detector.leave(peer.node_id)
+        await attachments.detach_all(self._store, peer.node_id)
         return Nothing()
 
     def _registered(self, peer: Peer) -> tuple[_Open, NodeSession]:

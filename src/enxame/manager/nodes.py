@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.errors import InvalidArgument, Unimplemented, rpc_error
+from enxame.errors import InvalidArgument, rpc_error
 from enxame.manager import lookup
 from enxame.manager.matching import matches_head
 from enxame.model.base import ObjectVersion
@@ -16,10 +16,7 @@ from enxame.model.node import Node, NodeSpec
 from enxame.store.interface import Tx
 from enxame.store.store import Store
 
-__all__ = ["ONE_MANAGER", "NodeControl"]
-
-#: Said to whoever wants a second manager.
-ONE_MANAGER: Final = "several managers are not supported by this daemon yet: the swarm has one, and workers join it"
+__all__ = ["NodeControl"]
 
 _ROLES: Final = ("worker", "manager")
 _AVAILABILITIES: Final = ("active", "pause", "drain")
@@ -27,11 +24,16 @@ _MEMBERSHIPS: Final = ("pending", "accepted")
 
 
 class NodeControl:
-    """``/nodes``. ``node_id`` is this node's: what ``self`` means."""
+    """``/nodes``. ``node_id`` is this node's: what ``self`` means; ``manager_trouble`` says why a node cannot become a
+    manager, empty when it can.
+    """
 
-    def __init__(self, store: Store, node_id: str = "") -> None:
+    def __init__(
+        self, store: Store, node_id: str = "", *, manager_trouble: Callable[[str], str] = lambda _node_id: ""
+    ) -> None:
         self._store = store
         self._node_id = node_id
+        self._manager_trouble = manager_trouble
 
     def list(self, filters: Filters) -> Sequence[Node]:
         """Nodes that match ``id``, ``name``, ``label`` (the engine's), ``node.label``, ``role``, ``membership``."""
@@ -69,8 +71,8 @@ class NodeControl:
             node = lookup.node(tx, node_id)
             if node.spec.role == "manager" and role == "worker":
                 _check_demotion(tx, node)
-            elif node.spec.role != role:
-                raise Unimplemented(ONE_MANAGER)
+            elif node.spec.role != role and (trouble := self._manager_trouble(node.id)):
+                raise rpc_error("FailedPrecondition", f"node {node.id} cannot become a manager: {trouble}")
             wanted = replace(spec, role=role, availability=availability)
             tx.update(replace(node, version=ObjectVersion(index=version), spec=wanted))
 

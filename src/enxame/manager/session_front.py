@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from enxame.errors import Unavailable
@@ -13,23 +14,31 @@ from enxame.model.base import Model
 from enxame.model.dispatch import Assignments
 from enxame.transport.methods import (
     NODE_ASSIGNMENTS,
+    NODE_ATTACH,
+    NODE_DESCRIBE,
+    NODE_DETACH,
     NODE_HEARTBEAT,
     NODE_LEAVE,
     NODE_REPORT,
     NODE_SESSION,
-    Beat,
-    Heartbeat,
-    LeaveRequest,
     Method,
     Nothing,
     SessionNews,
     SessionRequest,
-    StatusReport,
 )
 from enxame.transport.peer import Peer, Served
 
 Q = TypeVar("Q", bound=Model)
 A = TypeVar("A", bound=Model)
+
+_CALLS: Final[tuple[Method[Any, Any], ...]] = (
+    NODE_ATTACH,
+    NODE_DESCRIBE,
+    NODE_DETACH,
+    NODE_HEARTBEAT,
+    NODE_LEAVE,
+    NODE_REPORT,
+)
 
 #: How long a node that asks for a session is kept waiting for a leader: seconds. An election takes about one.
 PATIENCE: Final = 5.0
@@ -59,9 +68,8 @@ class SessionFront:
         """Add the methods."""
         served.stream(NODE_SESSION, self._session)
         served.stream(NODE_ASSIGNMENTS, self._assignments)
-        served.call(NODE_REPORT, self._report)
-        served.call(NODE_HEARTBEAT, self._heartbeat)
-        served.call(NODE_LEAVE, self._leave)
+        for method in _CALLS:
+            served.call(method, partial(self._call, method))
 
     def peer(self, node_id: str) -> Peer:
         """The link that a node opened. Raises Unavailable when there is none."""
@@ -82,15 +90,6 @@ class SessionFront:
     async def _assignments(self, peer: Peer, request: Nothing) -> AsyncGenerator[Assignments]:
         async for item in self._stream(NODE_ASSIGNMENTS, peer, request):
             yield item
-
-    async def _report(self, peer: Peer, request: StatusReport) -> Nothing:
-        return await self._call(NODE_REPORT, peer, request)
-
-    async def _heartbeat(self, peer: Peer, request: Beat) -> Heartbeat:
-        return await self._call(NODE_HEARTBEAT, peer, request)
-
-    async def _leave(self, peer: Peer, request: LeaveRequest) -> Nothing:
-        return await self._call(NODE_LEAVE, peer, request)
 
     async def _stream(self, method: Method[Q, A], peer: Peer, request: Q) -> AsyncGenerator[A]:
         async with aclosing(self._handler(method)(peer, request)) as items:

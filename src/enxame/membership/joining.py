@@ -34,7 +34,19 @@ class _NoManager(Unavailable):
     """An address whose other side says clearly that it is none."""
 
 
-async def join(addresses: Sequence[str], token: JoinToken, availability: str, rng: Callable[[], float]) -> Admitted:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a node asks for. ``advertise``: where it will listen (``host:port``), empty: where it is seen from;
+    ``manager_trouble``: why it cannot become a manager.
+    """
+
+    token: JoinToken
+    availability: str = ""
+    advertise: str = ""
+    manager_trouble: str = ""
+
+
+async def join(addresses: Sequence[str], wish: Wish, rng: Callable[[], float]) -> Admitted:
     """Ask the managers in turn, until one answers.
 
     Raises:
@@ -45,7 +57,7 @@ async def join(addresses: Sequence[str], token: JoinToken, availability: str, rn
     while True:
         for address in addresses:
             try:
-                return await _ask(address, token, availability)
+                return await _ask(address, wish)
             except _NoManager as error:
                 last = error.message
             except _WrongSwarm:
@@ -63,7 +75,8 @@ class _WrongSwarm(Unavailable):
     """The manager's root is not that of the token."""
 
 
-async def _ask(address: str, token: JoinToken, availability: str) -> Admitted:
+async def _ask(address: str, wish: Wish) -> Admitted:
+    token = wish.token
     try:
         async with dialer.link(address, unverified_context()) as peer:
             root = (await peer.call(CA_ROOT, Nothing())).root
@@ -76,7 +89,14 @@ async def _ask(address: str, token: JoinToken, availability: str) -> Admitted:
     key, request = await asyncio.to_thread(ca.new_signing_request)
     async with dialer.link(address, joining_context(root)) as peer:
         answer = await peer.call(
-            CA_ISSUE, IssueRequest(token=str(token), signing_request=request, availability=availability)
+            CA_ISSUE,
+            IssueRequest(
+                token=str(token),
+                signing_request=request,
+                availability=wish.availability,
+                addr=wish.advertise,
+                manager_trouble=wish.manager_trouble,
+            ),
         )
         return Admitted(answer, Identity(answer.certificate, key, root, answer.next_root), peer.local_address, address)
 

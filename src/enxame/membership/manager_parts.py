@@ -1,40 +1,51 @@
-"""What runs on a manager: the store, the leader's loop, the dispatcher, its port, and this node's own agent."""
+"""What runs on a manager: the swarm's state, its port, this node's own agent, and all that leads while it leads."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from enxame.agent.agent import Agent
 from enxame.agent.container_executor import ContainerExecutor
 from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
-from enxame.control.leader import Leader
 from enxame.control.now import Now
 from enxame.engine.engine import Engine
+from enxame.errors import EnxameError, PermissionDenied, Unavailable
 from enxame.manager.admission import managers_of
-from enxame.manager.dispatcher import Dispatcher, NodeSession
 from enxame.manager.events import event_messages
-from enxame.manager.leader_loop import LeaderLoop
-from enxame.manager.leadership import AlwaysLeads, LeaderLocator
+from enxame.manager.leader_link import LeaderLink
 from enxame.manager.manager import Manager
 from enxame.manager.remote_logs import task_log_reader
-from enxame.membership import node_files
+from enxame.membership import node_files, state_file
 from enxame.membership.addresses import host_of
-from enxame.membership.founding import STATE_DATABASE, public
+from enxame.membership.founding import public
+from enxame.membership.leading import Leading
+from enxame.membership.manager_joining import ManagerJoining
 from enxame.membership.manager_port import ManagerPort
+from enxame.membership.member_plan import MemberPlan
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
-from enxame.model.cluster import Cluster, SwarmInfo
-from enxame.model.node import Node
-from enxame.store.sqlite import SqliteBackend
-from enxame.store.store import Store
+from enxame.membership.swarm_state import SwarmState
+from enxame.membership.worker_session import WorkerSession
+from enxame.model.cluster import Cluster, PeerNode, SwarmInfo, TLSInfo
+from enxame.model.node import Node, NodeDescription
+from enxame.security import ca
+from enxame.store import pointer as pointers
+from enxame.store.backend import NoLeader
+from enxame.store.interface import View
 from enxame.store.watch import WatchLagged
+from enxame.transport.identity import Identity
+from enxame.transport.methods import CA_RENEW, NODE_DESCRIBE, NodeNews, RenewRequest, SessionNews
+from enxame.transport.peer import Served
 
 log = logging.getLogger(__name__)
 
@@ -42,30 +53,52 @@ TASK_DATABASE: Final = "tasks.db"
 
 #: Wait before a part that broke is started again: seconds.
 RESTART_DELAY: Final = 1.0
+#: Between questions to the others whether this manager still has its part, while its member does not come up: seconds.
+ASK_EVERY: Final = 5.0
 
 
 class ManagerParts:
-    """Built for one membership, started once, and ended by :meth:`stop` or :meth:`leave`."""
+    """Built for one membership, started once, and ended by :meth:`stop` or :meth:`leave`. ``change_role`` is told when
+    the swarm wants this node to be a worker; its certificate is one of a worker then. ``serve_api`` adds the method by
+    which other managers pass requests on.
+    """
 
     def __init__(
         self,
         state: NodeState,
         *,
         directory: Path,
+        file: Path,
         engine: Engine,
         payloads: PayloadFiles,
         executor: ContainerExecutor,
+        peer_port: int,
+        change_role: Callable[[str], None],
+        serve_api: Callable[[Served], None],
         new_id: Callable[[], str],
         rng: Callable[[], float],
         now: Callable[[], Now],
         wall: Callable[[], datetime],
     ) -> None:
         self._state = state
+        self._directory = directory
+        self._file = file
         self._engine = engine
         self._executor = executor
-        self._store = Store(SqliteBackend(directory / STATE_DATABASE), wall=wall)
-        self._loop = LeaderLoop(self._store, Leader(new_id, rng), now)
-        self._dispatcher = Dispatcher(self._store)
+        self._change_role = change_role
+        self._serve_api = serve_api
+        self._new_id = new_id
+        self._rng = rng
+        self._now = now
+        self._wall = wall
+        self._own = OwnIdentity(directory)
+        plan = MemberPlan(state, directory, peer_port)
+        self._joining = ManagerJoining(
+            directory, plan, managers=lambda: self._session.managers, context=lambda: self._own.client_context
+        )
+        self._swarm = SwarmState(directory, state.node_id, member=plan, join=self._joining.join, wall=wall)
+        self._link = LeaderLink(state.node_id, self._swarm, view=self._view, context=lambda: self._own.client_context)
+        self.leadership = self._link
         self._agent = Agent(
             executor=executor,
             networks=engine.networks,
@@ -73,81 +106,101 @@ class ManagerParts:
             payloads=payloads,
             wall=wall,
         )
-        self._own = OwnIdentity(directory)
-        self._port = ManagerPort(
-            self._store, self._dispatcher, state, self._own, new_id=new_id, rng=rng, now=now, wall=wall
+        #: With the manager that leads, while it is another one.
+        self._session = WorkerSession(
+            self._agent,
+            context=lambda: self._own.client_context,
+            describe=self._describe,
+            incarnation=lambda: self._state.incarnation,
+            read_log=executor.read_log,
+            rng=rng,
+            managers=state.managers,
+            heard=self._heard,
+            refused=self._was_refused,
+            own=state.advertise_addr,
+            trouble=lambda: self._swarm.trouble,
         )
-        self.manager = Manager(
-            self._store,
-            node_id=state.node_id,
-            new_id=new_id,
-            wall=wall,
-            read_log=task_log_reader(state.node_id, executor.read_log, self._port.sessions.peer),
-            node_files=lambda: node_files.collect(state, directory),
-            leads=lambda: self.leadership.is_leader,
-            own=lambda: self._own.identity,
-        )
-        self.leadership: LeaderLocator = AlwaysLeads(state.node_id, state.advertise_addr)
-        self._session: NodeSession | None = None
+        self._port: ManagerPort | None = None
+        self._leading: Leading | None = None
+        self._manager: Manager | None = None
+        self._opened = asyncio.Event()
+        self._error = ""
         self._running: list[asyncio.Task[None]] = []
 
+    # -- what others ask
+
+    @property
+    def manager(self) -> Manager:
+        """The manager's side. Raises NoLeader while the swarm's state is not there."""
+        if self._manager is None:
+            raise Unavailable(self._error) if self._error else NoLeader()
+        return self._manager
+
+    def info(self) -> SwarmInfo:
+        """What ``GET /info`` says of the swarm."""
+        view = self._view()
+        managers = managers_of(view) if view is not None else [PeerNode(addr=a) for a in self._session.managers]
+        cluster = next(iter(view.all(Cluster)), None) if view is not None else None
+        return SwarmInfo(
+            node_id=self._state.node_id,
+            node_addr=host_of(self._state.advertise_addr),
+            local_node_state="error" if self._error else "active" if view is not None else "pending",
+            control_available=True,
+            error=self._error,
+            remote_managers=managers,
+            nodes=sum(1 for _ in view.all(Node)) if view is not None else 0,
+            managers=len(managers),
+            cluster=public(cluster) if cluster else None,
+            warnings=self._manager.backup_schedules.warnings() if self._manager is not None else [],
+        )
+
+    # -- life
+
     async def start(self) -> None:
-        """Load the state, adopt this node's tasks, and begin to lead.
+        """Adopt this node's tasks and take up the state, or begin to: with several managers a quorum must be there.
 
         Raises:
             EnxameError: the state is damaged, or the port is taken.
         """
-        await self._store.start()
-        await self._port.start()
         await self._agent.start()
-        host = host_of(self._state.advertise_addr)
-        description = described(self._executor.describe(), self._state, self._own.tls_info)
-        self._session = await self._dispatcher.open(self._state.node_id, description, host)
+        own = await self._own.load()
         loop = asyncio.get_running_loop()
-        self._running = [
-            loop.create_task(self._loop.run(), name="leader"),
-            loop.create_task(self._dispatcher.run(), name="dispatcher"),
-            loop.create_task(self._serve_own_node(self._session), name="own node"),
-            loop.create_task(self._publish_events(), name="swarm events"),
-            loop.create_task(self._serve_nodes(), name="manager port"),
-            loop.create_task(self._make_backups(), name="scheduled backups"),
-        ]
-
-    def info(self) -> SwarmInfo:
-        """What ``GET /info`` says of the swarm."""
-        view = self._store.view
-        managers = managers_of(view)
-        cluster = next(iter(view.all(Cluster)), None)
-        return SwarmInfo(
-            node_id=self._state.node_id,
-            node_addr=host_of(self._state.advertise_addr),
-            local_node_state="active",
-            control_available=True,
-            remote_managers=managers,
-            nodes=sum(1 for _ in view.all(Node)),
-            managers=len(managers),
-            cluster=public(cluster) if cluster else None,
-            warnings=self.manager.backup_schedules.warnings(),
-        )
+        if self._swarm.kind == "sqlite":
+            await self._take_up()
+        elif own is None:
+            raise EnxameError(f"this node's certificate is missing below {self._directory}")
+        else:
+            self._running.append(loop.create_task(self._take_up_patiently(), name="swarm state"))
+        self._running.append(loop.create_task(self._lead_or_follow(), name="leader or follower"))
+        self._running.append(loop.create_task(self._link.run(), name="link to the leader"))
 
     async def settled(self) -> None:
-        """It is, once it is started."""
+        """Wait until the state is there, or the swarm refused this node. Raises EnxameError then."""
+        await self._opened.wait()
+        if self._error:
+            raise Unavailable(self._error)
 
     async def stop(self) -> None:
         """End all of it; containers go on."""
-        await self._port.close()
+        if self._port is not None:
+            await self._port.close()
         await self._end_loops()
         await self._agent.stop()
-        await self._store.close()
+        await self._swarm.close()
 
     async def leave(self) -> None:
-        """Remove this node's tasks and networks, then end."""
-        await self._port.close()
-        await self._end_loops()
+        """Remove this node's tasks and networks, tell the managers that stay, then end."""
         try:
+            if self._swarm.leads:
+                await self._swarm.resign()
+            await self._session.end_work()
             await self._agent.remove_everything()
+            await self._part()
         finally:
             await self.stop()
+
+    async def _part(self) -> None:
+        """Let the others go on without this manager, if there are any: they take its member out."""
 
     async def _end_loops(self) -> None:
         running, self._running = self._running, []
@@ -155,46 +208,177 @@ class ManagerParts:
             task.cancel()
         if running:
             await asyncio.wait(running)
-        if self._session is not None:
-            self._session.close()
-            self._session = None
 
-    async def _serve_own_node(self, session: NodeSession) -> None:
+    # -- the state
+
+    def _view(self) -> View | None:
+        return self._swarm.store.view if self._swarm.is_open else None
+
+    async def _take_up(self) -> None:
+        await self._swarm.open()
+        store = self._swarm.store
+        port = ManagerPort(
+            self._swarm,
+            self._state,
+            self._own,
+            self._link,
+            joined=self._joined,
+            tell=self._tell,
+            new_id=self._new_id,
+            rng=self._rng,
+            wall=self._wall,
+        )
+        self._serve_api(port.served)
+        await port.start()
+        self._port = port
+        self._leading = Leading(
+            self._swarm,
+            self._state,
+            self._agent,
+            front=port.front,
+            listener=port.listener,
+            changing=port.changing,
+            describe=self._describe,
+            new_id=self._new_id,
+            rng=self._rng,
+            now=self._now,
+        )
+        self._manager = Manager(
+            store,
+            node_id=self._state.node_id,
+            new_id=self._new_id,
+            wall=self._wall,
+            read_log=task_log_reader(self._state.node_id, self._executor.read_log, port.front.peer),
+            node_files=lambda: node_files.collect(self._state, self._directory),
+            leads=lambda: self._link.is_leader,
+            manager_trouble=self._leading.manager_trouble,
+            own=lambda: self._own.identity,
+        )
+        loop = asyncio.get_running_loop()
+        self._running.append(loop.create_task(self._again_and_again("manager port", port.run), name="manager port"))
+        self._running.append(loop.create_task(self._publish_events(), name="swarm events"))
+        backups = self._manager.backup_schedules.run
+        self._running.append(
+            loop.create_task(self._again_and_again("the schedule of backups", backups), name="backups")
+        )
+        self._error = ""
+        self._opened.set()
+
+    async def _take_up_patiently(self) -> None:
+        while not self._opened.is_set():
+            attempt = asyncio.create_task(self._take_up(), name="opening the state")
+            try:
+                while not attempt.done():
+                    await asyncio.wait({attempt}, timeout=ASK_EVERY)
+                    if not attempt.done() and self._swarm.kind == "etcd" and await self._joining.lost_its_part():
+                        await self._forget_part(attempt)
+                await attempt
+            except asyncio.CancelledError:
+                attempt.cancel()
+                await asyncio.wait({attempt})
+                raise
+            except (EnxameError, OSError, TimeoutError) as error:
+                log.warning("the swarm's state is not there yet: %s", error)
+                if self._swarm.kind == "etcd" and await self._joining.lost_its_part():
+                    await self._forget_part(attempt)
+                await asyncio.sleep(RESTART_DELAY)
+
+    async def _forget_part(self, attempt: asyncio.Task[None]) -> None:
+        """The others know no member of this manager's (any more): its data is worth nothing, it has to join anew."""
+        log.warning("this manager has no part in the managers' agreement: it asks for one")
+        attempt.cancel()
+        with suppress(asyncio.CancelledError, EnxameError, OSError):
+            await attempt
+        before = pointers.read(self._directory)
+        await asyncio.to_thread(pointers.write, self._directory, replace(pointers.NONE, moves=before.moves))
+
+    # -- leading and following
+
+    async def _lead_or_follow(self) -> None:
+        while True:
+            if self._swarm.gained.is_set():
+                await self._opened.wait()
+                assert self._leading is not None
+                await self._until(self._swarm.lost, self._leading.run(), "leading")
+            else:
+                await self._until(self._swarm.gained, self._session.run(), "following")
+
+    @staticmethod
+    async def _until(event: asyncio.Event, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Run until the event; work that breaks off before is begun again after a while."""
+        loop = asyncio.get_running_loop()
+        working = loop.create_task(work, name=what)
+        waiting = loop.create_task(event.wait())
+        try:
+            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done() and not working.cancelled() and (error := working.exception()) is not None:
+                log.error("%s broke off; it begins again in %g s", what, RESTART_DELAY, exc_info=error)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RESTART_DELAY):
+                        await asyncio.shield(waiting)
+        finally:
+            working.cancel()
+            waiting.cancel()
+            await asyncio.wait({working, waiting})
+
+    async def _again_and_again(self, what: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             try:
-                await self._agent.run(session)
+                await run()
             except asyncio.CancelledError:
                 raise
             except Exception:
-                log.exception("this node's agent broke off; it starts again in %g s", RESTART_DELAY)
-                await asyncio.sleep(RESTART_DELAY)
-                session.restart()
-
-    async def _serve_nodes(self) -> None:
-        while True:
-            try:
-                await self._port.run()
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                log.exception("serving the swarm's nodes broke off; it starts again in %g s", RESTART_DELAY)
+                log.exception("%s broke off; it starts again in %g s", what, RESTART_DELAY)
                 await asyncio.sleep(RESTART_DELAY)
 
-    async def _make_backups(self) -> None:
-        while True:
-            try:
-                await self.manager.backup_schedules.run()
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                log.exception("the schedule of backups broke off; it starts again in %g s", RESTART_DELAY)
-                await asyncio.sleep(RESTART_DELAY)
+    def _joined(self, node_id: str) -> None:
+        if self._leading is not None:
+            self._leading.joined(node_id)
+
+    # -- this node as the leader sees it
+
+    def _describe(self) -> NodeDescription:
+        return described(self._executor.describe(), self._state, self._own.tls_info)
+
+    async def _tell(self, _trusts: TLSInfo) -> None:
+        dispatcher = self._leading.dispatcher if self._leading is not None else None
+        if dispatcher is not None:
+            await dispatcher.describe(self._state.node_id, self._describe())
+        elif self._session.peer is not None:
+            await self._session.peer.call(NODE_DESCRIBE, NodeNews(description=self._describe()))
+        else:
+            raise Unavailable("no manager is in reach")
+
+    async def _heard(self, news: SessionNews, _address: str) -> None:
+        if not self._opened.is_set():
+            self._error = ""
+        known = replace(self._state, managers=self._session.managers, incarnation=news.incarnation)
+        if known != self._state:
+            self._state = known
+            with suppress(OSError):  # the disk may be full: the old ones have to do
+                await asyncio.to_thread(state_file.write, self._file, known)
+        if news.spec.role == "worker" and not news.manages and self._session.peer is not None:
+            await self._become_worker(news)
+
+    async def _become_worker(self, news: SessionNews) -> None:
+        peer = self._session.peer
+        if peer is None:
+            return
+        key, request = await asyncio.to_thread(ca.new_signing_request)
+        answer = await peer.call(CA_RENEW, RenewRequest(signing_request=request))
+        if answer.role == "worker":
+            await self._own.replace(Identity(answer.certificate, key, answer.root or news.root, answer.next_root))
+            self._change_role("worker")
+
+    async def _was_refused(self, refusal: PermissionDenied) -> None:
+        self._error = refusal.message
+        self._opened.set()
 
     async def _publish_events(self) -> None:
         """What happens to the swarm's objects, on this manager's event stream."""
         while True:
             try:
-                async with self._store.watch() as watch:
+                async with self._swarm.store.watch() as watch:
                     while True:
                         for event in await watch.next():
                             for message in event_messages(event):

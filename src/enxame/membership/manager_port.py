@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from msgspec.structs import replace
-
-from enxame.control.now import Now
 from enxame.errors import EnxameError
 from enxame.manager.admission import Admission
-from enxame.manager.dispatcher import Dispatcher
-from enxame.manager.failure_detector import FailureDetector
-from enxame.manager.node_sessions import NodeSessions
+from enxame.manager.leader_link import LeaderLink
+from enxame.manager.session_front import SessionFront
+from enxame.membership.addresses import host_of
 from enxame.membership.certificate_files import seconds_to_renewal
 from enxame.membership.certificate_keeper import CertificateKeeper
+from enxame.membership.manager_admission import ManagerAdmission
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.state_file import NodeState
+from enxame.membership.swarm_state import SwarmState
 from enxame.model.cluster import Cluster, ClusterSecrets, TLSInfo
 from enxame.model.node import Node
-from enxame.store.store import Store
+from enxame.security import ca
+from enxame.store.interface import Action
 from enxame.store.watch import WatchLagged
+from enxame.transport.identity import Identity
 from enxame.transport.listener import Listener
 from enxame.transport.methods import NodeCertificate
 from enxame.transport.peer import Served
@@ -32,39 +33,47 @@ log = logging.getLogger(__name__)
 
 
 class ManagerPort:
-    """Listens from :meth:`start` to :meth:`close`; :meth:`run` must be running meanwhile."""
+    """Listens from :meth:`start` to :meth:`close`; :meth:`run` must be running meanwhile. The swarm's state is open.
+
+    ``joined`` is told of new nodes, ``tell`` lets the swarm know whom this node trusts.
+    """
 
     def __init__(
         self,
-        store: Store,
-        dispatcher: Dispatcher,
+        swarm: SwarmState,
         state: NodeState,
         own: OwnIdentity,
+        leadership: LeaderLink,
         *,
+        joined: Callable[[str], None],
+        tell: Callable[[TLSInfo], Awaitable[None]],
         new_id: Callable[[], str],
         rng: Callable[[], float],
-        now: Callable[[], Now],
         wall: Callable[[], datetime],
     ) -> None:
-        self._store = store
+        self._swarm = swarm
+        self._store = swarm.store
         self._state = state
         self._own = own
         self._wall = wall
-        self._detector = FailureDetector(store, state.node_id, lambda: now().mono, self._cut)
-        self._dispatcher = dispatcher
+        #: Held while the managers change.
+        self.changing = asyncio.Lock()
+        self.front = SessionFront(leadership)
         self._admission = Admission(
-            store, new_id=new_id, wall=wall, joined=self._detector.expect, own=lambda: own.identity
+            self._store, leadership, new_id=new_id, wall=wall, joined=joined, own=lambda: own.identity
         )
-        self.sessions = NodeSessions(store, dispatcher, self._detector)
-        served = Served()
-        self._admission.serve(served)
-        self.sessions.serve(served)
-        self._listener = Listener(served, self._admission.check)
+        #: What this manager serves to other nodes.
+        self.served = Served()
+        self._admission.serve(self.served)
+        self.front.serve(self.served)
+        ManagerAdmission(swarm, leadership, self.changing).serve(self.served)
+        self.listener = Listener(self.served, self._admission.check)
+        self._renewed = asyncio.Event()
         self._certificate = CertificateKeeper(
             own,
             obtain=self._certify_itself,
-            renewed=lambda: None,
-            tell=self._tell,
+            renewed=self._renewed.set,
+            tell=tell,
             spread=lambda: 0.0,
             rng=rng,
             wall=wall,
@@ -76,14 +85,13 @@ class ManagerPort:
         Raises:
             EnxameError: the address cannot be had, in Swarm's words.
         """
-        own = await self._own.load()
-        if own is None or seconds_to_renewal(own, self._wall(), 1.0) <= 0:
+        own = self._own.identity
+        if own is None or seconds_to_renewal(own, self._wall(), 1.0) <= 0 or not self._names_this_manager(own):
             await self._certificate.renew()
         await self._believe()
-        await self._detector.start()
         host, _, port = self._state.listen_addr.rpartition(":")
         try:
-            await self._listener.listen(host.strip("[]"), int(port), await self._own.server_context())
+            await self.listener.listen(host.strip("[]"), int(port), await self._own.server_context())
         except OSError as error:
             reason = os.strerror(error.errno).lower() if error.errno else str(error)
             raise EnxameError(
@@ -91,19 +99,35 @@ class ManagerPort:
             ) from error
 
     async def run(self) -> None:
-        """Watch the nodes until cancelled."""
+        """Look after the links and the certificate until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._detector.run(), name="failure detector")
-            group.create_task(self.sessions.follow(self._listener), name="node sessions")
             group.create_task(self._certificate.run(), name="certificate renewal")
             group.create_task(self._follow_roots(), name="root certificates")
+            group.create_task(self._cut_links(), name="links of nodes")
+            group.create_task(self._show_etcd(), name="certificate for etcd")
 
     async def close(self) -> None:
         """Stop listening and cut all links."""
-        await self._listener.close()
+        await self.listener.close()
 
-    def _cut(self, node_id: str) -> None:
-        self._listener.cut(node_id)
+    async def _cut_links(self) -> None:
+        """Cut those of nodes that were removed, or are no managers any more: their certificates say what they were."""
+        while True:
+            async with self._store.watch(Node) as watch:
+                try:
+                    while True:
+                        for event in await watch.next():
+                            node, before = event.object, event.old
+                            assert isinstance(node, Node)
+                            demoted = (
+                                isinstance(before, Node)
+                                and before.spec.role == "manager"
+                                and node.spec.role != "manager"
+                            )
+                            if event.action is Action.DELETE or demoted:
+                                self.listener.cut(node.id)
+                except WatchLagged:
+                    continue
 
     async def _follow_roots(self) -> None:
         while True:
@@ -115,20 +139,30 @@ class ManagerPort:
                 except WatchLagged:
                     continue
 
+    async def _show_etcd(self) -> None:
+        """Let the connection to the own etcd member show the certificate of now."""
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            if self._swarm.etcd is not None:
+                await self._swarm.etcd.client.renew()
+
     async def _believe(self) -> None:
         """Trust the roots of the swarm's state."""
         secrets = self._secrets()
         await self._certificate.trust(secrets.ca_cert, _next_root(secrets))
 
+    def _names_this_manager(self, own: Identity) -> bool:
+        """Whether the certificate is a manager's, and good for where the others' etcd members find this one's."""
+        return ca.node_identity(own.certificate).role == "manager" and host_of(
+            self._state.advertise_addr
+        ) in ca.certified_addresses(own.certificate)
+
     async def _certify_itself(self, request: str) -> NodeCertificate:
-        certificate = await self._admission.certify(self._state.node_id, "manager", request)
+        addresses = [host_of(self._state.advertise_addr)]
+        certificate = await self._admission.certify(self._state.node_id, "manager", request, addresses)
         secrets = self._secrets()
         return NodeCertificate(certificate=certificate, root=secrets.ca_cert, next_root=_next_root(secrets))
-
-    async def _tell(self, trusts: TLSInfo) -> None:
-        node = self._store.view.get(Node, self._state.node_id)
-        if node is not None:
-            await self._dispatcher.describe(node.id, replace(node.description, tls_info=trusts))
 
     def _secrets(self) -> ClusterSecrets:
         cluster = next(iter(self._store.view.all(Cluster)), None)

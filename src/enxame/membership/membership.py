@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,11 +21,14 @@ from enxame.manager.manager import Manager
 from enxame.membership import addresses, certificate_files, founding, joining, node_files, recovery, state_file
 from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import availability_of
+from enxame.membership.joining import Wish
+from enxame.membership.member_plan import manager_trouble
 from enxame.membership.state_file import NodeState
 from enxame.membership.worker_parts import WORKER, NodeRemoved, WorkerParts
 from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import InitRequest, JoinRequest, PeerNode, SwarmInfo
 from enxame.security.tokens import JoinToken, parse_join_token
+from enxame.store import pointer as pointers
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +94,8 @@ class SwarmParts(Protocol):
 
 
 class Membership:
-    """``build`` makes the parts for a state; ``interfaces`` lists this machine's addresses when asked;
+    """``build`` makes the parts for a state, which ask for another role by the function that they are given;
+    ``interfaces`` lists this machine's addresses when asked;
     ``sweep`` removes what tasks left on a node that is in no swarm.
     """
 
@@ -98,7 +103,7 @@ class Membership:
         self,
         directory: Path,
         *,
-        build: Callable[[NodeState], SwarmParts],
+        build: Callable[[NodeState, Callable[[str], None]], SwarmParts],
         interfaces: Callable[[], Awaitable[Sequence[Interface]]],
         default_advertise: str = "",
         founder: founding.Founder,
@@ -121,6 +126,7 @@ class Membership:
         self._parts: SwarmParts | None = None
         self._error = ""
         self._changing = asyncio.Lock()
+        self._switching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take up the swarm that this node was in. A state that cannot be loaded is shown, not forgotten."""
@@ -140,6 +146,8 @@ class Membership:
     async def stop(self) -> None:
         """The daemon ends; containers go on."""
         await self._end_joining()
+        if self._switching is not None:
+            await asyncio.wait({self._switching})
         async with self._changing:
             if self._parts is not None:
                 await self._parts.stop()
@@ -269,7 +277,8 @@ class Membership:
 
     async def _moved(self, state: NodeState) -> NodeState:
         """The node where its machine is now; a single manager tells its swarm."""
-        place = recovery.moved_to(state, await self._interfaces()) if state.role == "manager" else None
+        alone = state.role == "manager" and pointers.read(self._directory).kind == "sqlite"
+        place = recovery.moved_to(state, await self._interfaces()) if alone else None
         if place is None:
             return state
         log.warning("this machine is not at %s any more but at %s", state.advertise_addr, place.advertise_addr)
@@ -295,14 +304,14 @@ class Membership:
             return
         availability = availability_of(request.availability)
         interfaces = await self._interfaces()
-        addresses.listen_address(request.listen_addr, interfaces)
+        listen = addresses.listen_address(request.listen_addr, interfaces)
         advertise = addresses.given_advertise_address(request.advertise_addr, interfaces)
         data_path = addresses.data_path_address(request.data_path_addr, interfaces)
         if self._in_swarm:
             raise Unavailable(ALREADY_IN_SWARM)
         self._joining_by = remotes
         attempt = asyncio.get_running_loop().create_task(
-            self._join(remotes, token, availability, advertise, data_path), name="join"
+            self._join(remotes, Wish(token, availability, advertise), str(listen), data_path), name="join"
         )
         self._joining = attempt
         attempt.add_done_callback(self._joined)
@@ -336,17 +345,17 @@ class Membership:
     def _in_swarm(self) -> bool:
         return self._state is not None or bool(self._error) or self._joining is not None
 
-    async def _join(
-        self, remotes: list[str], token: JoinToken, availability: str, advertise: str, data_path: str
-    ) -> None:
-        admitted = await joining.join(remotes, token, availability, self._rng)
+    async def _join(self, remotes: list[str], wish: Wish, listen: str, data_path: str) -> None:
+        wish = dataclasses.replace(wish, manager_trouble=await manager_trouble())
+        admitted = await joining.join(remotes, wish, self._rng)
         answer = admitted.certificate
         known = [*answer.managers, admitted.remote_address]
         state = NodeState(
             node_id=answer.node_id,
             cluster_id=answer.cluster_id,
             role=answer.role,
-            advertise_addr=advertise or f"{admitted.local_address}:{addresses.DEFAULT_PORT}",
+            listen_addr=listen,
+            advertise_addr=wish.advertise or f"{admitted.local_address}:{addresses.DEFAULT_PORT}",
             data_path_addr=data_path,
             managers=list(dict.fromkeys(known)),
         )
@@ -354,6 +363,8 @@ class Membership:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
                 await asyncio.to_thread(certificate_files.write, self._directory, admitted.identity)
+                if state.role == "manager":
+                    await asyncio.to_thread(pointers.write, self._directory, pointers.NONE)
                 await asyncio.to_thread(state_file.write, self._file, state)
                 await self._run(state)
             except BaseException:
@@ -402,8 +413,32 @@ class Membership:
             await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
             log.info("this node left its swarm")
 
+    def _change_role(self, role: str) -> None:
+        """The swarm gave this node another role; its certificate says so already."""
+        if self._switching is None or self._switching.done():
+            self._switching = asyncio.get_running_loop().create_task(self._switch(role), name="change of role")
+
+    async def _switch(self, role: str) -> None:
+        async with self._changing:
+            before, parts = await asyncio.to_thread(state_file.read, self._file), self._parts
+            if before is None or parts is None or before.role == role:
+                return
+            log.info("this node is to be a %s now", role)
+            after = replace(before, role=role)
+            if role == "manager":
+                await asyncio.to_thread(pointers.write, self._directory, pointers.NONE)
+            await asyncio.to_thread(state_file.write, self._file, after)
+            await parts.stop()
+            if role == "worker":
+                await asyncio.to_thread(pointers.forget, self._directory)
+            try:
+                await self._run(after)
+            except (EnxameError, OSError, TimeoutError) as error:
+                self._parts, self._error = None, str(error)
+                log.error("this node cannot work as a %s: %s", role, error)
+
     async def _run(self, state: NodeState) -> None:
-        parts = self._build(state)
+        parts = self._build(state, self._change_role)
         try:
             async with asyncio.timeout(START_DEADLINE):
                 await parts.start()

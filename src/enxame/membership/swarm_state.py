@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from enxame.errors import EnxameError
 from enxame.membership.member_plan import MemberPlan
+from enxame.membership.sealed_state import renew_key, sealed_state
+from enxame.membership.state_keys import StateKeys
 from enxame.store import pointer as pointers
 from enxame.store.backend import Backend, Record
 from enxame.store.move import clear_leftovers, move
 from enxame.store.pointer import Pointer
+from enxame.store.sealed import SealedBackend
 from enxame.store.sqlite import SqliteBackend, write_database
 from enxame.store.store import Store
 from enxame.store.switching import SwitchingBackend
@@ -40,7 +43,7 @@ _RESIGN_DEADLINE: Final = 3.0
 
 class SwarmState:
     """``member`` says how this manager's etcd members run; ``join`` gets one into the swarm's etcd when there is no
-    state here yet.
+    state here yet. ``keys`` encrypt it at rest.
 
     :attr:`gained` is set while this manager leads, :attr:`lost` while it does not.
     """
@@ -50,16 +53,19 @@ class SwarmState:
         directory: Path,
         node_id: str,
         *,
+        keys: StateKeys,
         member: MemberPlan,
         join: Callable[[NewMember], Awaitable[EtcdNode]],
         wall: Callable[[], datetime],
     ) -> None:
         self._directory = directory
+        self._keys = keys
         self._node_id = node_id
         self._plan = member
         self._join = join
         self._wall = wall
         self._backend: SwitchingBackend | None = None
+        self._sealed: SealedBackend | None = None
         self._store: Store | None = None
         #: This manager's part in the managers' etcd; None while the state is in SQLite, or not there yet.
         self.etcd: EtcdNode | None = None
@@ -75,6 +81,11 @@ class SwarmState:
         if self._store is None:
             raise RuntimeError("the swarm's state is not open")
         return self._store
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a store."""
+        return self._store is not None
 
     @property
     def kind(self) -> str:
@@ -137,13 +148,14 @@ class SwarmState:
 
     async def _take_up(self, backend: Backend) -> None:
         switching = SwitchingBackend(backend)
-        store = Store(switching, wall=self._wall)
+        sealed = await sealed_state(switching, self._keys)
+        store = Store(sealed, wall=self._wall)
         try:
             await store.start()
         except BaseException:
             await store.close()
             raise
-        self._backend, self._store = switching, store
+        self._backend, self._sealed, self._store = switching, sealed, store
 
     async def close(self) -> None:
         """Hand leadership over if there is somebody, and stop. Idempotent."""
@@ -207,6 +219,15 @@ class SwarmState:
     def _lose(self) -> None:
         self.gained.clear()
         self.lost.set()
+
+    async def renew_key(self) -> None:
+        """Encrypt everything with a fresh key. The keys are saved by then, and the old one is forgotten.
+
+        Raises:
+            CommitFailed: not all of it could be rewritten: the old key is kept, and it goes on at the next start.
+        """
+        assert self._sealed is not None
+        await renew_key(self._sealed, self._keys)
 
     # -- moves
 

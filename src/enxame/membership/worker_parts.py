@@ -20,11 +20,12 @@ from enxame.engine.engine import Engine
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
-from enxame.membership import state_file
+from enxame.membership import host_shutdown, state_file
 from enxame.membership.addresses import host_of
 from enxame.membership.certificate_files import has_expired
 from enxame.membership.certificate_keeper import CertificateKeeper
 from enxame.membership.manager_parts import TASK_DATABASE
+from enxame.membership.member_plan import manager_trouble
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
@@ -32,6 +33,7 @@ from enxame.membership.worker_session import WorkerSession
 from enxame.model.cluster import PeerNode, SwarmInfo, TLSInfo
 from enxame.model.dispatch import Assignments
 from enxame.model.node import NodeDescription
+from enxame.security import ca
 from enxame.security.tokens import JoinToken, root_digest
 from enxame.transport.methods import (
     CA_RENEW,
@@ -75,6 +77,7 @@ class WorkerParts:
         engine: Engine,
         payloads: PayloadFiles,
         executor: ContainerExecutor,
+        change_role: Callable[[str], None],
         rng: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
@@ -100,7 +103,10 @@ class WorkerParts:
             managers=state.managers,
             heard=self._heard,
             refused=self._was_refused,
+            manager_trouble=lambda: self._manager_trouble,
         )
+        self._change_role = change_role
+        self._manager_trouble = ""
         self._executor = executor
         self._own = OwnIdentity(directory)
         self._certificate = CertificateKeeper(
@@ -142,6 +148,7 @@ class WorkerParts:
     async def start(self) -> None:
         """Take up this node's tasks, and begin to look for a manager."""
         await self._agent.start()
+        self._manager_trouble = await manager_trouble()
         own = await self._own.load()
         if own is None:
             raise EnxameError(f"this node's certificate is missing below {self._directory}")
@@ -193,7 +200,11 @@ class WorkerParts:
         await self.settled()
 
     async def stop(self) -> None:
-        """End all of it; containers go on."""
+        """End all of it; containers go on. The manager hears that this daemon will be back, unless the machine itself
+        goes down.
+        """
+        if not await host_shutdown.is_under_way():
+            await self._session.say_back_soon()
         await self._end_loops()
         await self._agent.stop()
 
@@ -231,6 +242,17 @@ class WorkerParts:
             self._state = known
             with suppress(OSError):  # the disk may be full: the old ones have to do
                 await asyncio.to_thread(state_file.write, self._file, self._state)
+        if news.spec.role == "manager":
+            await self._become_manager()
+
+    async def _become_manager(self) -> None:
+        if self._manager_trouble:
+            log.error("the swarm wants this node to be a manager: %s", self._manager_trouble)
+            return
+        await self._certificate.renew()
+        own = self._own.identity
+        if own is not None and ca.node_identity(own.certificate).role == "manager":
+            self._change_role("manager")
 
     async def _was_refused(self, refusal: PermissionDenied) -> None:
         self._error = refusal.message
@@ -241,7 +263,7 @@ class WorkerParts:
 
     async def _ask_for_certificate(self, request: str) -> NodeCertificate:
         peer = await self._in_session()
-        return await peer.call(CA_RENEW, RenewRequest(signing_request=request))
+        return await peer.call(CA_RENEW, RenewRequest(signing_request=request, addr=self._state.advertise_addr))
 
     async def _in_session(self) -> Peer:
         peer = self._session.peer

@@ -25,6 +25,7 @@ __all__ = [
     "MIN_NODE_CERT_EXPIRY",
     "KeyPair",
     "NodeIdentity",
+    "certified_addresses",
     "create_root",
     "issue_node_certificate",
     "new_signing_request",
@@ -186,6 +187,18 @@ def node_identity(cert: str) -> NodeIdentity:
         parsed.not_valid_before_utc,
         parsed.not_valid_after_utc,
     )
+
+
+def certified_addresses(cert: str) -> frozenset[str]:
+    """The IP addresses that a certificate is good for."""
+    from cryptography import x509
+
+    extensions = x509.load_pem_x509_certificate(cert.encode()).extensions
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(str(address) for address in names.get_values_for_type(x509.IPAddress))
 
 
 def tls_info(ca_cert: str) -> TLSInfo:

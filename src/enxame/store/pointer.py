@@ -7,6 +7,7 @@ not point to is a leftover.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ import msgspec
 
 from enxame.store.backend import Corrupt
 
-__all__ = ["FIRST", "NONE", "POINTER", "Pointer", "leftovers", "read", "write"]
+__all__ = ["FIRST", "NONE", "POINTER", "Pointer", "forget", "leftovers", "read", "write"]
 
 #: The file's name in the swarm's directory.
 POINTER: Final = "state.json"
@@ -72,6 +73,17 @@ def write(directory: Path, pointer: Pointer) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def forget(directory: Path) -> None:
+    """Remove pointer and state: this node is no manager any more. Raises OSError."""
+    (directory / POINTER).unlink(missing_ok=True)
+    for name in leftovers([path.name for path in directory.iterdir()], NONE):
+        path = directory / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def leftovers(names: list[str], pointer: Pointer) -> list[str]:

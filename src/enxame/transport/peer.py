@@ -99,11 +99,6 @@ class Peer:
         finally:
             await self._end()
 
-    @property
-    def closed(self) -> bool:
-        """Whether the link was cut, or has ended."""
-        return self._closed
-
     def close(self) -> None:
         """Cut the link; :meth:`run` returns soon."""
         self._closed = True

@@ -1,0 +1,175 @@
+"""The leader's care for the other managers: who is one, who can be reached, and who is to be one no more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from enxame.errors import EnxameError
+from enxame.membership.swarm_state import SwarmState
+from enxame.model.node import ManagerStatus, Node
+from enxame.store.interface import Tx
+from enxame.store.watch import WatchLagged
+
+if TYPE_CHECKING:
+    from enxame.store.etcd_client import Member
+    from enxame.store.etcd_node import EtcdNode
+
+log = logging.getLogger(__name__)
+
+#: Between two looks, when nothing happens: seconds.
+LOOK: Final = 0.5
+#: For a new leader: how long managers have to report before they are called unreachable. Seconds.
+GRACE: Final = 4.0
+#: A manager that stays alone for so long needs no etcd: seconds. Another one may be about to join.
+ALONE: Final = 3.0
+
+
+class ManagerKeeper:
+    """Exists while this manager leads. ``trouble`` says why another manager has no part in the agreement, empty when it
+    has; ``changing`` is held while the members change.
+    """
+
+    def __init__(
+        self,
+        state: SwarmState,
+        node_id: str,
+        *,
+        addr: str,
+        trouble: Callable[[str], str],
+        changing: asyncio.Lock,
+    ) -> None:
+        self._state = state
+        self._node_id = node_id
+        self._addr = addr
+        self._trouble = trouble
+        self._changing = changing
+        self._began = asyncio.get_running_loop().time()
+        self._alone_since: float | None = None
+
+    async def run(self) -> None:
+        """Look after the managers until cancelled."""
+        while True:
+            async with self._state.store.watch(Node) as watch:
+                try:
+                    while True:
+                        await self._look()
+                        try:
+                            async with asyncio.timeout(LOOK):
+                                await watch.next()
+                        except TimeoutError:
+                            pass
+                except WatchLagged:
+                    continue
+
+    async def _look(self) -> None:
+        try:
+            await self._record_standing()
+            if self._state.etcd is not None and not self._changing.locked():
+                async with self._changing:
+                    await self._reconcile(self._state.etcd)
+        except EnxameError as error:
+            log.warning("the swarm's managers were not looked after: %s", error)
+            await asyncio.sleep(LOOK)
+
+    # -- who can be reached
+
+    async def _record_standing(self) -> None:
+        wanted = {
+            node.id: status
+            for node in self._state.store.view.all(Node)
+            if (status := self._standing(node)) != node.manager_status
+        }
+        if not wanted:
+            return
+
+        def record(tx: Tx) -> None:
+            for node_id, status in wanted.items():
+                node = tx.get(Node, node_id)
+                if node is not None and (node.manager_status is not None or node_id == self._node_id):
+                    tx.update(replace(node, manager_status=status))
+
+        await self._state.store.update(record)
+
+    def _standing(self, node: Node) -> ManagerStatus | None:
+        if node.id == self._node_id:
+            return ManagerStatus(leader=True, reachability="reachable", addr=self._addr)
+        status = node.manager_status
+        if status is None:
+            return None
+        if trouble := self._trouble(node.id):
+            if asyncio.get_running_loop().time() < self._began + GRACE:
+                return replace(status, leader=False)
+            if status.reachability == "reachable":
+                log.warning("the manager %s cannot be reached: %s", node.id, trouble)
+            return replace(status, leader=False, reachability="unreachable")
+        return replace(status, leader=False, reachability="reachable")
+
+    # -- who takes part
+
+    async def _reconcile(self, etcd: EtcdNode) -> None:
+        nodes = {node.id: node for node in self._state.store.view.all(Node)}
+        members = await etcd.client.members(timeout=1.0)
+        for member in members:
+            node = nodes.get(member.name)
+            if member.learner or node is None or node.spec.role != "manager":
+                if await self._part_with(etcd, member, nodes):
+                    return
+            elif node.manager_status is None:
+                # Whoever let it in did not get to say so.
+                await self._note(node.id, ManagerStatus(reachability="reachable", addr=_address(node)))
+        names = {member.name for member in members}
+        for node in nodes.values():
+            if node.manager_status is not None and node.spec.role != "manager" and node.id not in names:
+                await self._note(node.id, None)
+        await self._go_back_when_alone(members, nodes)
+
+    async def _part_with(self, etcd: EtcdNode, member: Member, nodes: dict[str, Node]) -> bool:
+        """Take a member out. True when this manager hands over and has nothing more to say."""
+        if member.learner:
+            await etcd.members.remove_id(member.id)
+            return False
+        if member.name == self._node_id:
+            if self._node_id in nodes:
+                log.info("this manager is demoted: it hands leadership over")
+                return await self._state.resign()
+            return False
+        await etcd.members.remove(member.name, reachable=self._reachable(nodes))
+        log.info("node %s has no part in the managers' agreement any more", member.name)
+        if member.name in nodes:
+            await self._note(member.name, None)
+        return False
+
+    def _reachable(self, nodes: dict[str, Node]) -> set[str]:
+        return {node_id for node_id in nodes if node_id == self._node_id or not self._trouble(node_id)}
+
+    async def _note(self, node_id: str, status: ManagerStatus | None) -> None:
+        def note(tx: Tx) -> None:
+            node = tx.get(Node, node_id)
+            if node is not None and (status is None or node.manager_status is None):
+                tx.update(replace(node, manager_status=status))
+
+        await self._state.store.update(note)
+
+    async def _go_back_when_alone(self, members: list[Member], nodes: dict[str, Node]) -> None:
+        alone = [member.name for member in members] == [self._node_id]
+        to_come = any(
+            node.id != self._node_id and node.spec.role == "manager" and node.status.state != "down"
+            for node in nodes.values()
+        )
+        now = asyncio.get_running_loop().time()
+        if not alone or to_come:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now >= self._alone_since + ALONE:
+            await self._state.to_sqlite()
+            self._alone_since = None
+
+
+def _address(node: Node) -> str:
+    return f"{node.status.addr}:2377" if node.status.addr else ""
