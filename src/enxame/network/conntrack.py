@@ -19,7 +19,10 @@ from enxame.network.netlink import NetlinkSocket, Request, attribute, nested, u8
 _CT_DELETE: Final = (1 << 8) | 2
 _CTA_TUPLE_ORIG: Final = 1
 _CTA_TUPLE_REPLY: Final = 2
+_CTA_STATUS: Final = 3
 _CTA_FILTER: Final = 25
+_CTA_STATUS_MASK: Final = 26
+_DESTINATION_TRANSLATED: Final = 1 << 5
 _CTA_TUPLE_IP: Final = 1
 _CTA_TUPLE_PROTO: Final = 2
 _CTA_IP_V4_SRC: Final = 1
@@ -46,17 +49,51 @@ def forget_addresses(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -
     netlink.execute(requests)
 
 
+def forget_answers_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address], protocol: int = 0) -> None:
+    """Delete every tracked connection (of a protocol) that one of the addresses answers. Blocks."""
+    addresses = list(addresses)
+    if not addresses or _none_tracked():
+        return
+    number = nested(_CTA_TUPLE_PROTO, u8(_CTA_PROTO_NUM, protocol)) if protocol else b""
+    by = _BY_SOURCE | (_BY_PROTOCOL if protocol else 0)
+    netlink.execute(
+        [
+            _delete(
+                _CTA_TUPLE_REPLY,
+                nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, address.packed)) + number,
+                by,
+                f"forget connections to {address}",
+            )
+            for address in addresses
+        ]
+    )
+
+
 def forget_udp_ports(netlink: NetlinkSocket, ports: Iterable[int]) -> None:
     """Delete every tracked UDP conversation that was begun towards one of the ports. Blocks."""
     if _none_tracked():
         return
-    requests: list[Request] = []
-    for port in ports:
-        number = u8(_CTA_PROTO_NUM, socket.IPPROTO_UDP)
-        destination = nested(_CTA_TUPLE_PROTO, number, attribute(_CTA_PROTO_DST_PORT, struct.pack("!H", port)))
-        by = _BY_PROTOCOL | _BY_DESTINATION_PORT
-        requests.append(_delete(_CTA_TUPLE_ORIG, destination, by, f"forget conversations with UDP port {port}"))
-    netlink.execute(requests)
+    netlink.execute([_delete_port(socket.IPPROTO_UDP, port) for port in ports])
+
+
+def forget_refused(netlink: NetlinkSocket, ports: Iterable[tuple[int, int]]) -> None:
+    """Delete what is remembered of connections to ports (protocol number and port) that were not led to a container:
+    the next try from the same port is a new connection. Blocks.
+    """
+    if _none_tracked():
+        return
+    only = (
+        attribute(_CTA_STATUS, struct.pack("!I", 0)),
+        attribute(_CTA_STATUS_MASK, struct.pack("!I", _DESTINATION_TRANSLATED)),
+    )
+    netlink.execute([_delete_port(protocol, port, *only) for protocol, port in ports])
+
+
+def _delete_port(protocol: int, port: int, *only: bytes) -> Request:
+    number = u8(_CTA_PROTO_NUM, protocol)
+    destination = nested(_CTA_TUPLE_PROTO, number, attribute(_CTA_PROTO_DST_PORT, struct.pack("!H", port)))
+    by = _BY_PROTOCOL | _BY_DESTINATION_PORT
+    return _delete(_CTA_TUPLE_ORIG, destination, by, f"forget conversations with port {port}", *only)
 
 
 def _none_tracked() -> bool:
@@ -66,11 +103,12 @@ def _none_tracked() -> bool:
         return True
 
 
-def _delete(side: int, content: bytes, by: int, what: str) -> Request:
+def _delete(side: int, content: bytes, by: int, what: str, *only: bytes) -> Request:
     original, reply = (by, 0) if side == _CTA_TUPLE_ORIG else (0, by)
     payload = (
         bytes([socket.AF_INET, 0, 0, 0])
         + nested(side, content)
         + nested(_CTA_FILTER, u32(_CTA_FILTER_ORIG_FLAGS, original), u32(_CTA_FILTER_REPLY_FLAGS, reply))
+        + b"".join(only)
     )
     return Request(_CT_DELETE, 0, payload, what, frozenset({errno.ENOENT}))

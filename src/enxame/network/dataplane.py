@@ -22,6 +22,7 @@ from enxame.errors import EnxameError
 from enxame.network import conntrack, dns_server, ingress, ports, rtnetlink, ruleset
 from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
 from enxame.network.ingress import Backend, PortKey
+from enxame.network.namespace_rules import NamespaceRules
 from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
 from enxame.network.nftables import Nftables, NftablesError
@@ -29,7 +30,7 @@ from enxame.network.ports import PublishedPort
 from enxame.network.rtnetlink import Address, Link, Route
 from enxame.network.tunnels import Tunnels
 
-__all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "TUNNEL_PREFIX", "Attachment", "DataPlane", "KernelState"]
+__all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "TUNNEL_PREFIX", "Attachment", "DataPlane", "KernelState", "table_of"]
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -103,6 +104,8 @@ class DataPlane:
         self._claim: socket.socket | None = None
         #: What the bridges' tunnels know of other machines.
         self.tunnels = Tunnels(self._with_routes)
+        #: Rules inside containers' namespaces.
+        self.rules = NamespaceRules()
 
     async def open(self) -> None:
         """Connect to the kernel; :meth:`routes` works from here on.
@@ -114,6 +117,7 @@ class DataPlane:
         await self._nftables.start()
         self._forward_others = await self._call(self._open)
         # Threads take the network namespace of who starts them: all of them start here.
+        await self.rules.start()
         await asyncio.get_running_loop().run_in_executor(self._remover, self._open_removal)
 
     async def start(self, state: KernelState) -> None:
@@ -146,6 +150,7 @@ class DataPlane:
         if self._reaper is not None:
             await asyncio.gather(self._reaper, return_exceptions=True)
         await self._nftables.stop()
+        await self.rules.stop()
         await self._call(self._close)
         self._executor.shutdown()
         self._remover.shutdown()
@@ -253,7 +258,7 @@ class DataPlane:
     async def forget_rules(self, path: Path, attachment: Attachment) -> None:
         """Before a link is removed from the namespace at ``path``, which stays: its routing rules."""
         namespace = await self._pool.open(path)
-        table = _table(attachment)
+        table = table_of(attachment)
         try:
             await self._call(
                 lambda: namespace.socket.execute([rtnetlink.delete_source_rule(attachment.address.ip, table, table)])
@@ -468,7 +473,7 @@ def _way_back(attachment: Attachment, index: int) -> list[Request]:
     """Answers from an address leave where the questions came in, whichever way the default route goes."""
     if attachment.gateway is None:
         return []
-    table = _table(attachment)
+    table = table_of(attachment)
     return [
         rtnetlink.add_route(attachment.address.network, None, index, table),
         rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table),
@@ -476,7 +481,8 @@ def _way_back(attachment: Attachment, index: int) -> list[Request]:
     ]
 
 
-def _table(attachment: Attachment) -> int:
+def table_of(attachment: Attachment) -> int:
+    """The routing table of a link that does not carry the default route."""
     return _SOURCE_TABLE + int(attachment.inner.removeprefix("eth"))
 
 

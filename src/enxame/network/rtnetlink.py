@@ -54,6 +54,7 @@ _RTA_OIF: Final = 4
 _RTA_TABLE: Final = 15
 _FRA_SRC: Final = 2
 _FRA_PRIORITY: Final = 6
+_FRA_FWMARK: Final = 10
 _FRA_TABLE: Final = 15
 _RTPROT_BOOT: Final = 3
 _TABLE_MAIN: Final = 254
@@ -269,6 +270,22 @@ def _source_rule(source: Address, table: int, priority: int) -> bytes:
         "=BBBBBBBBI", _family(source), 0, source.max_prefixlen, 0, table if table < 256 else 0, 0, 0, 1, 0
     )
     return payload + attribute(_FRA_SRC, source.packed) + u32(_FRA_TABLE, table) + u32(_FRA_PRIORITY, priority)
+
+
+def add_mark_rule(mark: int, table: int) -> Request:
+    """Packets with ``mark`` look in ``table``."""
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    return Request(_NEW_RULE, flags, _mark_rule(mark, table), f"add rule for mark {mark}", frozenset({errno.EEXIST}))
+
+
+def delete_mark_rule(mark: int, table: int) -> Request:
+    """Undo :func:`add_mark_rule`; tolerates that it is gone."""
+    return Request(_DEL_RULE, 0, _mark_rule(mark, table), f"remove rule for mark {mark}", frozenset({errno.ENOENT}))
+
+
+def _mark_rule(mark: int, table: int) -> bytes:
+    payload = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table if table < 256 else 0, 0, 0, 1, 0)
+    return payload + u32(_FRA_FWMARK, mark) + u32(_FRA_TABLE, table) + u32(_FRA_PRIORITY, table)
 
 
 def list_routes() -> Request:

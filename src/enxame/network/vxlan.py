@@ -93,8 +93,10 @@ class Programmed:
 
 
 def node_mac(node_id: str) -> bytes:
-    """The link address of a machine's own bridges: the same wherever it is computed, and no container's."""
-    return b"\x06" + sha256(node_id.encode()).digest()[:5]
+    """The link address of a machine's own bridges: the same wherever it is computed, and no container's. Only the last
+    four bytes differ between machines: as many as the mark of a tracked connection has (:mod:`.answer_rules`).
+    """
+    return b"\x06\x65" + sha256(node_id.encode()).digest()[:4]
 
 
 def add_tunnel(tunnel: Tunnel, *, bridge_index: int, mac: bytes, mtu: int) -> Request:

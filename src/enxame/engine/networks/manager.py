@@ -14,6 +14,8 @@ from typing import Protocol
 import msgspec
 
 from enxame.engine.networks import definitions
+from enxame.engine.networks.attachments import Attacher, Attachments
+from enxame.engine.networks.container_rules import ContainerRules
 from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.overlays import Overlays
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
@@ -22,8 +24,9 @@ from enxame.engine.networks.sandboxes import Sandboxes, published_ports
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
 from enxame.engine.networks.tables import KnownTable, NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
-from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
-from enxame.model.container import EndpointSettings
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from enxame.model.attachment import Attachment
+from enxame.model.container import EndpointIPAMConfig, EndpointSettings
 from enxame.model.dispatch import DataPath, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
@@ -73,6 +76,9 @@ class NetworkManager:
         self._dataplane = DataPlane(exec_root)
         self._held_ports = HeldPorts(self._dataplane.new_socket)
         records = exec_root / "networks"
+        #: Who is on the swarm's networks; parts that need it subscribe.
+        self._tables = NetworkTables()
+        self._rules = ContainerRules(self._registry, self._tables, self._dataplane.rules)
         self._names = NameService(self._registry, self._dataplane)
         self._sandboxes = Sandboxes(
             self._registry,
@@ -80,13 +86,13 @@ class NetworkManager:
             self._held_ports,
             SandboxFiles(records / "sandboxes"),
             self._names,
+            self._rules,
             self._announce,
         )
         self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
-        #: Who is on the swarm's networks; parts that need it subscribe.
-        self._tables = NetworkTables()
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
         self._changing = asyncio.Lock()
+        self._attachments = Attachments(self._registry, lambda: self._sandboxes.records, self.ensure_swarm_network)
 
     async def start(self) -> None:
         """Take over what runs, without disturbing it, and remove what is left of what does not.
@@ -110,6 +116,7 @@ class NetworkManager:
             )
         )
         await self._names.serve_again(list(self._sandboxes.records))
+        await self._rules.found(list(self._sandboxes.records))
 
     async def stop(self) -> None:
         """Let go; containers and their traffic go on."""
@@ -136,6 +143,13 @@ class NetworkManager:
             NotFound: ``network X not found``.
         """
         return render(self._registry.find(ref))
+
+    def known(self, ref: str) -> NetworkResource | None:
+        """A network of this machine; None when there is none of that name or id here (a swarm's may be elsewhere)."""
+        try:
+            return self._registry.find(ref).resource
+        except NotFound:
+            return None
 
     async def create(self, request: NetworkCreateRequest) -> str:
         """Make a bridge network; returns its id.
@@ -203,11 +217,20 @@ class NetworkManager:
             NotFound: a network does not exist.
             EnxameError: an address or a port is not to be had, or the kernel refuses.
         """
-        return await self._sandboxes.connect(container_id, request)
+        request, attached = await self._attachments.attach_all(container_id, request)
+        try:
+            info = await self._sandboxes.connect(container_id, request)
+        except BaseException:
+            await self._attachments.detach(container_id, attached)
+            raise
+        self._attachments.settle(container_id)
+        return info
 
     async def release(self, container_id: str) -> None:
         """Undo :meth:`connect`. Idempotent."""
+        attached = self._attachments.networks_of(self._sandboxes.find(container_id))
         await self._sandboxes.release(container_id)
+        await self._attachments.detach(container_id, attached)
 
     async def join(self, container_id: str, ref: str, settings: EndpointSettings) -> SandboxInfo:
         """Put a connected container on another network; what it has then.
@@ -217,7 +240,20 @@ class NetworkManager:
             PermissionDenied: it is on it already, or cannot be on several.
             EnxameError: an address is not to be had, or the kernel refuses; nothing changed.
         """
-        return await self._sandboxes.join(container_id, ref, settings)
+        record = self._sandboxes.find(container_id)
+        given = None
+        if record is not None and ref not in self._attachments.networks_of(record):
+            given = await self._attachments.attach(container_id, record.name, ref, settings)
+        if given is None:
+            return await self._sandboxes.join(container_id, ref, settings)
+        network_id, settled = given
+        try:
+            info = await self._sandboxes.join(container_id, network_id, settled)
+        except BaseException:
+            await self._attachments.detach(container_id, [network_id])
+            raise
+        self._attachments.settle(container_id)
+        return info
 
     async def part(self, container_id: str, ref: str) -> SandboxInfo:
         """Take a connected container off a network; what it has then.
@@ -335,6 +371,43 @@ class NetworkManager:
         async with self._changing:
             network = self._registry.by_id(network_id)
             if network is None or network.resource.scope != "swarm":
+    def set_attacher(self, attacher: Attacher | None) -> None:
+        """Who asks the manager for addresses of containers outside services; None: this machine is in no swarm."""
+        self._attachments.attacher = attacher
+
+    async def compare_attachments(self, known: Sequence[Attachment]) -> None:
+        """The manager knows these containers outside services on this machine: tell it which are no more, and ask for
+        those that it does not know. One whose address is not to be had any more is taken off its network.
+
+        Raises:
+            Unavailable: the manager is out of reach; the next session begins with this again.
+        """
+        gone, missing = self._attachments.differences(known)
+        for item in gone:
+            await self._attachments.detach(item.container_id, [item.network_id])
+        for record, network_id in missing:
+            endpoint = next(item for item in record.info.endpoints.values() if item.network_id == network_id)
+            addresses = EndpointIPAMConfig(ipv4_address=endpoint.ip_address, ipv6_address=endpoint.global_ipv6_address)
+            settings = msgspec.structs.replace(endpoint, ipam_config=addresses)
+            try:
+                await self._attachments.attach(record.container_id, record.name, network_id, settings)
+            except Unavailable:
+                raise
+            except EnxameError as error:
+                _log.error("container %s is taken off its network: %s", record.name, error)
+                await self.leave_swarm_networks([record.container_id])
+        for record, _ in missing:
+            self._attachments.settle(record.container_id)
+
+    async def leave_swarm_networks(self, container_ids: Collection[str] | None = None) -> None:
+        """Take containers outside services (None: all) off the swarm's networks."""
+        for record in list(self._sandboxes.records):
+            if container_ids is None or record.container_id in container_ids:
+                for network_id in self._attachments.networks_of(record):
+                    network = self._registry.by_id(network_id)
+                    if network is not None:
+                        await self._sandboxes.part(record.container_id, network)
+
                 return
             self._refuse_in_use(network)
             await self._tables.drop(network_id)
@@ -346,6 +419,8 @@ class NetworkManager:
         Raises:
             EnxameError: some of it could not be programmed; the rest was.
         """
+            if self._attachments.expects(network_id):
+                raise PermissionDenied(f"network {network.resource.name} is about to be used by a container")
         await self._tables.set(tables, complete=complete)
 
     def network_table(self, network_id: str) -> KnownTable | None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from enxame.engine.background import BackgroundTasks
 from enxame.engine.networks import name_files
+from enxame.engine.networks.container_rules import ContainerRules
 from enxame.engine.networks.endpoints import bare_endpoint, resource, way_out
 from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.plans import Plan, Planner, attachments_of, free_number, led_to
@@ -47,6 +48,7 @@ class Sandboxes:
         held_ports: HeldPorts,
         files: SandboxFiles,
         names: NameService,
+        rules: ContainerRules,
         announce: Announce,
     ) -> None:
         self._registry = registry
@@ -54,6 +56,7 @@ class Sandboxes:
         self._held_ports = held_ports
         self._files = files
         self._names = names
+        self._rules = rules
         self._announce = announce
         self._records: dict[str, SandboxRecord] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -142,6 +145,7 @@ class Sandboxes:
             return
         self._names.forget(record)
         self._names.leave(container_id)
+        self._rules.left(container_id)
         places: list[tuple[AddressPool, IPv4Address]] = []
         for endpoint in record.info.endpoints.values():
             network = self._registry.by_id(endpoint.network_id)
@@ -258,6 +262,7 @@ class Sandboxes:
                 self._dataplane.publish(plan.published),
                 self._names.serve(record),
             )
+            await self._rules.connected(record)
             await self._apply_sysctls(namespace, request)
         except BaseException:
             await self._undo(plan, namespace, container_id)
@@ -352,6 +357,7 @@ class Sandboxes:
             if exit_ is network:
                 await self._dataplane.lead_out(path, plan.attachments[0], [item for _, _, item in before])
             await self._names.serve(joined)
+            await self._rules.connected(joined)
         except BaseException:
             await self._dataplane.detach([item.link for item in plan.attachments], [])
             self._planner.give_back(plan, record.container_id)
@@ -382,6 +388,7 @@ class Sandboxes:
             if leaving.default and exit_ is not None:
                 await self._dataplane.lead_out(path, exit_, [])
             parted = await self._led_to_exit(self._with_files(parted))
+            await self._rules.connected(parted)
             self._keep(parted)
             network.endpoints.pop(container_id, None)
             await self._dataplane.forget([leaving.address.ip])
@@ -467,6 +474,7 @@ async def _all(*work: Awaitable[None]) -> None:
             raise outcome
 
 
+        self._rules.left(container_id)
 def _resolv(request: SandboxRequest) -> str:
     return name_files.resolv_text(servers=request.dns, search=request.dns_search, options=request.dns_options)
 
