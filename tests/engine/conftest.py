@@ -138,6 +138,9 @@ class NoNetworks:
     async def release(self, container_id):
         self.connected.discard(container_id)
 
+    async def rename(self, container_id, name):
+        return None
+
     async def restore(self, container_id, info):
         self.restored.add(container_id)
         self.connected.add(container_id)

@@ -221,7 +221,7 @@ async def test_shm_has_the_size_that_was_asked_for(engine):
         (HostConfig(nano_cpus=10**15), "range of CPUs is from 0.01 to"),
         (HostConfig(binds=["a:b:c:d"]), "invalid volume specification: 'a:b:c:d'"),
         (HostConfig(binds=["/x:/y:zz"]), "invalid mode: zz"),
-        (HostConfig(cap_add=["FLY"]), 'invalid capability: unknown capability: "CAP_FLY"'),
+        (HostConfig(cap_add=["FLY"]), 'invalid CapAdd: unknown capability: "CAP_FLY"'),
         (HostConfig(security_opt=["nonsense"]), "invalid --security-opt"),
         (HostConfig(ulimits=None, shm_size=-1), "SHM size can not be less than 0"),
     ],

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from enxame.engine import capabilities, security_options
+from enxame.engine.block_io import block_io
 from enxame.engine.cgroups import CgroupLayout
 from enxame.engine.container_record import Definition
 from enxame.engine.devices import cgroup_rules, resolve_devices
+from enxame.engine.kernel_limits import KernelLimits
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.namespaces import FindOther, choose_namespaces
 from enxame.engine.oci_spec import DEFAULT_SHM_SIZE, INIT_PATH, BoundMount, SpecInput, build_spec
@@ -43,7 +48,7 @@ class Machine:
 
     layout: CgroupLayout
     capabilities: frozenset[str]
-    swap_limit: bool
+    kernel: KernelLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,13 @@ def write_bundle(
     machine: Machine,
     find: FindOther,
     filters: SeccompCache | None,
+    further_env: Sequence[str] = (),
 ) -> Written:
     """Write everything the runtime needs into ``bundle``. Blocking: call it in a thread.
 
     ``directory`` keeps the container's own files, ``volumes`` are the directories of its volumes by name,
     ``find`` looks up another container whose namespaces are shared, ``filters`` are the seccomp filters
-    that the runtime need not compile.
+    that the runtime need not compile. ``further_env``: variables that the config's own override.
 
     Raises EnxameError for what cannot be done.
     """
@@ -103,6 +109,7 @@ def write_bundle(
     if host.init:
         bound.append(BoundMount(INIT_PATH, _init_program(), options=("bind", "ro")))
     _make_workdir(rootfs, definition.config.working_dir)
+    _mark(rootfs)
     granted = capabilities.effective(
         host.cap_add or [], host.cap_drop or [], privileged=host.privileged, available=machine.capabilities
     )
@@ -118,7 +125,7 @@ def write_bundle(
         SpecInput(
             hostname=hostname,
             rootfs=rootfs,
-            config=definition.config,
+            config=replace(definition.config, env=[*further_env, *(definition.config.env or [])]),
             host=host,
             user=resolve_user(definition.config.user, host.group_add or [], rootfs),
             cgroups_path=cgroup_path(definition),
@@ -127,11 +134,13 @@ def write_bundle(
             mounts=bound,
             capabilities=granted,
             seccomp=profile,
-            annotations=annotations,
+            annotations={**host.annotations, **annotations},
+            block_io=block_io(host),
+            host_mqueue=os.path.ismount("/dev/mqueue"),
             devices=resolve_devices(host),
             device_rules=cgroup_rules(host),
             shm_source=_shm_source(host, bundle, find),
-            swap_limit=machine.swap_limit,
+            swap_limit=machine.kernel.swap,
         )
     )
     (bundle / "config.json").write_bytes(_encode(spec))
@@ -236,6 +245,13 @@ def _make_workdir(rootfs: str, path: str) -> None:
         if target.exists() and not target.is_dir():
             raise InvalidArgument(f"Cannot mkdir: {path} is not a directory")
         target.mkdir(parents=True, exist_ok=True, mode=0o755)
+
+
+def _mark(rootfs: str) -> None:
+    """Programs look for this file to learn that they run in a container."""
+    with contextlib.suppress(OSError):
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(os.path.join(rootfs, ".dockerenv"), flags, 0o755))
 
 
 def _init_program() -> str:

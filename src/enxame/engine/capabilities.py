@@ -31,13 +31,13 @@ def own_capabilities(status: str | None = None) -> frozenset[str]:
     return frozenset(ALL)
 
 
-def _normal(name: str) -> str:
+def _normal(name: str, field: str) -> str:
     upper = name.upper()
     if upper == "ALL":
         return upper
     known = upper if upper.startswith("CAP_") else f"CAP_{upper}"
     if known not in ALL:
-        raise InvalidArgument(f'invalid capability: unknown capability: "{known}"')
+        raise InvalidArgument(f'invalid {field}: unknown capability: "{known}"')
     return known
 
 
@@ -47,7 +47,7 @@ def effective(add: list[str], drop: list[str], *, privileged: bool, available: f
     Raises:
         InvalidArgument: a name that the kernel does not know.
     """
-    added, dropped = {_normal(name) for name in add}, {_normal(name) for name in drop}
+    added, dropped = {_normal(name, "CapAdd") for name in add}, {_normal(name, "CapDrop") for name in drop}
     if privileged:
         wanted = set(ALL)
     elif "ALL" in added:

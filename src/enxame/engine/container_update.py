@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from enxame.engine import restart_policy
-from enxame.engine.create_request import check_limits
+from enxame.engine.kernel_limits import KernelLimits
+from enxame.engine.resource_limits import possible_limits
 from enxame.errors import Conflict, InvalidArgument
 from enxame.model.container import ContainerUpdateRequest, HostConfig
 
@@ -24,7 +25,7 @@ _PLAIN = (
 )
 
 
-def updated(host: HostConfig, wanted: ContainerUpdateRequest, *, swap_limit: bool) -> tuple[HostConfig, list[str]]:
+def updated(host: HostConfig, wanted: ContainerUpdateRequest, *, kernel: KernelLimits) -> tuple[HostConfig, list[str]]:
     """The host config after the update, and warnings.
 
     Raises:
@@ -38,7 +39,7 @@ def updated(host: HostConfig, wanted: ContainerUpdateRequest, *, swap_limit: boo
     ):
         if new and old:
             raise Conflict(f"Conflicting options: {what}")
-    if swap_limit and wanted.memory and not wanted.memory_swap and host.memory:
+    if kernel.swap and wanted.memory and not wanted.memory_swap and host.memory:
         swap = host.memory_swap or 2 * host.memory
         if 0 < swap < wanted.memory:
             raise Conflict(
@@ -48,7 +49,7 @@ def updated(host: HostConfig, wanted: ContainerUpdateRequest, *, swap_limit: boo
     changes: dict[str, object] = {name: value for name in _PLAIN if (value := getattr(wanted, name))}
     if wanted.pids_limit is not None:
         changes["pids_limit"] = wanted.pids_limit
-    if swap_limit and wanted.memory and not wanted.memory_swap and host.memory and not host.memory_swap:
+    if kernel.swap and wanted.memory and not wanted.memory_swap and host.memory and not host.memory_swap:
         # What the old limit implied stays as it is.
         changes["memory_swap"] = 2 * host.memory
     if wanted.restart_policy.name:
@@ -58,5 +59,5 @@ def updated(host: HostConfig, wanted: ContainerUpdateRequest, *, swap_limit: boo
         changes["restart_policy"] = wanted.restart_policy
     changed = replace(host, **changes)
     warnings: list[str] = []
-    check_limits(changed, warnings if wanted.memory else [], swap_limit=swap_limit)
+    changed = possible_limits(changed, warnings if wanted.memory or wanted.blkio_weight else [], kernel)
     return changed, warnings

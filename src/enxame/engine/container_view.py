@@ -232,6 +232,9 @@ class ListFilter:
             raise InvalidArgument(f"invalid filter 'status={state}'")
         for health in filters.get("health") - _HEALTH:
             raise InvalidArgument(f"invalid filter 'health={health}'")
+        for code in filters.get("exited"):
+            if not re.fullmatch(r"[+-]?\d+", code):
+                raise InvalidArgument(f'strconv.Atoi: parsing "{code}": invalid syntax')
         self._filters = filters
         self._before, self._since, self._ancestors = before, since, ancestors
 

@@ -178,9 +178,11 @@ class ContainerManager:
 
     # -- create, start, stop
 
-    async def create(self, name: str, request: ContainerCreateRequest) -> ContainerCreateResponse:
+    async def create(
+        self, name: str, request: ContainerCreateRequest, *, platform: str = ""
+    ) -> ContainerCreateResponse:
         """Make a container. See :meth:`Creation.create`."""
-        return await self._creation.create(name, request)
+        return await self._creation.create(name, request, platform=platform)
 
     async def prepare(self, ref: str) -> None:
         """Do everything of a start but its last step, so that the start itself takes milliseconds. Idempotent."""
@@ -308,7 +310,7 @@ class ContainerManager:
         async with container.lock:
             if container.removing:
                 raise Conflict(f"Container {container.id} is marked for removal and cannot be updated")
-            host, warnings = updated(container.definition.host, request, swap_limit=self._around.machine.swap_limit)
+            host, warnings = updated(container.definition.host, request, kernel=self._around.machine.kernel)
             await self._life.update(container, host)
         self._around.publish(container, "update")
         return ContainerUpdateResponse(warnings=warnings)
@@ -437,6 +439,9 @@ class ContainerManager:
                     raise EnxameError(f"cannot write the container's record: {error}") from error
                 raise
             del self._table.names[old]
+            info = await self._around.networks.rename(container.id, chosen)
+            if info is not None:
+                self._around.change(container, sandbox=info)
         self._around.publish(container, "rename", oldName=f"/{old}")
 
     # -- streams, execs, usage
@@ -459,9 +464,9 @@ class ContainerManager:
         """Set the terminal's size. Raises Conflict when the container does not run."""
         self._streams.resize(self.find(ref), height, width)
 
-    def stats(self, ref: str, *, stream: bool) -> AsyncIterator[ContainerStats]:
-        """A sample a second, or a single one."""
-        return usage.stream_stats(self._around.machine.layout, self.find(ref), stream=stream)
+    def stats(self, ref: str, *, stream: bool, compared: bool = True) -> AsyncIterator[ContainerStats]:
+        """A sample a second, or a single one; ``compared``: that has the processor's use of a second before it."""
+        return usage.stream_stats(self._around.machine.layout, self.find(ref), stream=stream, compared=compared)
 
     async def top(self, ref: str, ps_args: str = "") -> TopResult:
         """The container's processes as ``ps`` shows them."""

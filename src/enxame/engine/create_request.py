@@ -12,9 +12,12 @@ from enxame.engine import capabilities, restart_policy, security_options
 from enxame.engine.container_record import Definition
 from enxame.engine.devices import DEVICE_RULE
 from enxame.engine.image_defaults import as_list, merge
+from enxame.engine.kernel_limits import KernelLimits
 from enxame.engine.log_rotation import bounds_of
 from enxame.engine.mount_requests import MountRequest, parse_mounts
 from enxame.engine.naming import new_id
+from enxame.engine.network_modes import check_network_mode
+from enxame.engine.resource_limits import possible_limits
 from enxame.engine.signals import parse_signal
 from enxame.errors import InvalidArgument
 from enxame.model.container import (
@@ -22,12 +25,11 @@ from enxame.model.container import (
     ContainerCreateRequest,
     HealthConfig,
     HostConfig,
+    LogConfig,
     NetworkingConfig,
 )
 from enxame.model.image import Image
 
-_LEAST_MEMORY = 6 << 20
-_LEAST_CPU_PERIOD, _GREATEST_CPU_PERIOD, _LEAST_CPU_QUOTA = 1_000, 1_000_000, 1_000
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
@@ -44,7 +46,7 @@ def define(
     created: datetime,
     inherited_mounts: list[MountRequest],
     *,
-    swap_limit: bool,
+    kernel: KernelLimits,
 ) -> tuple[Definition, list[str]]:
     """The definition of a new container, and warnings for the user.
 
@@ -56,7 +58,8 @@ def define(
     host = request.host_config or HostConfig()
     _check_config(config)
     warnings: list[str] = []
-    host = _checked_host(host, warnings, swap_limit=swap_limit)
+    check_network_mode(given, host, warnings)
+    host = _checked_host(host, warnings, kernel=kernel)
     identity = new_id()
     mounts = parse_mounts(config, host, new_volume_name=new_id, inherited=inherited_mounts)
     if not config.hostname and host.network_mode != "host" and host.uts_mode != "host":
@@ -125,24 +128,20 @@ def check_health(health: HealthConfig) -> None:
         raise InvalidArgument(f"unknown type for Healthcheck test: {health.test[0]}")
 
 
-def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) -> HostConfig:
+def _checked_host(host: HostConfig, warnings: list[str], *, kernel: KernelLimits) -> HostConfig:
     restart_policy.check(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in {"", "no"}:
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
     security_options.check(host)
     everything = frozenset(capabilities.ALL)
     capabilities.effective(host.cap_add or [], host.cap_drop or [], privileged=False, available=everything)
-    check_limits(host, warnings, swap_limit=swap_limit)
+    host = possible_limits(host, warnings, kernel)
     for port, bindings in host.port_bindings.items():
         check_port(port)
         for binding in bindings:
             if binding.host_port and not re.fullmatch(r"\d{1,5}(-\d{1,5})?", binding.host_port):
                 raise InvalidArgument(f'Invalid port specification: "{binding.host_port}"')
-    if host.log_config.type not in _LOG_DRIVERS:
-        raise InvalidArgument(f"logger: no log driver named '{host.log_config.type}' is registered")
-    if host.log_config.type == "journald" and not os.path.exists(_JOURNAL):
-        raise InvalidArgument("journald is not enabled on this host")
-    bounds_of(host.log_config)
+    _check_log(host.log_config)
     _check_namespaces(host)
     _check_sysctls(host)
     _check_devices(host)
@@ -161,6 +160,10 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
         raise InvalidArgument(f"invalid USER mode: {host.userns_mode}")
     if host.shm_size < 0:
         raise InvalidArgument("SHM size can not be less than 0")
+    for name in host.storage_opt:
+        if name != "size":
+            raise InvalidArgument(f"Unknown option {name}")
+        raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host.isolation not in {"", "default"}:
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
     return replace(
@@ -170,6 +173,15 @@ def _checked_host(host: HostConfig, warnings: list[str], *, swap_limit: bool) ->
         # Clients look here to decide whether logs can be read.
         log_config=replace(host.log_config, type=host.log_config.type or "json-file"),
     )
+
+
+def _check_log(config: LogConfig) -> None:
+    driver = config.type
+    if driver not in _LOG_DRIVERS:
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    if driver == "journald" and not os.path.exists(_JOURNAL):
+        raise InvalidArgument("journald is not enabled on this host")
+    bounds_of(config)
 
 
 def _check_namespaces(host: HostConfig) -> None:
@@ -211,47 +223,3 @@ def _check_devices(host: HostConfig) -> None:
         raise InvalidArgument(
             f'could not select device driver "{request.driver}" with capabilities: [[{" ".join(names)}]]'
         )
-
-
-def check_limits(host: HostConfig, warnings: list[str], *, swap_limit: bool) -> None:
-    """Raise InvalidArgument for limits that make no sense, in Docker's words; add warnings."""
-    _check_memory(host)
-    _check_cpu(host)
-    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
-        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
-    if host.memory and not swap_limit:
-        warnings.append(
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
-            "Memory limited without swap."
-        )
-
-
-def _check_memory(host: HostConfig) -> None:
-    if host.memory < 0 or 0 < host.memory < _LEAST_MEMORY:
-        raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    if host.memory_swap > 0 and not host.memory:
-        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if 0 < host.memory_swap < host.memory:
-        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory and host.memory_reservation > host.memory:
-        raise InvalidArgument("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if 0 < host.memory_reservation < _LEAST_MEMORY:
-        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
-    swappiness = host.memory_swappiness
-    if swappiness is not None and not -1 <= swappiness <= 100:
-        raise InvalidArgument(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
-
-
-def _check_cpu(host: HostConfig) -> None:
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-    cores = os.cpu_count() or 1
-    if host.nano_cpus < 0 or host.nano_cpus > cores * 1_000_000_000:
-        raise InvalidArgument(f"range of CPUs is from 0.01 to {cores}.00, as there are only {cores} CPUs available")
-    if host.cpu_period and not _LEAST_CPU_PERIOD <= host.cpu_period <= _GREATEST_CPU_PERIOD:
-        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if 0 < host.cpu_quota < _LEAST_CPU_QUOTA:
-        raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    for name, text in (("cpuset cpus", host.cpuset_cpus), ("cpuset mems", host.cpuset_mems)):
-        if text and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
-            raise InvalidArgument(f"Invalid value {text} for {name}")

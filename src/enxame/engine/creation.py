@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -11,10 +12,11 @@ from enxame.engine.container import Container
 from enxame.engine.container_record import Condition
 from enxame.engine.container_table import ContainerTable
 from enxame.engine.files.container_files import ContainerFiles
+from enxame.engine.images.platforms import check_platform, parse_platform
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.surroundings import Surroundings
 from enxame.engine.volumes import ANONYMOUS_LABEL
-from enxame.errors import EnxameError, InvalidArgument
+from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.container import ContainerCreateRequest
 from enxame.model.container_view import ContainerCreateResponse
 from enxame.model.volume import VolumeCreateRequest
@@ -26,8 +28,10 @@ class Creation:
     def __init__(self, around: Surroundings, table: ContainerTable, files: ContainerFiles) -> None:
         self._around, self._table, self._files = around, table, files
 
-    async def create(self, name: str, request: ContainerCreateRequest) -> ContainerCreateResponse:
-        """Make a container; nothing of it runs or is mounted yet.
+    async def create(
+        self, name: str, request: ContainerCreateRequest, *, platform: str = ""
+    ) -> ContainerCreateResponse:
+        """Make a container; nothing of it runs or is mounted yet. ``platform``: the image must be for it.
 
         Raises:
             NotFound: no such image.
@@ -37,6 +41,8 @@ class Creation:
         chosen = naming.check_name(name) if name else naming.random_name(self._table.names)
         self._table.check_free(chosen)
         image = self._around.images.resolve(request.image)
+        if platform:
+            check_platform(image, request.image, parse_platform(platform))
         inherited = self._volumes_from(request)
         definition, warnings = create_request.define(
             chosen,
@@ -44,11 +50,18 @@ class Creation:
             image,
             container_view.utc_now(),
             inherited,
-            swap_limit=self._around.machine.swap_limit,
+            kernel=self._around.machine.kernel,
         )
         self._check_references(
             definition.host.network_mode, definition.host.pid_mode, definition.host.ipc_mode, definition.host.uts_mode
         )
+        kind, _, owner = definition.host.network_mode.partition(":")
+        if kind == "container":
+            shared = self._known(owner).definition.config
+            config = replace(definition.config, hostname=shared.hostname, domainname=shared.domainname)
+            definition = replace(definition, config=config)
+        self._check_links(definition.host.links or [])
+        self._check_runtime(definition.host.runtime)
         # The name is ours before the first await: two creates of one name cannot both pass.
         container = Container(definition, Condition())
         self._table.add(container)  # from here on its volumes are held
@@ -85,10 +98,30 @@ class Creation:
             for mount in empty:
                 await volumes.populate(mount.name, mount.destination, root=merged)
 
+    def _check_runtime(self, name: str) -> None:
+        """There is one runtime a daemon; what clients call Docker's means it."""
+        if name not in {"", "runc", "io.containerd.runc.v2", self._around.runtime.name}:
+            raise InvalidArgument(f"unknown or invalid runtime name: {name}")
+
     def _check_references(self, *modes: str) -> None:
         for mode in modes:
             if mode.startswith("container:"):
-                self._table.find(mode.partition(":")[2])
+                self._known(mode.partition(":")[2])
+
+    def _check_links(self, links: Sequence[str]) -> None:
+        for link in links:
+            target = link.partition(":")[0].lstrip("/")
+            try:
+                self._known(target)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"could not get container for {target}: {error.message}") from error
+
+    def _known(self, ref: str) -> Container:
+        """Another container. InvalidArgument, not NotFound: clients take that for a missing image."""
+        try:
+            return self._table.find(ref)
+        except NotFound as error:
+            raise InvalidArgument(error.message) from error
 
     def _volumes_from(self, request: ContainerCreateRequest) -> list[MountRequest]:
         mounts: dict[str, MountRequest] = {}
@@ -96,7 +129,7 @@ class Creation:
             ref, _, mode = text.partition(":")
             if mode not in {"", "ro", "rw", "z", "Z"}:
                 raise InvalidArgument(f"invalid mode: {mode}")
-            for mount in self._table.find(ref).definition.mounts:
+            for mount in self._known(ref).definition.mounts:
                 if mount.type != "tmpfs":
                     mounts[mount.destination] = replace(
                         mount, read_only=mount.read_only or mode == "ro", anonymous=False

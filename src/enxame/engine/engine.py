@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from enxame.engine.building.builder import Builder
 from enxame.engine.bundle import Machine
 from enxame.engine.capabilities import own_capabilities
-from enxame.engine.cgroups import CgroupLayout, detect_layout
+from enxame.engine.cgroups import detect_layout
 from enxame.engine.containers import ContainerManager
 from enxame.engine.events import EventBus
 from enxame.engine.images.removal import ImageUser
 from enxame.engine.images.store import ImageStore
+from enxame.engine.kernel_limits import read_kernel_limits
 from enxame.engine.networks.manager import NetworkManager
 from enxame.engine.runtime import Runtime
 from enxame.engine.runtime_probe import find_runtime
@@ -152,7 +153,7 @@ async def open_containers(
         data_root=data_root,
         exec_root=exec_root,
         runtime=runtime,
-        machine=Machine(layout, own_capabilities(), has_swap_limit(layout)),
+        machine=Machine(layout, own_capabilities(), read_kernel_limits(layout)),
         images=images,
         volumes=volumes,
         networks=networks,
@@ -160,10 +161,3 @@ async def open_containers(
     )
     await manager.open()
     return manager
-
-
-def has_swap_limit(layout: CgroupLayout) -> bool:
-    """Whether the kernel can limit memory and swap together."""
-    if layout.version == 2:
-        return any(Path("/sys/fs/cgroup").glob("*/memory.swap.max"))
-    return (layout.directory("memory", "") / "memory.memsw.limit_in_bytes").exists()

@@ -161,7 +161,8 @@ class Lifecycle:
         """
         around, path = self.around, cgroup_path(container.definition)
         if container.running or container.created is not None:
-            resources = limits(host, swap_limit=around.machine.swap_limit, cgroup_version=around.machine.layout.version)
+            machine = around.machine
+            resources = limits(host, swap_limit=machine.kernel.swap, cgroup_version=machine.layout.version)
             try:
                 await around.runtime.update(container.id, resources, around.bundle(container) / "resources.json")
                 if (host.pids_limit or 0) <= 0:

@@ -12,7 +12,11 @@ from enxame.model.base import Model
 from enxame.model.container import LogConfig
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_KNOWN = {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"}
+_KNOWN = (
+    {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"}
+    # How a driver is fed: ours never holds a container up.
+    | {"mode", "max-buffer-size"}
+)
 
 #: Drivers that bound their files unasked. journald's is our own copy, for reading.
 _DEFAULTS = {"local": ("20m", "5"), "journald": ("20m", "5")}

@@ -75,7 +75,7 @@ class SpecInput:
     """All that the translation needs, looked up before.
 
     ``namespaces``: paths to join by OCI name (``network``, ``pid``, ``ipc``, ``uts``); an empty path is a new one,
-    a missing name is the host's. ``capabilities`` in the kernel's order.
+    a missing name is the host's. ``capabilities`` in the kernel's order. ``host_mqueue``: /dev/mqueue is mounted here.
     """
 
     hostname: str
@@ -94,6 +94,8 @@ class SpecInput:
     shm_source: str = ""
     swap_limit: bool = True
     annotations: dict[str, str] = field(default_factory=dict)
+    block_io: dict[str, Any] = field(default_factory=dict)
+    host_mqueue: bool = True
     hard_limit: Callable[[int], int] = lambda kind: resource.getrlimit(kind)[1]
 
 
@@ -229,7 +231,10 @@ def _resources(given: SpecInput) -> dict[str, Any]:
             for d in given.devices
         ]
         rules += given.device_rules
-    return {"devices": rules, **limits(host, swap_limit=given.swap_limit, cgroup_version=given.cgroup_version)}
+    resources = limits(host, swap_limit=given.swap_limit, cgroup_version=given.cgroup_version)
+    if given.block_io:
+        resources["blockIO"] = given.block_io
+    return {"devices": rules, **resources}
 
 
 def limits(host: HostConfig, *, swap_limit: bool, cgroup_version: int) -> dict[str, Any]:
@@ -270,6 +275,10 @@ def _cpu(host: HostConfig) -> dict[str, Any]:
         cpu["period"] = host.cpu_period
     if host.cpu_quota:
         cpu["quota"] = host.cpu_quota
+    if host.cpu_realtime_period:
+        cpu["realtimePeriod"] = host.cpu_realtime_period
+    if host.cpu_realtime_runtime:
+        cpu["realtimeRuntime"] = host.cpu_realtime_runtime
     if host.cpuset_cpus:
         cpu["cpus"] = host.cpuset_cpus
     if host.cpuset_mems:
@@ -334,7 +343,7 @@ def _mounts(given: SpecInput) -> list[dict[str, Any]]:
         },
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": sealed},
     ]
-    if "ipc" not in given.namespaces:
+    if "ipc" not in given.namespaces and given.host_mqueue:
         system[-1] = {"destination": "/dev/mqueue", "type": "bind", "source": "/dev/mqueue", "options": ["rbind"]}
     if given.shm_source:
         shm: dict[str, Any] = {
@@ -351,7 +360,8 @@ def _mounts(given: SpecInput) -> list[dict[str, Any]]:
             "source": "shm",
             "options": [*sealed, "mode=1777", f"size={size}"],
         }
-    system.append(shm)
+    if host.ipc_mode != "none":
+        system.append(shm)
     wanted = {mount.destination for mount in given.mounts}
     return [mount for mount in system if mount["destination"] not in wanted] + [
         {

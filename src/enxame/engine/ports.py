@@ -97,12 +97,20 @@ class Networks(Protocol):
         """The network that a reference means. Raises NotFound."""
         ...
 
+    def known(self, ref: str) -> NetworkResource | None:
+        """The same; None when this machine has no such network (one of the swarm's may be elsewhere)."""
+        ...
+
     async def join(self, container_id: str, ref: str, settings: EndpointSettings) -> SandboxInfo:
         """Put a connected container on another network."""
         ...
 
     async def part(self, container_id: str, ref: str) -> SandboxInfo:
         """Take a connected container off a network."""
+        ...
+
+    async def rename(self, container_id: str, name: str) -> SandboxInfo | None:
+        """Let a connected container be found by another name; None for one that is not connected."""
         ...
 
     async def restore(self, container_id: str, info: SandboxInfo) -> None:

@@ -14,6 +14,7 @@ from enxame.engine.cleanup import Cleanup
 from enxame.engine.container import Container, process_start
 from enxame.engine.container_record import Definition
 from enxame.engine.image_defaults import as_list
+from enxame.engine.link_variables import link_variables
 from enxame.engine.runtime import Created, MonitorOptions, RuntimeFailure
 from enxame.engine.runtime_errors import start_failure
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
@@ -76,6 +77,7 @@ class Preparation:
                 machine=around.machine,
                 find=self._find_definition,
                 filters=around.runtime.seccomp_cache,
+                further_env=self._linked_env(definition),
             )
             created = await self._create(container, bundle)
             if self._is_confined(container, written):
@@ -93,6 +95,27 @@ class Preparation:
             monitor_start=process_start(created.monitor_pid),
         )
         return created
+
+    def _linked_env(self, definition: Definition) -> list[str]:
+        """Variables about the containers that this one is linked to on the default bridge."""
+        if definition.host.network_mode not in {"default", "bridge"}:
+            return []
+        found: list[str] = []
+        for link in definition.host.links or []:
+            target, _, alias = link.partition(":")
+            other = self._find(target.lstrip("/"))
+            place = other.condition.sandbox.endpoints.get("bridge") if other.condition.sandbox else None
+            if not other.running or place is None:
+                raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{definition.name}/{alias}")
+            config = other.definition.config
+            found += link_variables(
+                definition.name,
+                alias.rpartition("/")[2] or other.name,
+                place.ip_address,
+                config.exposed_ports,
+                config.env or [],
+            )
+        return found
 
     def _find_definition(self, ref: str) -> tuple[Definition, int]:
         other = self._find(ref)

@@ -34,12 +34,15 @@ def explain(said: str, program: str) -> tuple[str, int]:
     """The reason in Docker's words, and the exit code that goes with it."""
     text = said.strip()
     start = f'unable to start container process: exec: "{program}": '
+    if re.search(r"executable file (.* )?not found in \$PATH", text) and "/" in program:
+        return f"{start}stat {program}: no such file or directory", 127
     if re.search(r"executable file (.* )?not found in \$PATH", text):
         return f"{start}executable file not found in $PATH", 127
     about_program = re.search(r"\bexec(utable)?\b", text) is not None
     if about_program and re.search("no such file or directory|not found", text, re.IGNORECASE):
         return f"{start}stat {program}: no such file or directory", 127
-    if about_program and re.search("permission denied", text, re.IGNORECASE):
+    # crun says "Operation not permitted" of a directory.
+    if about_program and re.search("permission denied|open executable: operation not permitted", text, re.IGNORECASE):
         return f"{start}permission denied", 126
     if about_program and re.search("is a directory", text, re.IGNORECASE):
         return f"{start}is a directory", 126

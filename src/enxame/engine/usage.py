@@ -21,11 +21,16 @@ _SAMPLE_PERIOD = 1.0
 _PS_DEADLINE = 10.0
 
 
-async def stream_stats(layout: CgroupLayout, container: Container, *, stream: bool) -> AsyncIterator[ContainerStats]:
-    """A sample a second while the container exists, or a single one with the sample before it."""
+async def stream_stats(
+    layout: CgroupLayout, container: Container, *, stream: bool, compared: bool = True
+) -> AsyncIterator[ContainerStats]:
+    """A sample a second while the container exists, or a single one: ``compared`` with one of a second before."""
     last = ContainerStats(name=f"/{container.name}", id=container.id)
     path = cgroup_path(container.definition)
     removed = container.removed()
+    if not stream and compared and container.running:
+        last = await asyncio.to_thread(read_stats, layout, path, container.condition.pid, last)
+        await asyncio.wait([removed], timeout=_SAMPLE_PERIOD)
     while True:
         if container.running:
             last = await asyncio.to_thread(read_stats, layout, path, container.condition.pid, last)
@@ -35,7 +40,7 @@ async def stream_stats(layout: CgroupLayout, container: Container, *, stream: bo
             yield last
         if not stream:
             return
-        await asyncio.wait([asyncio.ensure_future(removed)], timeout=_SAMPLE_PERIOD)
+        await asyncio.wait([removed], timeout=_SAMPLE_PERIOD)
         if removed.done():
             return
 

@@ -143,6 +143,20 @@ class DeviceRequest(Model):
     options: dict[str, str] | None = always(default=None)
 
 
+class WeightDevice(Model):
+    """The share of a block device's time, 10 to 1000."""
+
+    path: str = always(default="")
+    weight: int = always(default=0)
+
+
+class ThrottleDevice(Model):
+    """Bytes or operations a second of a block device."""
+
+    path: str = always(default="")
+    rate: int = always(default=0)
+
+
 class HostConfig(Model):
     """The part of a container that belongs to its machine. Memory in bytes; ``nano_cpus`` 10⁹ is one core."""
 
@@ -193,6 +207,15 @@ class HostConfig(Model):
     oom_kill_disable: bool | None = always(default=None)
     pids_limit: int | None = always(default=None)
     blkio_weight: int = always(default=0)
+    blkio_weight_device: list[WeightDevice] | None = always(default=None)
+    blkio_device_read_bps: list[ThrottleDevice] | None = always(default=None)
+    blkio_device_write_bps: list[ThrottleDevice] | None = always(default=None)
+    blkio_device_read_iops: list[ThrottleDevice] | None = always(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_iops: list[ThrottleDevice] | None = always(default=None, name="BlkioDeviceWriteIOps")
+    cpu_realtime_period: int = always(default=0, name="CpuRealtimePeriod")
+    cpu_realtime_runtime: int = always(default=0, name="CpuRealtimeRuntime")
+    storage_opt: dict[str, str] = field(default_factory=dict, name="StorageOpt")
+    annotations: dict[str, str] = field(default_factory=dict)
     device_cgroup_rules: list[str] | None = always(default=None, name="DeviceCgroupRules")
     device_requests: list[DeviceRequest] | None = always(default=None)
     ulimits: list[Ulimit] | None = always(default=None)

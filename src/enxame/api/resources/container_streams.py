@@ -20,7 +20,8 @@ from enxame.api.streams import (
     stream_bytes,
     stream_json,
 )
-from enxame.errors import NotFound
+from enxame.api.websocket import converse_by_websocket
+from enxame.errors import InvalidArgument, NotFound
 from enxame.model.stats import ContainerStats
 from enxame.model.stream import AttachOptions
 
@@ -48,26 +49,36 @@ async def logs(call: Call) -> web.StreamResponse:
     return await stream_bytes(call, output_type(call, tty=tty), batches)
 
 
-@routes.post(
-    "/containers/{name}/attach",
-    query={"stdin": bool, "stdout": bool, "stderr": bool, "logs": bool, "stream": bool, "detachKeys": str},
-    media=RAW_STREAM,
-    answer=bytes,
-    errors=(404, 409),
-)
+_ATTACH_QUERY = {"stdin": bool, "stdout": bool, "stderr": bool, "logs": bool, "stream": bool, "detachKeys": str}
+
+
+@routes.post("/containers/{name}/attach", query=_ATTACH_QUERY, media=RAW_STREAM, answer=bytes, errors=(404, 409))
 async def attach(call: Call) -> web.StreamResponse:
     """Connect the client's terminal or pipes with the container's."""
-    stdin = call.flag("stdin")
+    options, keys = _attach_options(call)
+    attachment = await call.api.engine.containers.attach(call.name, options)
+    return await converse(call, attachment, stdin=options.stdin, keys=keys)
+
+
+@routes.get(
+    "/containers/{name}/attach/ws", query=_ATTACH_QUERY, media=RAW_STREAM, answer=bytes, status=101, errors=(404, 409)
+)
+async def attach_by_websocket(call: Call) -> web.StreamResponse:
+    """The same over a WebSocket: messages are what the process reads and writes."""
+    options, keys = _attach_options(call)
+    attachment = await call.api.engine.containers.attach(call.name, options)
+    return await converse_by_websocket(call, attachment, stdin=options.stdin, keys=keys)
+
+
+def _attach_options(call: Call) -> tuple[AttachOptions, bytes]:
     options = AttachOptions(
-        stdin=stdin,
+        stdin=call.flag("stdin"),
         stdout=call.flag("stdout"),
         stderr=call.flag("stderr"),
         logs=call.flag("logs"),
         stream=call.flag("stream"),
     )
-    keys = detach_keys.parse(call.text("detachKeys"))
-    attachment = await call.api.engine.containers.attach(call.name, options)
-    return await converse(call, attachment, stdin=stdin, keys=keys)
+    return options, detach_keys.parse(call.text("detachKeys"))
 
 
 @routes.get(
@@ -82,7 +93,11 @@ async def stats(call: Call) -> web.StreamResponse:
     containers = call.api.engine.containers
     container_id = containers.inspect(call.name).id
     stream = call.flag("stream", default=True)
-    samples = containers.stats(container_id, stream=stream)
+    one_shot = call.flag("one-shot")
+    if stream and one_shot and "stream" in call.query:
+        raise InvalidArgument("cannot have stream=true and one-shot=true")
+    stream = stream and not one_shot
+    samples = containers.stats(container_id, stream=stream, compared=not one_shot)
     if stream:
         return await stream_json(call, samples)
     with cancelled_on_disconnect(call.request):

@@ -69,7 +69,8 @@ async def create_container(call: Call) -> web.StreamResponse:
     if not call.request.can_read_body:
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
     request = await call.body(ContainerCreateRequest)
-    return json_response(await call.api.engine.containers.create(call.text("name"), request), status=201)
+    made = await call.api.engine.containers.create(call.text("name"), request, platform=call.text("platform"))
+    return json_response(made, status=201)
 
 
 @routes.get("/containers/{name}/json", query={"size": bool}, answer=ContainerInspect, errors=(404,), looks=True)

@@ -12,7 +12,6 @@ from enxame.model.container import Empty
 routes = Routes()
 
 for _method, _path, _what in (
-    ("GET", "/containers/{name}/attach/ws", "attaching through a WebSocket"),
     ("POST", "/build/cancel", "building with BuildKit"),
     ("GET", "/images/search", "searching for images"),
     ("GET", "/images/{name}/attestations", "listing an image's attestations"),

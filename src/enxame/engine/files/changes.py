@@ -7,12 +7,14 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
+from enxame.engine.files import placeholders
 from enxame.model.container_view import FilesystemChange
 
 __all__ = ["ADDED", "DELETED", "MODIFIED", "list_changes"]
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 _OPAQUE: Final = "trusted.overlay.opaque"
+_MADE: Final = placeholders.FILES | placeholders.DIRECTORIES
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,6 +58,8 @@ def _compare_entry(upper: int, name: str, lower: list[str], path: str, changes: 
         if below is not None:
             changes.append(FilesystemChange(path=path, kind=DELETED))
         return
+    if below is None and path in placeholders.FILES and stat.S_ISREG(info.st_mode) and not info.st_size:
+        return
     if not stat.S_ISDIR(info.st_mode):
         changes.append(FilesystemChange(path=path, kind=ADDED if below is None else MODIFIED))
         return
@@ -66,11 +70,13 @@ def _compare_entry(upper: int, name: str, lower: list[str], path: str, changes: 
     try:
         directories = _directories(lower, name) if below is not None and stat.S_ISDIR(below.st_mode) else []
         changed = _compare(descriptor, directories, path, changes)
+        mounted_on = any(f"{path}/{base}" in _MADE for base in os.listdir(descriptor))
     finally:
         os.close(descriptor)
     if below is None:
-        changes.append(FilesystemChange(path=path, kind=ADDED))
-    elif changed or not stat.S_ISDIR(below.st_mode) or _differs(info, below):
+        if changed or path not in placeholders.DIRECTORIES:
+            changes.append(FilesystemChange(path=path, kind=ADDED))
+    elif changed or not stat.S_ISDIR(below.st_mode) or _differs(info, below, times=not mounted_on):
         changes.append(FilesystemChange(path=path, kind=MODIFIED))
 
 
@@ -113,10 +119,7 @@ def _is_opaque(directory: int | str) -> bool:
         return False
 
 
-def _differs(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_mode, one.st_uid, one.st_gid, one.st_mtime_ns) != (
-        other.st_mode,
-        other.st_uid,
-        other.st_gid,
-        other.st_mtime_ns,
-    )
+def _differs(one: os.stat_result, other: os.stat_result, *, times: bool) -> bool:
+    if times and one.st_mtime_ns != other.st_mtime_ns:
+        return True
+    return (one.st_mode, one.st_uid, one.st_gid) != (other.st_mode, other.st_uid, other.st_gid)

@@ -13,6 +13,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from enxame.engine.files.placeholders import FILES
+
 __all__ = ["TarWriter"]
 
 _CHUNK: Final = 1 << 20
@@ -48,6 +50,8 @@ class TarWriter:
 
     def _entry(self, path: str, name: str, info: os.stat_result) -> None:
         mode = info.st_mode
+        if self._layer and f"/{name}" in FILES and stat.S_ISREG(mode) and not info.st_size:
+            return
         if self._layer and stat.S_ISCHR(mode) and info.st_rdev == 0:
             parent, base = posixpath.split(name)
             self._header(self._plain(posixpath.join(parent, WHITEOUT + base), info))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import Final
 
 import msgspec
 
-from enxame.engine.images.archive import ARCHITECTURE, INDEX_TYPES, Manifest
+from enxame.engine.images.archive import INDEX_TYPES, Manifest
 from enxame.engine.images.image_proxy import ImageProxy
 from enxame.engine.images.index import check_layer_count
 from enxame.engine.images.layers import Layer, LayerStore
+from enxame.engine.images.platforms import check_platform, choose_platform, parse_platform
 from enxame.engine.images.reference import Reference
 from enxame.engine.images.registry import FoundManifest, Registry, Session
-from enxame.errors import EnxameError, InvalidArgument, NotFound, Unavailable
+from enxame.errors import EnxameError, InvalidArgument, Unavailable
 from enxame.model.base import decode
 from enxame.model.image import (
     Descriptor,
@@ -29,7 +30,7 @@ from enxame.model.image import (
     RegistryAuth,
 )
 
-__all__ = ["PulledImage", "Puller", "SharedPull", "choose_platform", "parse_platform"]
+__all__ = ["PulledImage", "Puller", "SharedPull"]
 
 Progress = Callable[[ProgressMessage], None]
 #: Downloads at the same time, of one image.
@@ -175,7 +176,8 @@ class Puller:
                 proxies = _Proxies(stack, at, session)
                 content = await self._config(config, tmp, proxies)
                 file = decode(content, ImageFile)
-                _check_platform(file, at, explicit)
+                if explicit is not None:
+                    check_platform(file, at.familiar_name, explicit)
                 diff_ids = check_layer_count(len(manifest.layers), file)
                 stack.enter_context(self._layers.lease([config.digest, *diff_ids]))
                 wanted = list(zip(manifest.layers, diff_ids, strict=True))
@@ -247,56 +249,6 @@ class _Proxies:
                 proxy = await self._stack.enter_async_context(ImageProxy.open(self._at, self._session))
             await proxy.fetch(blob.digest, blob.size, target, report)
             self._idle.append(proxy)
-
-
-def parse_platform(text: str) -> OCIPlatform:
-    """``os/architecture[/variant]``, or this machine's platform where the text is empty.
-
-    Raises:
-        InvalidArgument: not of that form.
-    """
-    if not text:
-        return OCIPlatform(os="linux", architecture=ARCHITECTURE)
-    os_name, *rest = text.lower().split("/")
-    if len(rest) > 2 or not os_name or not all(rest):
-        raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
-    names = {"x86_64": "amd64", "aarch64": "arm64"}
-    architecture = names.get(rest[0], rest[0]) if rest else ARCHITECTURE
-    return OCIPlatform(os=os_name, architecture=architecture, variant=rest[1] if len(rest) == 2 else "")
-
-
-def choose_platform(entries: Iterable[Descriptor], wanted: OCIPlatform) -> Descriptor:
-    """The entry of an index that fits, the first of several.
-
-    Raises:
-        NotFound: ``no matching manifest for linux/amd64 in the manifest list entries``.
-    """
-    for entry in entries:
-        offered = entry.platform
-        if (
-            offered is not None
-            and (offered.os, offered.architecture) == (wanted.os, wanted.architecture)
-            and (not wanted.variant or offered.variant == wanted.variant)
-        ):
-            return entry
-    raise NotFound(f"no matching manifest for {_platform_text(wanted)} in the manifest list entries")
-
-
-def _check_platform(file: ImageFile, at: Reference, wanted: OCIPlatform | None) -> None:
-    if wanted is None:
-        return
-    actual = OCIPlatform(os=file.os, architecture=file.architecture, variant=file.variant)
-    if (actual.os, actual.architecture) != (wanted.os, wanted.architecture) or (
-        wanted.variant and actual.variant and actual.variant != wanted.variant
-    ):
-        raise NotFound(
-            f"image with reference {at.familiar_name} was found but does not match the specified platform: "
-            f"wanted {_platform_text(wanted)}, actual: {_platform_text(actual)}"
-        )
-
-
-def _platform_text(platform: OCIPlatform) -> str:
-    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
 
 
 def _read_manifest(found: FoundManifest) -> Manifest:

@@ -264,6 +264,10 @@ class NetworkManager:
         """
         return await self._sandboxes.part(container_id, self._registry.find(ref))
 
+    async def rename(self, container_id: str, name: str) -> SandboxInfo | None:
+        """Let a connected container be found by another name; what it has then. None: it is not connected."""
+        return await self._sandboxes.rename(container_id, name)
+
     async def set_serving(self, container_id: str, serving: bool) -> None:
         """Whether the aliases of a container that ``waits_to_serve`` lead to it: from when it runs and is healthy,
         until it is told to stop. Idempotent.

@@ -17,7 +17,7 @@ from enxame.engine.networks import name_files
 from enxame.engine.networks.container_rules import ContainerRules
 from enxame.engine.networks.endpoints import bare_endpoint, resource, way_out
 from enxame.engine.networks.name_service import NameService
-from enxame.engine.networks.plans import Plan, Planner, attachments_of, free_number, led_to
+from enxame.engine.networks.plans import Plan, Planner, attachments_of, dns_names, free_number, led_to
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import PublishedRecord, SandboxFiles, SandboxRecord
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
@@ -398,6 +398,23 @@ class Sandboxes:
                 self._leave_addresses([(network.pool, leaving.address.ip)])
         self._announce("disconnect", network, container_id)
         return parted.info
+
+    async def rename(self, container_id: str, name: str) -> SandboxInfo | None:
+        """Let a container be found by another name. None for one that is not connected."""
+        if container_id not in self._records:
+            return None
+        async with self._alone(container_id):
+            record = self._records.get(container_id)
+            if record is None:
+                return None
+            request = replace(record.request, name=name)
+            endpoints = {
+                network: replace(item, dns_names=dns_names(container_id, request, item)) if item.dns_names else item
+                for network, item in record.info.endpoints.items()
+            }
+            renamed = replace(record, name=name, request=request, info=replace(record.info, endpoints=endpoints))
+            self._keep(renamed)
+            return renamed.info
 
     async def set_serving(self, container_id: str, serving: bool) -> None:
         """Whether a container's aliases lead to it. Nothing happens for one that is not connected."""

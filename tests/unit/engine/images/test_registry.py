@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from enxame.engine.images.pulling import choose_platform, parse_platform
+from enxame.engine.images.platforms import choose_platform, parse_platform
 from enxame.engine.images.reference import parse
 from enxame.engine.images.registry import Registry, auth_file, location, registries_conf
 from enxame.errors import InvalidArgument, NotFound
