@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from enxame.errors import EnxameError
+from enxame.manager.failure_detector import LEFT
 from enxame.membership.swarm_state import SwarmState
 from enxame.model.node import ManagerStatus, Node
 from enxame.store.interface import Tx
@@ -69,9 +70,13 @@ class ManagerKeeper:
     async def _look(self) -> None:
         try:
             await self._record_standing()
-            if self._state.etcd is not None and not self._changing.locked():
-                async with self._changing:
+            if self._changing.locked():
+                return
+            async with self._changing:
+                if self._state.etcd is not None:
                     await self._reconcile(self._state.etcd)
+                else:
+                    await self._forget_demoted(set())
         except EnxameError as error:
             log.warning("the swarm's managers were not looked after: %s", error)
             await asyncio.sleep(LOOK)
@@ -116,17 +121,19 @@ class ManagerKeeper:
         members = await etcd.client.members(timeout=1.0)
         for member in members:
             node = nodes.get(member.name)
-            if member.learner or node is None or node.spec.role != "manager":
+            if member.learner or node is None or node.spec.role != "manager" or _has_left(node):
                 if await self._part_with(etcd, member, nodes):
                     return
             elif node.manager_status is None:
                 # Whoever let it in did not get to say so.
                 await self._note(node.id, ManagerStatus(reachability="reachable", addr=_address(node)))
-        names = {member.name for member in members}
-        for node in nodes.values():
-            if node.manager_status is not None and node.spec.role != "manager" and node.id not in names:
-                await self._note(node.id, None)
+        await self._forget_demoted({member.name for member in members})
         await self._go_back_when_alone(members, nodes)
+
+    async def _forget_demoted(self, members: Collection[str]) -> None:
+        for node in list(self._state.store.view.all(Node)):
+            if node.manager_status is not None and node.spec.role != "manager" and node.id not in members:
+                await self._note(node.id, None)
 
     async def _part_with(self, etcd: EtcdNode, member: Member, nodes: dict[str, Node]) -> bool:
         """Take a member out. True when this manager hands over and has nothing more to say."""
@@ -134,14 +141,15 @@ class ManagerKeeper:
             await etcd.members.remove_id(member.id)
             return False
         if member.name == self._node_id:
-            if self._node_id in nodes:
+            if self._node_id in nodes and nodes[self._node_id].spec.role != "manager":
                 log.info("this manager is demoted: it hands leadership over")
                 return await self._state.resign()
             return False
         await etcd.members.remove(member.name, reachable=self._reachable(nodes))
         log.info("node %s has no part in the managers' agreement any more", member.name)
-        if member.name in nodes:
-            await self._note(member.name, None)
+        node = nodes.get(member.name)
+        if node is not None and node.spec.role != "manager":
+            await self._note(node.id, None)
         return False
 
     def _reachable(self, nodes: dict[str, Node]) -> set[str]:
@@ -169,6 +177,11 @@ class ManagerKeeper:
         elif now >= self._alone_since + ALONE:
             await self._state.to_sqlite()
             self._alone_since = None
+
+
+def _has_left(node: Node) -> bool:
+    """Whether it said good-bye: it stays a manager in the list until it is demoted, but nobody waits for its vote."""
+    return node.status.state == "down" and node.status.message == LEFT
 
 
 def _address(node: Node) -> str:

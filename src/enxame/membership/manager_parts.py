@@ -24,16 +24,19 @@ from enxame.manager.events import event_messages
 from enxame.manager.leader_link import LeaderLink
 from enxame.manager.manager import Manager
 from enxame.manager.remote_logs import task_log_reader
-from enxame.membership import node_files, state_file
+from enxame.membership import host_shutdown, node_files, state_file
 from enxame.membership.addresses import host_of
+from enxame.membership.autolock import Autolock
 from enxame.membership.founding import public
 from enxame.membership.leading import Leading
+from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_joining import ManagerJoining
 from enxame.membership.manager_port import ManagerPort
 from enxame.membership.member_plan import MemberPlan
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
+from enxame.membership.state_keys import StateKeys
 from enxame.membership.swarm_state import SwarmState
 from enxame.membership.worker_session import WorkerSession
 from enxame.model.cluster import Cluster, PeerNode, SwarmInfo, TLSInfo
@@ -44,7 +47,15 @@ from enxame.store.backend import NoLeader
 from enxame.store.interface import View
 from enxame.store.watch import WatchLagged
 from enxame.transport.identity import Identity
-from enxame.transport.methods import CA_RENEW, NODE_DESCRIBE, NodeNews, RenewRequest, SessionNews
+from enxame.transport.methods import (
+    CA_RENEW,
+    MANAGER_STANDING,
+    NODE_DESCRIBE,
+    NodeNews,
+    Nothing,
+    RenewRequest,
+    SessionNews,
+)
 from enxame.transport.peer import Served
 
 log = logging.getLogger(__name__)
@@ -53,6 +64,8 @@ TASK_DATABASE: Final = "tasks.db"
 
 #: Wait before a part that broke is started again: seconds.
 RESTART_DELAY: Final = 1.0
+#: When it leaves: longest wait for each thing that is to be done by others. Seconds.
+PART_DEADLINE: Final = 4.0
 #: Between questions to the others whether this manager still has its part, while its member does not come up: seconds.
 ASK_EVERY: Final = 5.0
 
@@ -60,7 +73,7 @@ ASK_EVERY: Final = 5.0
 class ManagerParts:
     """Built for one membership, started once, and ended by :meth:`stop` or :meth:`leave`. ``change_role`` is told when
     the swarm wants this node to be a worker; its certificate is one of a worker then. ``serve_api`` adds the method by
-    which other managers pass requests on.
+    which other managers pass requests on. ``keys`` are this node's, open.
     """
 
     def __init__(
@@ -75,6 +88,7 @@ class ManagerParts:
         peer_port: int,
         change_role: Callable[[str], None],
         serve_api: Callable[[Served], None],
+        keys: StateKeys,
         new_id: Callable[[], str],
         rng: Callable[[], float],
         now: Callable[[], Now],
@@ -91,12 +105,13 @@ class ManagerParts:
         self._rng = rng
         self._now = now
         self._wall = wall
-        self._own = OwnIdentity(directory)
+        self._keys = keys
+        self._own = OwnIdentity(directory, keys)
         plan = MemberPlan(state, directory, peer_port)
         self._joining = ManagerJoining(
             directory, plan, managers=lambda: self._session.managers, context=lambda: self._own.client_context
         )
-        self._swarm = SwarmState(directory, state.node_id, member=plan, join=self._joining.join, wall=wall)
+        self._swarm = SwarmState(directory, state.node_id, keys=keys, member=plan, join=self._joining.join, wall=wall)
         self._link = LeaderLink(state.node_id, self._swarm, view=self._view, context=lambda: self._own.client_context)
         self.leadership = self._link
         self._agent = Agent(
@@ -154,6 +169,14 @@ class ManagerParts:
             warnings=self._manager.backup_schedules.warnings() if self._manager is not None else [],
         )
 
+    def leave_warning(self) -> str:
+        """What a user should know before this manager leaves."""
+        view, knows = self._view(), self._link.leader is not None
+        statuses = [node.manager_status for node in view.all(Node)] if view is not None and knows else []
+        reachability = [status.reachability for status in statuses if status is not None]
+        reachable = reachability.count("reachable")
+        return leave_warning(reachable, len(reachability) - reachable)
+
     # -- life
 
     async def start(self) -> None:
@@ -181,7 +204,14 @@ class ManagerParts:
             raise Unavailable(self._error)
 
     async def stop(self) -> None:
-        """End all of it; containers go on."""
+        """End all of it; containers go on. The others hear that this daemon will be back, unless the machine itself
+        goes down.
+        """
+        if not self._swarm.leads and not await host_shutdown.is_under_way():
+            await self._session.say_back_soon()
+        await self._stop()
+
+    async def _stop(self) -> None:
         if self._port is not None:
             await self._port.close()
         await self._end_loops()
@@ -189,18 +219,34 @@ class ManagerParts:
         await self._swarm.close()
 
     async def leave(self) -> None:
-        """Remove this node's tasks and networks, tell the managers that stay, then end."""
+        """Remove this node's tasks and networks, let the managers that stay go on without this one, then end."""
         try:
-            if self._swarm.leads:
-                await self._swarm.resign()
-            await self._session.end_work()
+            if self._swarm.leads and await self._swarm.resign():
+                await _within(PART_DEADLINE, self._swarm.lost.wait())
+            others = self._swarm.etcd is not None and not self._swarm.leads
+            if others:
+                await _within(PART_DEADLINE, self._session.opened.wait())
+                await self._session.end_work()
+            else:
+                # Nobody else is there to give this node tasks, or to be told.
+                await self._end_loops()
             await self._agent.remove_everything()
-            await self._part()
+            if others:
+                await self._session.say_goodbye()
+                await _within(PART_DEADLINE, self._let_go())
         finally:
-            await self.stop()
+            await self._stop()
 
-    async def _part(self) -> None:
-        """Let the others go on without this manager, if there are any: they take its member out."""
+    async def _let_go(self) -> None:
+        """Wait until the others have taken this manager's member out: before, they may need its vote for that."""
+        while True:
+            try:
+                link = await self._link.link()
+                if not (await link.call(MANAGER_STANDING, Nothing())).member:
+                    return
+            except EnxameError as error:
+                log.debug("is this manager let go? %s", error)
+            await asyncio.sleep(0.05)
 
     async def _end_loops(self) -> None:
         running, self._running = self._running, []
@@ -243,6 +289,7 @@ class ManagerParts:
             rng=self._rng,
             now=self._now,
         )
+        autolock = Autolock(self._keys, self._own, store, renew_key=self._swarm.renew_key)
         self._manager = Manager(
             store,
             node_id=self._state.node_id,
@@ -253,10 +300,12 @@ class ManagerParts:
             leads=lambda: self._link.is_leader,
             manager_trouble=self._leading.manager_trouble,
             own=lambda: self._own.identity,
+            settled=autolock.apply,
         )
         loop = asyncio.get_running_loop()
         self._running.append(loop.create_task(self._again_and_again("manager port", port.run), name="manager port"))
         self._running.append(loop.create_task(self._publish_events(), name="swarm events"))
+        self._running.append(loop.create_task(self._again_and_again("the lock", autolock.follow), name="autolock"))
         backups = self._manager.backup_schedules.run
         self._running.append(
             loop.create_task(self._again_and_again("the schedule of backups", backups), name="backups")
@@ -338,6 +387,8 @@ class ManagerParts:
     # -- this node as the leader sees it
 
     def _describe(self) -> NodeDescription:
+        if self._port is not None:
+            self._port.certificate.told = self._own.tls_info
         return described(self._executor.describe(), self._state, self._own.tls_info)
 
     async def _tell(self, _trusts: TLSInfo) -> None:
@@ -387,3 +438,10 @@ class ManagerParts:
                                 )
             except WatchLagged:
                 log.warning("events of the swarm were produced faster than they could be told; some are left out")
+
+
+async def _within(seconds: float, what: Coroutine[Any, Any, object]) -> None:
+    """Wait, but go on without when it takes too long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await what

@@ -69,7 +69,7 @@ class ManagerPort:
         ManagerAdmission(swarm, leadership, self.changing).serve(self.served)
         self.listener = Listener(self.served, self._admission.check)
         self._renewed = asyncio.Event()
-        self._certificate = CertificateKeeper(
+        self.certificate = CertificateKeeper(
             own,
             obtain=self._certify_itself,
             renewed=self._renewed.set,
@@ -87,7 +87,7 @@ class ManagerPort:
         """
         own = self._own.identity
         if own is None or seconds_to_renewal(own, self._wall(), 1.0) <= 0 or not self._names_this_manager(own):
-            await self._certificate.renew()
+            await self.certificate.renew()
         await self._believe()
         host, _, port = self._state.listen_addr.rpartition(":")
         try:
@@ -101,7 +101,7 @@ class ManagerPort:
     async def run(self) -> None:
         """Look after the links and the certificate until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._certificate.run(), name="certificate renewal")
+            group.create_task(self.certificate.run(), name="certificate renewal")
             group.create_task(self._follow_roots(), name="root certificates")
             group.create_task(self._cut_links(), name="links of nodes")
             group.create_task(self._show_etcd(), name="certificate for etcd")
@@ -150,7 +150,7 @@ class ManagerPort:
     async def _believe(self) -> None:
         """Trust the roots of the swarm's state."""
         secrets = self._secrets()
-        await self._certificate.trust(secrets.ca_cert, _next_root(secrets))
+        await self.certificate.trust(secrets.ca_cert, _next_root(secrets))
 
     def _names_this_manager(self, own: Identity) -> bool:
         """Whether the certificate is a manager's, and good for where the others' etcd members find this one's."""

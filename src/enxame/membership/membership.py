@@ -22,8 +22,10 @@ from enxame.membership import addresses, certificate_files, founding, joining, n
 from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import availability_of
 from enxame.membership.joining import Wish
+from enxame.membership.leave_warning import leave_warning
 from enxame.membership.member_plan import manager_trouble
 from enxame.membership.state_file import NodeState
+from enxame.membership.state_keys import Locked, StateKeys
 from enxame.membership.worker_parts import WORKER, NodeRemoved, WorkerParts
 from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import InitRequest, JoinRequest, PeerNode, SwarmInfo
@@ -39,11 +41,7 @@ NOT_IN_SWARM: Final = (
 ALREADY_IN_SWARM: Final = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
-LAST_MANAGER: Final = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager "
-    "erases all current state of the swarm. Use `--force` to ignore this message."
-)
-
+LOCKED_LEAVE: Final = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
 JOIN_TIMEOUT: Final = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "
     '"docker info" command to see the current swarm status of your node.'
@@ -84,6 +82,10 @@ class SwarmParts(Protocol):
         """Wait until the swarm has taken this node. Raises EnxameError when it was refused."""
         ...
 
+    def leave_warning(self) -> str:
+        """Why a user should think twice before this node leaves; empty when there is no reason."""
+        ...
+
     async def stop(self) -> None:
         """Stop; containers go on."""
         ...
@@ -107,6 +109,7 @@ class Membership:
         interfaces: Callable[[], Awaitable[Sequence[Interface]]],
         default_advertise: str = "",
         founder: founding.Founder,
+        keys: StateKeys,
         sweep: Callable[[], Awaitable[None]],
         rng: Callable[[], float],
         wall: Callable[[], datetime],
@@ -118,6 +121,8 @@ class Membership:
         self._interfaces = interfaces
         self._default_advertise = default_advertise
         self._founder = founder
+        self._keys = keys
+        self._locked = False
         self._sweep = sweep
         self._rng = rng
         self._joining: asyncio.Task[None] | None = None
@@ -137,8 +142,12 @@ class Membership:
                 await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
                 await self._sweep()
                 return
+            await self._open_keys(self._state)
             self._state = await self._moved(self._state)
             await self._run(self._state)
+        except Locked as locked:
+            self._locked = True
+            log.warning("%s", locked)
         except (EnxameError, OSError, TimeoutError) as error:
             self._error = str(error) or "timeout while the swarm's state was loaded"
             log.error("this node's swarm cannot be taken up: %s", self._error)
@@ -167,22 +176,34 @@ class Membership:
             raise self._no_manager()
         return self._parts.leadership
 
-    def _no_manager(self) -> Unavailable:
-        return Unavailable(self._error or (WORKER if self._joining is not None else NOT_IN_SWARM))
+    def _no_manager(self) -> EnxameError:
+        return (
+            Locked()
+            if self._locked
+            else Unavailable(self._error or (WORKER if self._joining is not None else NOT_IN_SWARM))
+        )
 
     def info(self) -> SwarmInfo:
         """The ``Swarm`` block of ``GET /info``."""
         if self._parts is not None:
             return self._parts.info()
         state = self._state or NodeState()
-        waiting = self._state is not None or self._joining is not None
         return SwarmInfo(
             node_id=state.node_id,
             node_addr=host_of(state.advertise_addr),
-            local_node_state="error" if self._error else "pending" if waiting else "inactive",
+            local_node_state=self._waiting_state,
             error=self._error,
             remote_managers=[PeerNode(addr=address) for address in self._joining_by] if self._joining else None,
         )
+
+    @property
+    def _waiting_state(self) -> str:
+        """The state of a node that nothing of the swarm runs on."""
+        if self._locked:
+            return "locked"
+        if self._error:
+            return "error"
+        return "pending" if self._state is not None or self._joining is not None else "inactive"
 
     async def init(self, request: InitRequest) -> str:
         """Found a swarm; returns this node's id.
@@ -208,7 +229,7 @@ class Membership:
                 await self._run(state)
             except BaseException:
                 self._state = None
-                await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+                await self._forget()
                 raise
             log.info("swarm founded: cluster %s, node %s at %s", state.cluster_id, state.node_id, state.advertise_addr)
             return state.node_id
@@ -235,7 +256,7 @@ class Membership:
                 await self._run(state)
             except BaseException:
                 self._state = None
-                await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+                await self._forget()
                 raise
         head = backup.head
         log.info("restored the swarm %s of %s at %s", state.cluster_id, head.time, state.advertise_addr)
@@ -266,7 +287,7 @@ class Membership:
         if parts is not None:
             await parts.stop()
         try:
-            after = await recovery.take_over(self._directory, place, wall=self._wall)
+            after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
             await asyncio.to_thread(state_file.write, self._file, after)
         except (EnxameError, OSError) as error:
             self._error = str(error)
@@ -282,7 +303,7 @@ class Membership:
         if place is None:
             return state
         log.warning("this machine is not at %s any more but at %s", state.advertise_addr, place.advertise_addr)
-        after = await recovery.take_over(self._directory, place, wall=self._wall)
+        after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
         await asyncio.to_thread(state_file.write, self._file, after)
         return after
 
@@ -369,7 +390,7 @@ class Membership:
                 await self._run(state)
             except BaseException:
                 self._state = None
-                await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+                await self._forget()
                 raise
             log.info("joined the swarm %s as node %s (%s)", state.cluster_id, state.node_id, state.role)
             parts = self._parts
@@ -388,11 +409,42 @@ class Membership:
             self._joining.cancel()
             await asyncio.wait({self._joining})
 
-    async def unlock(self, key: str) -> None:  # noqa: ARG002  # the API's shape; a swarm of one is never locked
-        """Give a locked manager its key."""
-        if self._state is None:
-            raise Unavailable(NOT_IN_SWARM)
-        raise Conflict("swarm is not locked")
+    async def unlock(self, key: str) -> None:
+        """Give a locked manager its key, and take the swarm up.
+
+        Raises:
+            Conflict: it is not locked.
+            InvalidArgument, Unauthenticated: it is no key, or another one.
+            Unavailable: this node is no manager.
+        """
+        if not self._locked:
+            if self._parts is None:
+                raise self._no_manager()
+            _ = self._parts.leadership
+            raise Conflict("swarm is not locked")
+        async with self._changing:
+            state = self._state
+            if not self._locked or state is None:
+                raise Conflict("swarm is not locked")
+            await asyncio.to_thread(self._keys.unlock, key)
+            self._locked = False
+            try:
+                state = await self._moved(state)
+                await self._run(state)
+            except (EnxameError, OSError, TimeoutError) as error:
+                self._error = str(error) or "timeout while the swarm's state was loaded"
+                log.error("this node's swarm cannot be taken up: %s", self._error)
+                raise Unavailable(f"swarm component could not be started: {self._error}") from error
+
+    async def _open_keys(self, state: NodeState) -> None:
+        """A manager needs its keys; one that has become a worker gives them up. Raises Locked, EnxameError."""
+        if not self._keys.known and not await asyncio.to_thread(self._keys.load):
+            return
+        if state.role == "worker":
+            own = await asyncio.to_thread(certificate_files.read, self._directory, self._keys.any_passphrase)
+            if own is not None:
+                await asyncio.to_thread(certificate_files.write, self._directory, own)
+            await asyncio.to_thread(self._keys.remove)
 
     async def leave(self, force: bool) -> None:
         """Leave, and with the last manager's leaving end, the swarm: tasks, networks and state go."""
@@ -400,18 +452,26 @@ class Membership:
             raise Unavailable("This node is not part of a swarm")
         # A state that cannot be read may be a manager's.
         manages = self._state.role == "manager" if self._state is not None else self._file.exists()
+        if not force and self._locked:
+            raise Unavailable(LOCKED_LEAVE)
         if not force and manages:
-            raise Unavailable(LAST_MANAGER)
+            raise Unavailable(self._parts.leave_warning() if self._parts is not None else leave_warning(1, 0))
         await self._end_joining()
         async with self._changing:
             # From here on a crash leaves a node outside of any swarm; leftovers are swept at the next start.
             self._file.unlink(missing_ok=True)
-            parts, self._parts, self._state, self._error = self._parts, None, None, ""
+            parts, self._parts, self._state, self._error, self._locked = self._parts, None, None, "", False
             if parts is not None:
                 async with asyncio.timeout(LEAVE_DEADLINE):
                     await parts.leave()
-            await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+            else:
+                await self._sweep()
+            await self._forget()
             log.info("this node left its swarm")
+
+    async def _forget(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+        await asyncio.to_thread(self._keys.remove)
 
     def _change_role(self, role: str) -> None:
         """The swarm gave this node another role; its certificate says so already."""
@@ -438,6 +498,7 @@ class Membership:
                 log.error("this node cannot work as a %s: %s", role, error)
 
     async def _run(self, state: NodeState) -> None:
+        await self._open_keys(state)
         parts = self._build(state, self._change_role)
         try:
             async with asyncio.timeout(START_DEADLINE):

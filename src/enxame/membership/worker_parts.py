@@ -199,6 +199,10 @@ class WorkerParts:
             raise NodeRemoved(self._error)
         await self.settled()
 
+    def leave_warning(self) -> str:
+        """There is none."""
+        return ""
+
     async def stop(self) -> None:
         """End all of it; containers go on. The manager hears that this daemon will be back, unless the machine itself
         goes down.

@@ -12,12 +12,15 @@ from typing import Final
 from enxame.agent.agent import Agent
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
 from enxame.manager.logs import TaskLogReader
+from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
 from enxame.model.node import NodeDescription
 from enxame.model.stream import LogOptions
 from enxame.transport import dialer
 from enxame.transport.methods import (
     NODE_ASSIGNMENTS,
+    NODE_ATTACH,
+    NODE_DETACH,
     NODE_HEARTBEAT,
     NODE_LEAVE,
     NODE_LOGS,
@@ -71,6 +74,14 @@ class RemoteSession:
     async def update_status(self, updates: list[TaskStatusUpdate]) -> None:
         """Returns once they are committed."""
         await self._peer.call(NODE_REPORT, StatusReport(updates=updates))
+
+    async def attach(self, request: AttachRequest) -> Attached:
+        """Returns once the leader gave an address."""
+        return await self._peer.call(NODE_ATTACH, request)
+
+    async def detach(self, request: DetachRequest) -> None:
+        """Returns once it is committed."""
+        await self._peer.call(NODE_DETACH, request)
 
     async def close(self) -> None:
         """No more sets are wanted."""
@@ -131,6 +142,7 @@ class WorkerSession:
         self._said = ""
         #: The link of a session that is registered.
         self.peer: Peer | None = None
+        self.opened = asyncio.Event()
 
     async def run(self) -> None:
         """Keep a session until cancelled. Tasks go on whatever becomes of it."""
@@ -166,6 +178,7 @@ class WorkerSession:
                 log.exception("the session with the manager at %s broke off", address)
             lasted = self.peer is not None and loop.time() - began > LASTING
             self.peer, hops = None, 0
+            self.opened.clear()
             delay = dialer.next_delay(0.0 if lasted else delay, self._rng())
             if await self._pause(delay):
                 delay, turn = 0.0, 0
@@ -231,6 +244,7 @@ class WorkerSession:
                 raise Redirected(first.redirect)
             self.peer = peer
             await self._take(first, address)
+            self.opened.set()
             self._say(logging.INFO, f"in session with the manager at {address}")
             try:
                 async with asyncio.TaskGroup() as group:
