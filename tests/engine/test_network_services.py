@@ -8,13 +8,18 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from enxame.engine.sandbox import SandboxInfo
+from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.dispatch import NetworkEndpoint, NetworkService, NetworkTable
+from enxame.model.network import Network
 from tests.engine.network_lab import Lab, ask_on, ask_udp, connect
+from tests.engine.test_network_names import AAAA, PTR, A, resolve
 from tests.engine.test_networks import Machine, at, swarm_network
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -51,7 +56,7 @@ class Swarm(Machine):
         )
 
     async def task(self, number: int) -> SandboxInfo:
-        return (await self.connect(endpoints={"app": at(f"10.0.1.{number}")}))[1]
+        return (await self.connect(endpoints={"app": at(f"10.0.1.{number}")}, waits_to_serve=True))[1]
 
     async def tasks(self, *numbers: int) -> dict[int, SandboxInfo]:
         """Tasks that answer at port 80 with ``t`` and their number."""
@@ -69,6 +74,19 @@ class Swarm(Machine):
             assert client == info.endpoints["app"].ip_address
             answers[name] += 1
         return answers
+
+
+class Attacher:
+    """A manager that gives every container the address that it wants."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    async def attach(self, request: AttachRequest) -> Attached:
+        return Attached(network=self.network, addresses=[f"{address}/24" for address in request.addresses])
+
+    async def detach(self, request: DetachRequest) -> None:
+        """Nothing to do."""
 
 
 def endpoint(number: int, *, serving: bool = True, service: str = "web") -> NetworkEndpoint:
@@ -198,6 +216,7 @@ async def test_services_without_virtual_address_have_no_rules(swarm: Swarm) -> N
 async def test_a_container_that_joins_and_parts_gains_and_loses_the_services(swarm: Swarm) -> None:
     await swarm.tasks(2)
     await swarm.tell(services=[service()], endpoints=[endpoint(2)])
+    swarm.manager.set_attacher(Attacher(swarm_network("app", "10.0.1.0/24")))
     container_id, _ = await swarm.connect()
     with swarm.lab.within_host():
         info = await swarm.manager.join(container_id, "app", at("10.0.1.9"))
@@ -250,3 +269,66 @@ async def test_a_thousand_services_of_ten_tasks_cost_little(swarm: Swarm) -> Non
     # The goals are a second and 20 ms; other work of the machine must not fail this.
     assert whole < 5
     assert change < 0.5
+
+
+async def test_names_lead_to_virtual_addresses_tasks_and_back(swarm: Swarm) -> None:
+    client = await swarm.task(9)
+    await swarm.tell(
+        services=[service(aliases=["www"]), service(id="db", name="db", mode="dnsrr", vip="")],
+        endpoints=[
+            replace(endpoint(2), names=["web.1.x", "web.1"]),
+            replace(endpoint(3, serving=False), names=["web.2.y", "web.2"]),
+            replace(endpoint(4, service="db"), names=["db.1.z"]),
+            replace(endpoint(5, service="db"), addresses=["10.0.1.5", "fd00::5"]),
+            NetworkEndpoint(id="c", addresses=["10.0.1.6"], serving=True, names=["single"], aliases=["one"]),
+        ],
+    )
+
+    async def ask(name: str, kind: int = A) -> tuple[int, list[str]]:
+        return await resolve(swarm, client, name, kind)
+
+    for name in ("web", "WWW", "web.app"):
+        assert await ask(name) == (0, [VIP])
+    assert await ask("web", AAAA) == (0, [])
+    assert await ask("tasks.web") == (0, ["10.0.1.2"])
+    assert await ask("web.1") == (0, ["10.0.1.2"])
+    assert await ask("web.2") == (0, [])
+    assert await ask("db") == (0, ["10.0.1.4", "10.0.1.5"])
+    assert await ask("tasks.db") == (0, ["10.0.1.4", "10.0.1.5"])
+    assert await ask("db", AAAA) == (0, [IPv6Address("fd00::5").packed.hex()])
+    assert await ask("one") == await ask("single") == (0, ["10.0.1.6"])
+    for address, name in ((VIP, "web.app"), ("10.0.1.2", "web.1.x.app"), ("10.0.1.3", "web.2.y.app")):
+        assert await ask(".".join(reversed(address.split("."))) + ".in-addr.arpa", PTR) == (0, [name])
+    assert await ask("77.1.0.10.in-addr.arpa", PTR) == (3, [])
+    # Where nobody but the manager knew of them.
+    await swarm.tell(
+        removed_services=["web"], removed_endpoints=["task2", "task3"], services=[service(id="db", name="d2")]
+    )
+    assert (await ask("web"))[0] == 2
+    assert await ask("d2") == (0, [VIP])
+    assert await ask("tasks.d2") == (0, ["10.0.1.4", "10.0.1.5"])
+
+
+async def test_a_name_changes_at_once_when_a_task_stops_to_serve(swarm: Swarm) -> None:
+    client = await swarm.task(9)
+    dnsrr = service(mode="dnsrr", vip="")
+    await swarm.tell(services=[dnsrr], endpoints=[endpoint(2), endpoint(3)])
+    assert await resolve(swarm, client, "web") == (0, ["10.0.1.2", "10.0.1.3"])
+    await swarm.tell(endpoints=[endpoint(2, serving=False)])
+    assert await resolve(swarm, client, "web") == (0, ["10.0.1.3"])
+    await swarm.tell(endpoints=[endpoint(3, serving=False)])
+    assert await resolve(swarm, client, "web") == (0, [])
+
+
+async def test_a_tasks_own_machine_names_its_service_only_as_the_manager_says(swarm: Swarm) -> None:
+    client = await swarm.task(9)
+    settings = replace(at("10.0.1.2"), aliases=["web", "tasks.web"])
+    container_id, _ = await swarm.connect(name="web.1.x", endpoints={"app": settings}, waits_to_serve=True)
+    await swarm.tell(services=[service()], endpoints=[replace(endpoint(2, serving=False), names=["web.1.x"])])
+    await swarm.manager.set_serving(container_id, True)
+    assert await resolve(swarm, client, "tasks.web") == (0, [])
+    assert await resolve(swarm, client, "web") == (0, [VIP])
+    assert await resolve(swarm, client, "web.1.x") == (0, ["10.0.1.2"])
+    await swarm.tell(endpoints=[replace(endpoint(2), names=["web.1.x"])])
+    assert await resolve(swarm, client, "tasks.web") == (0, ["10.0.1.2"])
+    assert await resolve(swarm, client, "web.1.x") == (0, ["10.0.1.2"])

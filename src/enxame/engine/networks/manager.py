@@ -79,7 +79,7 @@ class NetworkManager:
         #: Who is on the swarm's networks; parts that need it subscribe.
         self._tables = NetworkTables()
         self._rules = ContainerRules(self._registry, self._tables, self._dataplane.rules)
-        self._names = NameService(self._registry, self._dataplane)
+        self._names = NameService(self._registry, self._dataplane, self._tables)
         self._sandboxes = Sandboxes(
             self._registry,
             self._dataplane,
@@ -366,15 +366,6 @@ class NetworkManager:
                     "on: choose another with --subnet, or other pools with swarm init --default-addr-pool"
                 )
 
-    async def remove_swarm_network(self, network_id: str) -> None:
-        """Remove the local side of a swarm network. Idempotent.
-
-        Raises:
-            PermissionDenied: containers are still on it.
-        """
-        async with self._changing:
-            network = self._registry.by_id(network_id)
-            if network is None or network.resource.scope != "swarm":
     def set_attacher(self, attacher: Attacher | None) -> None:
         """Who asks the manager for addresses of containers outside services; None: this machine is in no swarm."""
         self._attachments.attacher = attacher
@@ -418,6 +409,15 @@ class NetworkManager:
             await self._drop(network)
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
+    async def remove_swarm_network(self, network_id: str) -> None:
+        """Remove the local side of a swarm network. Idempotent.
+
+        Raises:
+            PermissionDenied: containers are still on it.
+        """
+        async with self._changing:
+            network = self._registry.by_id(network_id)
+            if network is None or network.resource.scope != "swarm":
         """Who is on the swarm's networks, on all nodes. ``complete``: there are no other tables than these.
 
         Raises:

@@ -11,6 +11,8 @@ from enxame.engine.networks import name_files
 from enxame.engine.networks.names import NameTable, View
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import SandboxRecord
+from enxame.engine.networks.swarm_names import SwarmNames
+from enxame.engine.networks.tables import NetworkTables
 from enxame.errors import EnxameError
 from enxame.model.container import EndpointSettings
 from enxame.network.dataplane import DataPlane
@@ -22,10 +24,11 @@ _log = logging.getLogger(__name__)
 class NameService:
     """All names of this machine's containers, and who may ask for them."""
 
-    def __init__(self, registry: NetworkRegistry, dataplane: DataPlane) -> None:
+    def __init__(self, registry: NetworkRegistry, dataplane: DataPlane, tables: NetworkTables) -> None:
         self._registry = registry
         self._dataplane = dataplane
         self._table = NameTable()
+        self._swarm = SwarmNames(self._table, tables)
         self._server = DnsServer(dataplane.new_socket)
         self._views: dict[str, View] = {}
 
@@ -42,6 +45,10 @@ class NameService:
             if record.request.waits_to_serve and not record.serving:
                 silent = endpoint.aliases or ()
                 names = [name for name in names if name not in silent]
+            if record.request.waits_to_serve and network.resource.scope == "swarm":
+                # What it shares with others is the service's: the manager says when it leads where.
+                shared, silent = endpoint.aliases or (), ()
+                names = [name for name in names if name not in shared]
             self._names_of(network)
             self._table.tell(
                 network.resource.id,
@@ -124,7 +131,7 @@ class NameService:
             self._names_of(network)
             names = self._table.network(network.resource.id)
             links = dict(_link(text) for text in endpoint.links or ())
-            view.add(names, links, network.subnet if names.whole else None)
+            view.add(names, links, network.subnet)
 
 
 def _link(text: str) -> tuple[str, str]:

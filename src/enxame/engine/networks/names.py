@@ -19,15 +19,21 @@ class NetworkNames:
     name: str
     whole: bool
     bearers: dict[str, dict[str, tuple[bytes, bytes]]] = field(default_factory=dict)
-    reverse: dict[bytes, str] = field(default_factory=dict)
+    reverse: dict[bytes, dict[str, str]] = field(default_factory=dict)
 
     def addresses(self, name: str) -> Addresses | None:
         """Of all who bear a name."""
         bearers = self.bearers.get(name)
         if bearers is None:
             return None
-        found = bearers.values()
+        # One endpoint may be told of twice: by this machine and by the manager.
+        found = dict.fromkeys(bearers.values())
         return [four for four, _ in found if four], [six for _, six in found if six]
+
+    def name_of(self, address: bytes) -> str | None:
+        """Who has an address."""
+        bearers = self.reverse.get(address)
+        return next(iter(bearers.values())) if bearers else None
 
 
 class NameTable:
@@ -42,6 +48,8 @@ class NameTable:
         known = self._networks.get(network_id)
         if known is None:
             known = self._networks[network_id] = NetworkNames(name, whole)
+        elif name:
+            known.name = name
         return known
 
     def tell(
@@ -64,9 +72,10 @@ class NameTable:
             network.bearers.setdefault(name, {})[key] = addresses
         for name in mute:
             network.bearers.setdefault(name, {})[key] = (b"", b"")
+        proper = next(iter(spoken + mute), "")
         for address in addresses:
-            if address and spoken:
-                network.reverse[address] = f"{spoken[0]}.{network.name}" if network.name else spoken[0]
+            if address and proper:
+                network.reverse.setdefault(address, {})[key] = proper
         self._told[network_id, key] = (spoken + mute, addresses)
 
     def forget(self, network_id: str, key: str) -> None:
@@ -81,7 +90,10 @@ class NameTable:
             if not bearers:
                 network.bearers.pop(name, None)
         for address in told[1]:
-            network.reverse.pop(address, None)
+            named = network.reverse.get(address, {})
+            named.pop(key, None)
+            if not named:
+                network.reverse.pop(address, None)
 
     def drop(self, network_id: str) -> None:
         """A network is no more. Idempotent."""
@@ -95,7 +107,7 @@ class View:
 
     def __init__(self) -> None:
         self._places: list[tuple[NetworkNames, Mapping[str, str]]] = []
-        self._subnets: list[IPv4Network | IPv6Network] = []
+        self._subnets: list[tuple[NetworkNames, IPv4Network | IPv6Network]] = []
 
     def clear(self) -> None:
         """The container is on no network."""
@@ -103,10 +115,10 @@ class View:
         self._subnets.clear()
 
     def add(self, names: NetworkNames, links: Mapping[str, str], subnet: IPv4Network | None) -> None:
-        """A network that the container is on; ``subnet`` when nobody has an address of it but whom we know."""
+        """A network that the container is on, and its subnet."""
         self._places.append((names, links))
         if subnet is not None:
-            self._subnets.append(subnet)
+            self._subnets.append((names, subnet))
 
     def addresses(self, name: str) -> Addresses | None:
         """See :class:`enxame.network.dns_server.Names`. ``web.app`` is ``web`` on the network ``app``."""
@@ -133,8 +145,8 @@ class View:
     def name_of(self, address: bytes) -> str | None:
         """See :class:`enxame.network.dns_server.Names`."""
         for names, _ in self._places:
-            name = names.reverse.get(address)
+            name = names.name_of(address)
             if name is not None:
-                return name
+                return f"{name}.{names.name}" if names.name else name
         wanted = ip_address(address)
-        return "" if any(wanted in subnet for subnet in self._subnets) else None
+        return "" if any(names.whole and wanted in subnet for names, subnet in self._subnets) else None
