@@ -12,6 +12,7 @@ import pytest
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
+from enxame.testing.sample_image import DEFAULT_TAG
 
 
 @pytest.fixture
@@ -126,6 +127,86 @@ def test_an_internal_network_leads_to_its_members_and_nowhere_else(cluster: Clus
     assert not reaches(machine, container, elsewhere.network.host_address)
     cluster.manager.api.delete("/services/web")
     wait_until(lambda: removed(cluster, network), "the network can be removed")
+
+
+def run_alone(machine: Machine, name: str, network: str, **endpoint: object) -> str:
+    """``docker run -d --network``: the container's id."""
+    body = {
+        "Image": DEFAULT_TAG,
+        "Labels": {"alone": ""},
+        "HostConfig": {"NetworkMode": network},
+        "NetworkingConfig": {"EndpointsConfig": {network: endpoint}},
+    }
+    made = str(machine.api.post("/containers/create", body, name=name)["Id"])
+    machine.api.post(f"/containers/{made}/start")
+    return made
+
+
+def address_of(machine: Machine, container: str, network: str = "ov") -> str:
+    shown = machine.api.get(f"/containers/{container}/json")["NetworkSettings"]["Networks"]
+    return str(shown[network]["IPAddress"])
+
+
+def test_containers_of_their_own_are_on_attachable_networks(cluster: Cluster, overlay: str) -> None:
+    cluster.create_service("web", 3, TaskTemplate=on(overlay))
+    tasks = {address for _, _, found in Places(cluster, "web", overlay).all for address in found}
+    one, two = cluster.manager, cluster.workers[0]
+    first, second = run_alone(one, "first", "ov"), run_alone(two, "second", "ov")
+    places = {first: (one, address_of(one, first)), second: (two, address_of(two, second))}
+    assert len({address for _, address in places.values()} | tasks) == 5
+    for container, (machine, _) in places.items():
+        for address in tasks | {address for _, address in places.values()}:
+            wait_until(lambda m=machine, c=container, a=address: reaches(m, c, a), f"{address} answers", timeout=3)
+    with pytest.raises(ApiError, match=f"network {overlay} is in use by (task|service)"):
+        one.api.delete(f"/networks/{overlay}")
+
+    # An address of its own wish; one that somebody has is refused.
+    third = run_alone(two, "third", "ov", IPAMConfig={"IPv4Address": "10.0.1.77"} if "10.0.1" in str(tasks) else None)
+    mine = address_of(two, third)
+    with pytest.raises(ApiError, match=r"Could not attach to network ov: requested address .* is not available"):
+        run_alone(one, "fourth", "ov", IPAMConfig={"IPv4Address": mine})
+
+    # A restarted daemon knows its container, a stopped container frees its address.
+    two.kill()
+    two.start()
+    wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all are ready")
+    wait_until(lambda: reaches(one, first, places[second][1]), "it still answers")
+    two.api.post(f"/containers/{third}/stop", t="0")
+    wait_until(lambda: run_alone_again(one, "fourth", mine), "its address is free")
+    assert reaches(one, "fourth", places[second][1])
+
+    # Joining and parting while they run.
+    plain = run_alone(cluster.workers[1], "plain", "bridge")
+    cluster.workers[1].api.post("/networks/ov/connect", {"Container": plain})
+    address = address_of(cluster.workers[1], plain)
+    wait_until(lambda: reaches(one, first, address), f"{address} answers", timeout=3)
+    cluster.workers[1].api.post("/networks/ov/disconnect", {"Container": plain})
+    wait_until(lambda: not reaches(one, first, address), "it is off")
+
+
+def run_alone_again(machine: Machine, name: str, address: str) -> bool:
+    """The container exists and wants an address that was taken."""
+    with suppress(ApiError):
+        machine.api.post(f"/containers/{name}/start")
+    return (
+        bool(machine.api.get(f"/containers/{name}/json")["State"]["Running"]) and address_of(machine, name) == address
+    )
+
+
+def test_who_may_not_attach_is_told_why(cluster: Cluster) -> None:
+    cluster.manager.api.post("/networks/create", {"Name": "closed", "Driver": "overlay"})
+    try:
+        for machine in cluster.machines:
+            with pytest.raises(
+                ApiError, match="Could not attach to network closed: rpc error: code = PermissionDenied"
+            ):
+                run_alone(machine, "uninvited", "closed")
+            with pytest.raises(ApiError, match="network absent not found"):
+                run_alone(machine, "lost", "absent")
+            for name in ("uninvited", "lost"):
+                machine.api.delete(f"/containers/{name}", force="1")
+    finally:
+        cluster.manager.api.delete("/networks/closed")
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
 from enxame.agent.reporter import StatusReporter, StatusSink
 from enxame.agent.worker import TaskWorker
-from enxame.errors import EnxameError
+from enxame.errors import EnxameError, Unavailable
+from enxame.model.attachment import Attached, Attachment, AttachRequest, DetachRequest
 from enxame.model.dispatch import Assignments, DataPath, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource
@@ -32,9 +33,41 @@ class Session(StatusSink, Protocol):
         """The next assignment set; the first one is complete. Waits for a change."""
         ...
 
+    async def attach(self, request: AttachRequest) -> Attached:
+        """Put a container outside any service on an attachable network."""
+        ...
+
+    async def detach(self, request: DetachRequest) -> None:
+        """Take it off again."""
+        ...
+
+
+class Attacher(Protocol):
+    """Asks a manager for addresses of containers outside services."""
+
+    async def attach(self, request: AttachRequest) -> Attached:
+        """Put a container on an attachable network."""
+        ...
+
+    async def detach(self, request: DetachRequest) -> None:
+        """Take it off again."""
+        ...
+
 
 class NodeNetworks(Protocol):
     """The node's side of the swarm's networks."""
+
+    def set_attacher(self, attacher: Attacher | None) -> None:
+        """Who asks the manager for addresses of containers outside services."""
+        ...
+
+    async def compare_attachments(self, known: Sequence[Attachment]) -> None:
+        """Tell the manager what became of the containers outside services that it knows, and of others."""
+        ...
+
+    async def leave_swarm_networks(self) -> None:
+        """Take all containers outside services off the swarm's networks."""
+        ...
 
     async def set_data_path(self, data_path: DataPath) -> None:
         """Where this machine takes packets for its containers."""
@@ -81,6 +114,7 @@ class Agent:
         self._workers: dict[str, TaskWorker] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._reporter = StatusReporter()
+        self._session: Session | None = None
         self._known_networks: set[str] = set()
         self._leaving_networks: set[str] = set()
 
@@ -89,6 +123,7 @@ class Agent:
         # Those that were taken away while no daemon ran are missing in the first assignment set, and go then.
         swarm = Filters({"scope": frozenset({"swarm"})})
         self._known_networks = {network.id for network in self._networks.list(swarm)}
+        self._networks.set_attacher(self)
         for task in await self._database.open():
             self._begin(task)
 
@@ -96,12 +131,35 @@ class Agent:
         """Talk with a manager until the session ends (raises) or is cancelled."""
         for worker in self._workers.values():
             self._reporter.report(worker.task.id, worker.task.status)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._reporter.run(session))
-            group.create_task(self._follow(session))
+        self._session = session
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._reporter.run(session))
+                group.create_task(self._follow(session, group))
+        finally:
+            if self._session is session:
+                self._session = None
+
+    async def attach(self, request: AttachRequest) -> Attached:
+        """Put a container outside any service on an attachable network.
+
+        Raises:
+            Unavailable: no manager is in reach.
+            EnxameError: the manager refuses.
+        """
+        if self._session is None:
+            raise Unavailable("no manager of the swarm is in reach")
+        return await self._session.attach(request)
+
+    async def detach(self, request: DetachRequest) -> None:
+        """Take it off again. Raises as :meth:`attach`."""
+        if self._session is None:
+            raise Unavailable("no manager of the swarm is in reach")
+        await self._session.detach(request)
 
     async def stop(self) -> None:
         """Stop working; containers go on."""
+        self._networks.set_attacher(None)
         running = list(self._running.values())
         for task in running:
             task.cancel()
@@ -117,12 +175,22 @@ class Agent:
         if running:
             await asyncio.wait(running)
         await self._networks.set_ingress([])
+        await self._networks.leave_swarm_networks()
         for network_id in list(self._known_networks):
             await self._networks.remove_swarm_network(network_id)
 
-    async def _follow(self, session: Session) -> None:
+    async def _follow(self, session: Session, group: asyncio.TaskGroup) -> None:
         while True:
-            await self.apply(await session.assignments())
+            assignments = await session.assignments()
+            await self.apply(assignments)
+            if assignments.complete:
+                group.create_task(self._compare_attachments(assignments))
+
+    async def _compare_attachments(self, assignments: Assignments) -> None:
+        try:
+            await self._networks.compare_attachments(assignments.attachments)
+        except (EnxameError, OSError) as error:
+            log.warning("containers outside services could not be compared with what the manager knows: %s", error)
 
     async def apply(self, assignments: Assignments) -> None:
         """Make an assignment set true. Traffic is turned away from tasks before they are told to stop."""

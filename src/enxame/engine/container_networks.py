@@ -30,17 +30,21 @@ class ContainerNetworks:
             EnxameError: it cannot be on it, in Docker's words.
         """
         _check_mode(container)
-        network = self._around.networks.inspect(ref)
-        if network.driver in ("host", "null"):
+        network = self._around.networks.known(ref)
+        if network is not None and network.driver in ("host", "null"):
             raise InvalidArgument(_NOT_HOST if network.driver == "host" else _NOT_NONE)
         asked = self._asked(container)
-        name = network.name
+        # A network of the swarm comes to this machine with its first container.
+        name = network.name if network is not None else ref
         if name in asked and not (container.running or container.created):
             raise PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
         if settings.aliases and name == "bridge":
             raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
         if container.running or container.created is not None:
-            self._became(container, await self._around.networks.join(container.id, network.id, settings))
+            before = set((container.condition.sandbox or SandboxInfo()).endpoints)
+            info = await self._around.networks.join(container.id, ref, settings)
+            self._became(container, info)
+            name = next((item for item in info.endpoints if item not in before), name)
         self._define(container, {**asked, name: settings})
 
     async def disconnect(self, container: Container, ref: str) -> None:
@@ -51,13 +55,16 @@ class ContainerNetworks:
             EnxameError: it is not on it.
         """
         _check_mode(container)
-        network = self._around.networks.inspect(ref)
         asked = self._asked(container)
+        left = self._name(ref)
         if container.running or container.created is not None:
-            self._became(container, await self._around.networks.part(container.id, network.id))
-        elif network.name not in asked:
-            raise EnxameError(f"container {container.id} is not connected to the network {network.name}")
-        self._define(container, {name: item for name, item in asked.items() if name != network.name})
+            self._became(
+                container, await self._around.networks.part(container.id, self._around.networks.inspect(ref).id)
+            )
+        elif left not in asked:
+            self._around.networks.inspect(ref)
+            raise EnxameError(f"container {container.id} is not connected to the network {left}")
+        self._define(container, {name: item for name, item in asked.items() if name != left})
         if not container.running and container.condition.sandbox is not None:
             self._around.change(container, sandbox=None)
 

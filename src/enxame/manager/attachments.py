@@ -19,10 +19,10 @@ from enxame.store.interface import Tx
 from enxame.store.store import Store
 from enxame.store.watch import Watch, WatchLagged
 
-__all__ = ["attach", "detach"]
+__all__ = ["attach", "detach", "detach_all"]
 
 #: How long the leader may take to give an address: seconds.
-DEADLINE: Final = 15.0
+DEADLINE: Final = 8.0
 _ID_LENGTH: Final = 25
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -65,6 +65,13 @@ async def detach(store: Store, node_id: str, request: DetachRequest) -> None:
     ]
     if mine:
         await _delete(store, mine)
+
+
+async def detach_all(store: Store, node_id: str) -> None:
+    """The node is in the swarm no more."""
+    mine = store.view.find(Attachment, "node_id", node_id)
+    if mine:
+        await _delete(store, [attachment.id for attachment in mine])
 
 
 def _note(tx: Tx, node_id: str, request: AttachRequest) -> Attachment | None:

@@ -40,7 +40,8 @@ class View(Protocol):
 
     Indexes (``find``): every kind ``name`` (of its spec), ``Task``: ``service_id``, ``node_id``, ``slot`` (a tuple
     ``(service_id, slot)``), ``desired_state`` (:class:`~enxame.model.task.TaskState`), ``network_id`` (attached to it);
-    ``Attachment``: ``node_id``, ``network_id``; ``Service``: ``network_id``, ``secret_id``, ``config_id`` (referred to by the task template).
+    ``Attachment``: ``node_id``, ``network_id``;
+    ``Service``: ``network_id``, ``secret_id``, ``config_id`` (referred to by the task template).
     """
 
     def get(self, kind: type[T], object_id: str) -> T | None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from enxame.agent.agent import Agent
+from enxame.agent.agent import Agent, Attacher
 from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
+from enxame.model.attachment import Attachment
 from enxame.model.dispatch import Assignments, DataPath, IngressPort, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource, NetworkSpec
@@ -29,6 +30,12 @@ class Networks:
 
     async def remove_swarm_network(self, network_id: str) -> None:
         self.present.discard(network_id)
+
+    def set_attacher(self, attacher: Attacher | None) -> None: ...
+
+    async def compare_attachments(self, known: Sequence[Attachment]) -> None: ...
+
+    async def leave_swarm_networks(self) -> None: ...
 
     async def set_data_path(self, data_path: DataPath) -> None: ...
 

@@ -162,14 +162,20 @@ async def create_network(call: Call) -> web.StreamResponse:
 async def connect_container(call: Call) -> web.StreamResponse:
     """Put a container of this machine on a network."""
     request = await call.body(NetworkConnectRequest)
-    network = await _find(call, call.name)
-    if network.scope == "swarm" and not network.attachable:
-        raise PermissionDenied(
-            f"Could not attach to network {network.name}: rpc error: code = PermissionDenied desc = network "
-            f"{network.name} not manually attachable"
-        )
+    try:
+        network = await _find(call, call.name)
+    except NotFound:
+        # A worker sees a network of the swarm only once one of its containers is on it.
+        ref = call.name
+    else:
+        ref = network.name if network.scope == "swarm" else network.id
+        if network.scope == "swarm" and not network.attachable:
+            raise PermissionDenied(
+                f"Could not attach to network {network.name}: rpc error: code = PermissionDenied desc = network "
+                f"{network.name} not manually attachable"
+            )
     settings = request.endpoint_config or EndpointSettings()
-    await call.api.engine.containers.connect(request.container, network.id, settings)
+    await call.api.engine.containers.connect(request.container, ref, settings)
     return empty_response(200)
 
 

@@ -242,7 +242,8 @@ class NetworkManager:
         """
         record = self._sandboxes.find(container_id)
         given = None
-        if record is not None and ref not in self._attachments.networks_of(record):
+        there = self.known(ref)
+        if record is not None and (there is None or there.id not in self._attachments.networks_of(record)):
             given = await self._attachments.attach(container_id, record.name, ref, settings)
         if given is None:
             return await self._sandboxes.join(container_id, ref, settings)
@@ -262,7 +263,12 @@ class NetworkManager:
             NotFound: no such network.
             EnxameError: it is not on it.
         """
-        return await self._sandboxes.part(container_id, self._registry.find(ref))
+        network = self._registry.find(ref)
+        attached = self._attachments.networks_of(self._sandboxes.find(container_id))
+        info = await self._sandboxes.part(container_id, network)
+        if network.resource.id in attached:
+            await self._attachments.detach(container_id, [network.resource.id])
+        return info
 
     async def rename(self, container_id: str, name: str) -> SandboxInfo | None:
         """Let a connected container be found by another name; what it has then. None: it is not connected."""
@@ -403,12 +409,6 @@ class NetworkManager:
                     if network is not None:
                         await self._sandboxes.part(record.container_id, network)
 
-                return
-            self._refuse_in_use(network)
-            await self._tables.drop(network_id)
-            await self._drop(network)
-
-    async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
     async def remove_swarm_network(self, network_id: str) -> None:
         """Remove the local side of a swarm network. Idempotent.
 
@@ -418,13 +418,19 @@ class NetworkManager:
         async with self._changing:
             network = self._registry.by_id(network_id)
             if network is None or network.resource.scope != "swarm":
+                return
+            self._refuse_in_use(network)
+            if self._attachments.expects(network_id):
+                raise PermissionDenied(f"network {network.resource.name} is about to be used by a container")
+            await self._tables.drop(network_id)
+            await self._drop(network)
+
+    async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Who is on the swarm's networks, on all nodes. ``complete``: there are no other tables than these.
 
         Raises:
             EnxameError: some of it could not be programmed; the rest was.
         """
-            if self._attachments.expects(network_id):
-                raise PermissionDenied(f"network {network.resource.name} is about to be used by a container")
         await self._tables.set(tables, complete=complete)
 
     def network_table(self, network_id: str) -> KnownTable | None:
