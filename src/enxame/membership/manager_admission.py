@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from enxame.errors import Conflict, EnxameError, PermissionDenied, Unavailable
@@ -67,7 +68,11 @@ class ManagerAdmission:
             members = await self._add(etcd, peer.node_id, request.peer_url)
             ready = self._ready[peer.node_id] = asyncio.Event()
             try:
-                yield ManagerJoinNews(members=members, cluster_token=self._cluster_id())
+                yield ManagerJoinNews(
+                    members=members,
+                    cluster_token=self._cluster_id(),
+                    state_keys=msgspec.msgpack.encode(self._state.keys.material),
+                )
                 async with asyncio.timeout(START_DEADLINE):
                     await ready.wait()
                 await etcd.members.promote(peer.node_id)

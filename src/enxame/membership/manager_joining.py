@@ -11,8 +11,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from enxame.errors import EnxameError, Unavailable
 from enxame.membership.member_plan import MemberPlan
+from enxame.membership.state_keys import KeyMaterial, StateKeys
 from enxame.membership.swarm_state import NewMember
 from enxame.store import pointer as pointers
 from enxame.transport import dialer
@@ -38,18 +41,22 @@ MOST_HOPS: Final = 4
 
 
 class ManagerJoining:
-    """``managers`` are the addresses of those there are; ``context`` shows this node's certificate, a manager's."""
+    """``managers`` are the addresses of those there are; ``context`` shows this node's certificate, a manager's; ``keys``
+    are to become those of the swarm's state.
+    """
 
     def __init__(
         self,
         directory: Path,
         plan: MemberPlan,
         *,
+        keys: StateKeys,
         managers: Callable[[], Sequence[str]],
         context: Callable[[], ssl.SSLContext],
     ) -> None:
         self._directory = directory
         self._plan = plan
+        self._keys = keys
         self._managers = managers
         self._context = context
 
@@ -101,6 +108,9 @@ class ManagerJoining:
                 return node
 
     async def _start(self, told: ManagerJoinNews, peer: Peer, new_member: NewMember) -> EtcdNode:
+        if told.state_keys:
+            material = msgspec.msgpack.decode(told.state_keys, type=KeyMaterial)
+            await asyncio.to_thread(self._keys.create, material)
         target = pointers.read(self._directory).next("etcd")
         await asyncio.to_thread(shutil.rmtree, self._directory / target.place, ignore_errors=True)
         node = new_member(target, told.members)

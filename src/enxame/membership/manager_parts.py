@@ -66,6 +66,8 @@ TASK_DATABASE: Final = "tasks.db"
 RESTART_DELAY: Final = 1.0
 #: When it leaves: longest wait for each thing that is to be done by others. Seconds.
 PART_DEADLINE: Final = 4.0
+#: The same when its daemon only stops.
+STOP_DEADLINE: Final = 1.5
 #: Between questions to the others whether this manager still has its part, while its member does not come up: seconds.
 ASK_EVERY: Final = 5.0
 
@@ -109,7 +111,11 @@ class ManagerParts:
         self._own = OwnIdentity(directory, keys)
         plan = MemberPlan(state, directory, peer_port)
         self._joining = ManagerJoining(
-            directory, plan, managers=lambda: self._session.managers, context=lambda: self._own.client_context
+            directory,
+            plan,
+            keys=keys,
+            managers=lambda: self._session.managers,
+            context=lambda: self._own.client_context,
         )
         self._swarm = SwarmState(directory, state.node_id, keys=keys, member=plan, join=self._joining.join, wall=wall)
         self._link = LeaderLink(state.node_id, self._swarm, view=self._view, context=lambda: self._own.client_context)
@@ -204,10 +210,13 @@ class ManagerParts:
             raise Unavailable(self._error)
 
     async def stop(self) -> None:
-        """End all of it; containers go on. The others hear that this daemon will be back, unless the machine itself
-        goes down.
+        """End all of it; containers go on. Another manager leads, if there is one, and hears that this daemon will be
+        back, unless the machine itself goes down.
         """
-        if not self._swarm.leads and not await host_shutdown.is_under_way():
+        if self._swarm.leads and await self._swarm.resign():
+            await _within(STOP_DEADLINE, self._swarm.lost.wait())
+            await _within(STOP_DEADLINE, self._session.opened.wait())
+        if not await host_shutdown.is_under_way():
             await self._session.say_back_soon()
         await self._stop()
 
@@ -305,6 +314,7 @@ class ManagerParts:
         loop = asyncio.get_running_loop()
         self._running.append(loop.create_task(self._again_and_again("manager port", port.run), name="manager port"))
         self._running.append(loop.create_task(self._publish_events(), name="swarm events"))
+        self._running.append(loop.create_task(self._remember_managers(), name="managers"))
         self._running.append(loop.create_task(self._again_and_again("the lock", autolock.follow), name="autolock"))
         backups = self._manager.backup_schedules.run
         self._running.append(
@@ -403,13 +413,30 @@ class ManagerParts:
     async def _heard(self, news: SessionNews, _address: str) -> None:
         if not self._opened.is_set():
             self._error = ""
-        known = replace(self._state, managers=self._session.managers, incarnation=news.incarnation)
-        if known != self._state:
-            self._state = known
-            with suppress(OSError):  # the disk may be full: the old ones have to do
-                await asyncio.to_thread(state_file.write, self._file, known)
+        managers = [manager.addr for manager in news.managers]
+        await self._remember(replace(self._state, managers=managers, incarnation=news.incarnation))
         if news.spec.role == "worker" and not news.manages and self._session.peer is not None:
             await self._become_worker(news)
+
+    async def _remember_managers(self) -> None:
+        """Where the other managers are: to be found when the swarm's state is not there, or says nothing new."""
+        while True:
+            async with self._swarm.store.watch(Node) as watch:
+                try:
+                    while True:
+                        known = [manager.addr for manager in managers_of(self._swarm.store.view)]
+                        if known != self._state.managers:
+                            self._session.managers = known
+                            await self._remember(replace(self._state, managers=known))
+                        await watch.next()
+                except WatchLagged:
+                    continue
+
+    async def _remember(self, state: NodeState) -> None:
+        if state != self._state:
+            self._state = state
+            with suppress(OSError):  # the disk may be full: the old one has to do
+                await asyncio.to_thread(state_file.write, self._file, state)
 
     async def _become_worker(self, news: SessionNews) -> None:
         peer = self._session.peer

@@ -59,7 +59,7 @@ class SwarmState:
         wall: Callable[[], datetime],
     ) -> None:
         self._directory = directory
-        self._keys = keys
+        self.keys = keys
         self._node_id = node_id
         self._plan = member
         self._join = join
@@ -120,12 +120,14 @@ class SwarmState:
     # -- life
 
     async def open(self) -> None:
-        """Load the state and begin to follow leadership. Waits for a quorum when the state is in etcd.
+        """Load the state and begin to follow leadership, once. Waits for a quorum when the state is in etcd.
 
         Raises:
             Corrupt: the state is damaged.
             EnxameError: not now; to be tried again.
         """
+        if self.is_open:
+            return
         pointer = pointers.read(self._directory)
         await clear_leftovers(self._directory)
         if pointer.kind == "sqlite":
@@ -148,7 +150,7 @@ class SwarmState:
 
     async def _take_up(self, backend: Backend) -> None:
         switching = SwitchingBackend(backend)
-        sealed = await sealed_state(switching, self._keys)
+        sealed = await sealed_state(switching, self.keys, make_keys=self.kind == "sqlite")
         store = Store(sealed, wall=self._wall)
         try:
             await store.start()
@@ -158,10 +160,8 @@ class SwarmState:
         self._backend, self._sealed, self._store = switching, sealed, store
 
     async def close(self) -> None:
-        """Hand leadership over if there is somebody, and stop. Idempotent."""
+        """Give leadership up, and stop. Idempotent."""
         etcd = self.etcd
-        if etcd is not None and self.leads:
-            await self._resign(etcd)
         self._lose()
         if self._store is not None:
             await self._store.close()
@@ -227,7 +227,7 @@ class SwarmState:
             CommitFailed: not all of it could be rewritten: the old key is kept, and it goes on at the next start.
         """
         assert self._sealed is not None
-        await renew_key(self._sealed, self._keys)
+        await renew_key(self._sealed, self.keys)
 
     # -- moves
 

@@ -145,13 +145,15 @@ class ManagerJoin(Model):
 
 
 class ManagerJoinNews(Model):
-    """First who the members are (name → peer URL) and the cluster's token, or a ``redirect`` (``host:port``) to the
-    manager that leads; then, once the new one has said that it is ready, ``done``.
+    """First who the members are (name → peer URL), the cluster's token and the keys of the state (``KeyMaterial`` as
+    msgpack), or a ``redirect`` (``host:port``) to the manager that leads; then, once the new one has said that it is
+    ready, ``done``.
     """
 
     redirect: str = ""
     members: dict[str, str] = field(default_factory=dict)
     cluster_token: str = ""
+    state_keys: bytes = b""
     done: bool = False
 
 
