@@ -10,16 +10,22 @@ from tests.machine.lab import MachineLab
 
 def test_a_cluster_is_made_used_stopped_started_and_removed(lab: MachineLab, sample: Path) -> None:
     before = lab.holdings()
-    said = lab("cluster", "create", "c", "--workers", "2", "-p", "8080:80")
-    assert "eval $(enxame machine env c-manager-1)" in said
-    names = ["c-manager-1", "c-worker-1", "c-worker-2"]
+    said = lab("cluster", "create", "lab", "--workers", "2", "-p", "8080:80")
+    assert 'Current context is now "lab"' in said
+    assert sorted(lab("node", "ls", "--format", "{{.Hostname}}").split()) == [
+        "lab-manager-1",
+        "lab-worker-1",
+        "lab-worker-2",
+    ]
+    assert "lab-manager-1" in lab.result("docker", "--context", "lab", "node", "ls").out
+    names = ["lab-manager-1", "lab-worker-1", "lab-worker-2"]
     manager = lab.environment_of(names[0])
     nodes = columns(lab.result("docker", "node", "ls", **manager).out)
     assert {(node["HOSTNAME"], node["STATUS"]) for node in nodes} == {(name, "Ready") for name in names}
     (row,) = columns(lab("cluster", "ls"))
-    assert (row["NAME"], row["MANAGERS"], row["WORKERS"], row["PORTS"]) == ("c", "1/1", "2/2", "8080->80/tcp")
+    assert (row["NAME"], row["MANAGERS"], row["WORKERS"], row["PORTS"]) == ("lab", "1/1", "2/2", "8080->80/tcp")
     roles = {row["NAME"]: row["SWARM"] for row in columns(lab("machine", "ls"))}
-    assert roles == {"c-manager-1": "manager", "c-worker-1": "worker", "c-worker-2": "worker"}
+    assert roles == {"lab-manager-1": "manager", "lab-worker-1": "worker", "lab-worker-2": "worker"}
 
     for name in names:
         lab("machine", "ssh", name, f"enxame load -q -i {sample}")
@@ -40,14 +46,16 @@ def test_a_cluster_is_made_used_stopped_started_and_removed(lab: MachineLab, sam
     for address in ("127.0.0.1", LAB_ADDRESS):
         assert wait_until(lambda address=address: answer(lab, address), f"{address}:8080 answers")
 
-    lab("cluster", "stop", "c")
+    lab("cluster", "stop", "lab")
     assert columns(lab("cluster", "ls"))[0]["MANAGERS"] == "0/1"
-    lab("cluster", "start", "c")
+    lab("cluster", "start", "lab")
     ready = wait_until(
         lambda: lab("node", "ls", "--format", "{{.Status}}", **manager).split() == ["Ready"] * 3, "all ready"
     )
     assert ready
-    lab("cluster", "rm", "c")
+    lab("cluster", "rm", "lab")
+    assert lab("context", "ls", "-q") == "default"
+    assert lab("context", "show") == "default"
     assert lab("cluster", "ls", "-q") == ""
     assert lab("machine", "ls", "-q") == ""
     assert lab.holdings() == before

@@ -1,8 +1,10 @@
 """``enxame cluster``: a swarm of machines on this host in one command."""
 
+import os
 from typing import TYPE_CHECKING
 
 from enxame.cli.command import Args, Flags, Group
+from enxame.cli.errors import CliError
 from enxame.cli.flags import many, switch, value
 from enxame.cli.machine.group import each, machines
 from enxame.cli.machine.verb import machine_command
@@ -54,15 +56,25 @@ def _port(text: str) -> "PortMapping":
         switch("no-rollback", "Keep what was made when something fails"),
         switch("wait", "Wait until all nodes are ready", default=True),
         value("timeout", "duration", parse_duration, "How long to wait (default 1m)", default=None),
+        switch("context", "Make a context of the cluster's name, and switch to it", default=True),
     ],
     count=(1, 1),
     completes="",
 )
 def create(cli: Session, flags: Flags, args: Args) -> None:
     """Makes machines, joins them, waits until all are ready; undoes all of it when something fails."""
+    from enxame.cli.context_store import ContextStore, check_name
+
     timeout = flags["timeout"] / SECOND if flags["timeout"] is not None else 60.0
     name = args[0]
-    cluster = _clusters(cli).create(
+    # Docker's contexts have names of two characters and more.
+    with_context = flags["context"] and len(name) > 1
+    if with_context:
+        check_name(name)
+        if ContextStore().exists(name):
+            raise CliError(f'context "{name}" already exists: remove it, or use --context=false')
+    known = _clusters(cli)
+    cluster = known.create(
         name,
         flags["managers"],
         flags["workers"],
@@ -74,11 +86,35 @@ def create(cli: Session, flags: Flags, args: Args) -> None:
     for port in cluster.ports:
         cli.say(f"Port {port.port} of this host leads to port {port.target}/{port.protocol} of its nodes.")
     first = cluster.managers[0]
-    cli.say(
-        f"To point your shell at it, run:\n\n    eval $(enxame machine env {first})\n\n"
-        f"Then `enxame node ls` or `docker node ls` show it. A shell on a machine: enxame machine ssh {first}\n"
-        f"To remove all of it: enxame cluster rm {name}"
-    )
+    if with_context:
+        _make_context(cli, name, first)
+    else:
+        cli.say(f"To point your shell at it, run:\n\n    eval $(enxame machine env {first})\n")
+    cli.say(f"A shell on a machine: enxame machine ssh {first}\nTo remove all of it: enxame cluster rm {name}")
+
+
+def _make_context(cli: Session, name: str, manager: str) -> None:
+    """A context that leads to the cluster's first manager; it is the current one from now on."""
+    from enxame.cli.context_store import DEFAULT, HOST_VARIABLES, TLS_NAMES, Context, ContextStore
+
+    store, machine = ContextStore(), machines(cli).load(manager)
+    tls = {file: machine.directory / file for file in TLS_NAMES}
+    store.save(Context(name, machine.driver.url(), f"Cluster of local machines, by way of {manager}", tls=tls))
+    store.use(name)
+    cli.say(f'Current context is now "{name}": `enxame node ls` shows it. So does the stock command:\n')
+    cli.say(f"    docker --context {name} node ls\n")
+    if store.current() == DEFAULT:
+        variable = next(variable for variable in HOST_VARIABLES if os.environ.get(variable))
+        cli.warn(f"Warning: {variable} environment variable overrides the active context.")
+
+
+def _forget_context(name: str) -> None:
+    """Removes what was made with the cluster; a context of that name which leads elsewhere stays."""
+    from enxame.cli.context_store import ContextStore
+
+    store = ContextStore()
+    if store.exists(name) and store.load(name).description.startswith("Cluster of local machines"):
+        store.remove(name)
 
 
 _TABLE = Table(
@@ -115,6 +151,7 @@ def rm(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
     def remove(name: str) -> None:
         known.remove(name)
+        _forget_context(name)
         cli.say(name)
 
     each(cli, args, remove)

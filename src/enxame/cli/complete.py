@@ -56,6 +56,12 @@ def _machines(_: Client) -> list[str]:
     return MachineStore(default_path()).names()
 
 
+def _contexts(_: Client) -> list[str]:
+    from enxame.cli.context_store import ContextStore
+
+    return ContextStore().names()
+
+
 def _clusters(_: Client) -> list[str]:
     from enxame.machine.store import default_path
 
@@ -66,6 +72,7 @@ _KINDS: Final[dict[str, Callable[[Client], list[str]]]] = {
     "cluster": _clusters,
     "config": _named("/configs"),
     "container": _containers,
+    "context": _contexts,
     "image": _images,
     "machine": _machines,
     "network": _networks,
@@ -90,7 +97,10 @@ def complete_objects(ctx: click.Context, kind: str, incomplete: str, given: int)
     if kind == "network" and given >= 1 and ctx.command.name in {"connect", "disconnect"}:
         ask = _containers
     session = ctx.find_root().obj or Session()
-    client = Client(session.endpoint, timeout=_DEADLINE)
+    try:
+        client = Client(session.endpoint, timeout=_DEADLINE)
+    except CliError:
+        return []
     try:
         names = ask(client)
     except (CliError, KeyError, OSError):

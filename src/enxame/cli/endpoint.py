@@ -95,8 +95,8 @@ def parse_host(url: str, tls: TlsFiles | None = None) -> Endpoint:
 
 
 def host_from_environment() -> str:
-    """``ENXAME_HOST``, then ``DOCKER_HOST``, then the default socket."""
-    return os.environ.get("ENXAME_HOST") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    """``ENXAME_HOST``, then ``DOCKER_HOST``; empty without both."""
+    return os.environ.get("ENXAME_HOST") or os.environ.get("DOCKER_HOST") or ""
 
 
 def tls_files(*, tls: bool, verify: bool, ca: str, cert: str, key: str) -> TlsFiles | None:

@@ -16,6 +16,11 @@ from enxame.cli.tree import COMMANDS, HIDDEN, MANAGEMENT
 _INTERRUPTED: Final = 130
 
 _GLOBAL_FLAGS: Final = (
+    text(
+        "c,context",
+        "Name of the context to use to connect to the daemon (overrides ENXAME_HOST and DOCKER_HOST env vars and the "
+        'context set with "enxame context use")',
+    ),
     switch("D,debug", "Enable debug mode"),
     many("H,host", "string", "Daemon socket to connect to"),
     text("l,log-level", 'Set the logging level ("debug"|"info"|"warn"|"error"|"fatal")', default="info"),
@@ -64,7 +69,9 @@ class Root(click.Group):
         hosts = flags["host"]
         if len(hosts) > 1:
             raise CliError("Please specify only one -H")
-        ctx.obj = Session(hosts[0] if hosts else "", tls, debug=flags["debug"])
+        if hosts and flags["context"]:
+            raise CliError("conflicting options: cannot specify both --host and --context")
+        ctx.obj = Session(hosts[0] if hosts else "", tls, context=flags["context"], debug=flags["debug"])
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:

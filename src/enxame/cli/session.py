@@ -4,7 +4,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
-from enxame.cli.endpoint import Endpoint, TlsFiles, host_from_environment, parse_host
+from enxame.cli.endpoint import DEFAULT_HOST, Endpoint, TlsFiles, host_from_environment, parse_host
+from enxame.cli.errors import CliError
 
 if TYPE_CHECKING:
     from enxame.cli.client import Client
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 class Session:
     """One run of the command."""
 
-    def __init__(self, host: str = "", tls: TlsFiles | None = None, *, debug: bool = False) -> None:
+    def __init__(self, host: str = "", tls: TlsFiles | None = None, *, context: str = "", debug: bool = False) -> None:
         self._host = host
+        self._context = context
         self._tls = tls
         self._client: "Client | None" = None  # noqa: UP037 - not imported at run time
         self.debug = debug
@@ -32,8 +34,20 @@ class Session:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The daemon's address."""
-        return parse_host(self._host or host_from_environment(), self._tls)
+        """The daemon's address: what the command line names, then the environment, then the current context."""
+        host = self._host or ("" if self._context else host_from_environment())
+        if host:
+            return parse_host(host, self._tls)
+        from enxame.cli.context_store import DEFAULT, ContextStore
+
+        store = ContextStore()
+        name = self._context or store.current()
+        if name == DEFAULT:
+            return parse_host(DEFAULT_HOST, self._tls)
+        try:
+            return store.load(name).endpoint()
+        except CliError as problem:
+            raise CliError(f"unable to resolve docker endpoint: {problem.message}") from None
 
     @property
     def out(self) -> TextIO:

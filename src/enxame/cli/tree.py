@@ -8,6 +8,7 @@ MANAGEMENT: Final[dict[str, Entry]] = {
     "cluster": ("cluster:group", "Manage swarms of machines on this host"),
     "builder": ("image.build:builder", "Manage builds"),
     "config": ("config:group", "Manage swarm configs"),
+    "context": ("context:group", "Manage contexts"),
     "container": ("container:group", "Manage containers"),
     "image": ("image:group", "Manage images"),
     "machine": ("machine:group", "Manage machines: hosts that run the daemon"),
