@@ -26,6 +26,7 @@ from enxame.membership.founding import Founder
 from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.membership import STATE_FILE, Membership, SwarmParts
 from enxame.membership.state_file import NodeState
+from enxame.membership.state_keys import StateKeys
 from enxame.membership.worker_parts import WorkerParts
 from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
 from enxame.sd_listen import HandedOver
@@ -80,6 +81,7 @@ class Node:
     def _membership(self, engine: Engine, forwarded: ForwardedApi) -> Membership:
         config = self._config
         directory = config.data_root / "swarm"
+        keys = StateKeys(directory)
         payloads = PayloadFiles(config.exec_root / "payloads")
         executor = ContainerExecutor(
             engine,
@@ -114,6 +116,7 @@ class Node:
                 peer_port=config.swarm_peer_port,
                 change_role=change_role,
                 serve_api=forwarded.serve,
+                keys=keys,
                 new_id=new_id,
                 rng=rng,
                 now=lambda: Now(time.monotonic(), _wall()),
@@ -125,7 +128,8 @@ class Node:
             build=build,
             interfaces=host_interfaces.read,
             default_advertise=config.swarm_default_advertise_addr,
-            founder=Founder(new_id=new_id, wall=_wall, describe=executor.describe),
+            founder=Founder(new_id=new_id, wall=_wall, describe=executor.describe, keys=keys),
+            keys=keys,
             sweep=executor.remove_strays,
             rng=rng,
             wall=_wall,

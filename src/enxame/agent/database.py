@@ -85,12 +85,14 @@ class TaskDatabase:
             return self._connect()
 
     def _connect(self) -> list[Task]:
+        # SQLite gives its log the mode of the database.
+        self._path.touch(mode=0o600)
+        self._path.chmod(0o600)
         connection = sqlite3.connect(self._path, isolation_level=None)
         self._connection = connection
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("CREATE TABLE IF NOT EXISTS task (id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID")
-        self._path.chmod(0o600)
         decoder = msgspec.msgpack.Decoder(Task)
         return [decoder.decode(body) for (body,) in connection.execute("SELECT body FROM task")]
 

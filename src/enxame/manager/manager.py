@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from enxame.backup.form import Item
@@ -58,10 +58,11 @@ class Manager:
         leads: Callable[[], bool] = lambda: True,
         manager_trouble: Callable[[str], str] = lambda _node_id: "",
         own: Callable[[], Identity | None] = lambda: None,
+        settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.store = store
         self.node_id = node_id
-        self.swarm = SwarmControl(store, wall=wall, own=own)
+        self.swarm = SwarmControl(store, wall=wall, own=own, settled=settled)
         self.services = ServiceControl(store, wall=wall, new_id=new_id, new_name=new_name)
         self.tasks = TaskControl(store, node_id)
         self.nodes = NodeControl(store, node_id, manager_trouble=manager_trouble)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -37,7 +37,12 @@ _LONGEST_SUBNET: Final = 29
 
 
 def new_cluster(
-    cluster_id: str, request: InitRequest, root: KeyPair, *, new_token: Callable[[str], str] = new_join_token
+    cluster_id: str,
+    request: InitRequest,
+    root: KeyPair,
+    *,
+    new_token: Callable[[str], str] = new_join_token,
+    new_key: Callable[[], str] = new_unlock_key,
 ) -> Cluster:
     """The cluster object of a new swarm.
 
@@ -49,6 +54,7 @@ def new_cluster(
         spec = replace(spec, encryption_config=EncryptionConfig(auto_lock_managers=True))
     spec = swarm_spec.with_defaults(spec)
     swarm_spec.validate(spec)
+    spec = replace(spec, ca_config=replace(spec.ca_config, signing_ca_cert="", signing_ca_key=""))
     pools, size = _address_pools(request.default_addr_pool, request.subnet_size)
     return Cluster(
         id=cluster_id,
@@ -58,7 +64,12 @@ def new_cluster(
         subnet_size=size,
         data_path_port=_data_path_port(request.data_path_port),
         join_tokens=JoinTokens(worker=new_token(root.cert), manager=new_token(root.cert)),
-        internal=ClusterSecrets(ca_cert=root.cert, ca_key=root.key),
+        internal=ClusterSecrets(
+            ca_cert=root.cert,
+            ca_key=root.key,
+            unlock_key=new_key() if spec.encryption_config.auto_lock_managers else "",
+            forced_rotations=spec.ca_config.force_rotate,
+        ),
     )
 
 
@@ -89,7 +100,7 @@ def _data_path_port(port: int) -> int:
 
 
 class SwarmControl:
-    """``GET /swarm`` and ``POST /swarm/update``."""
+    """``GET /swarm`` and ``POST /swarm/update``. ``settled`` waits until this manager is locked as the swarm wants."""
 
     def __init__(
         self,
@@ -99,8 +110,10 @@ class SwarmControl:
         new_key: Callable[[], str] = new_unlock_key,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         own: Callable[[], Identity | None] = lambda: None,
+        settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
+        self._settled = settled
         self._new_token = new_token
         self._new_key = new_key
         self._roots = RootSettings(wall=wall, own=own, new_token=new_token)
@@ -159,6 +172,8 @@ class SwarmControl:
             tx.update(with_trust(changed, secrets) if trust is not None else changed)
 
         await self._store.update(change)
+        if self._settled is not None:
+            await self._settled()
 
 
 def _cluster(view: View) -> Cluster:

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.errors import InvalidArgument, Unimplemented, rpc_error
+from enxame.errors import InvalidArgument, rpc_error
 from enxame.model.cluster import (
     DEFAULT_CERT_EXPIRY,
     DEFAULT_HEARTBEAT,
@@ -59,7 +59,6 @@ def validate(spec: SwarmSpec) -> None:
 
     Raises:
         InvalidArgument: out of rule.
-        Unimplemented: asks for what this daemon does not do.
     """
     if spec.name != "default":
         raise InvalidArgument('swarm spec must be named "default"')
@@ -67,9 +66,6 @@ def validate(spec: SwarmSpec) -> None:
         raise rpc_error("InvalidArgument", "minimum certificate expiry time is: 1h0m0s")
     if spec.dispatcher.heartbeat_period < 0:
         raise rpc_error("InvalidArgument", "heartbeat time period cannot be a negative duration")
-    if spec.encryption_config.auto_lock_managers:
-        # A lock that does not lock would be worse than none.
-        raise Unimplemented("autolock is not supported by this daemon yet")
     for signer in spec.ca_config.external_cas:
         if signer.protocol.lower() != "cfssl":
             raise InvalidArgument(f'invalid CAProtocol: "{signer.protocol}"')

@@ -15,11 +15,13 @@ from enxame.manager.admission import AVAILABILITIES
 from enxame.manager.networks import ingress_network
 from enxame.manager.swarm import new_cluster
 from enxame.membership.state_file import NodeState
+from enxame.membership.state_keys import StateKeys
 from enxame.model.cluster import Cluster, Driver, InitRequest
 from enxame.model.network import Network, NetworkSpec
 from enxame.model.node import ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus
 from enxame.security import ca
 from enxame.store.interface import Tx
+from enxame.store.sealed import SealedBackend
 from enxame.store.sqlite import SqliteBackend
 from enxame.store.store import Store
 
@@ -29,7 +31,7 @@ PREDEFINED_NETWORKS: Final = ("bridge", "host")
 
 
 class Founder:
-    """``describe`` says what this machine offers."""
+    """``describe`` says what this machine offers; ``keys`` are those of this node's swarm."""
 
     def __init__(
         self,
@@ -37,10 +39,12 @@ class Founder:
         new_id: Callable[[], str],
         wall: Callable[[], datetime],
         describe: Callable[[], NodeDescription],
+        keys: StateKeys,
     ) -> None:
         self._new_id = new_id
         self._wall = wall
         self._describe = describe
+        self._keys = keys
 
     async def found(
         self, request: InitRequest, listen: str, advertise: str, data_path: str, directory: Path
@@ -73,7 +77,8 @@ class Founder:
                 spec = NetworkSpec(name=name, driver_configuration=Driver(name=name), scope="local")
                 tx.create(Network(id=self._new_id(), spec=spec))
 
-        store = Store(SqliteBackend(directory / STATE_DATABASE), wall=self._wall)
+        await asyncio.to_thread(self._keys.create, unlock_key=unlock_key_of(cluster))
+        store = Store(SealedBackend(SqliteBackend(directory / STATE_DATABASE), self._keys.ring), wall=self._wall)
         await store.start()
         try:
             await store.update(create)
@@ -94,6 +99,12 @@ def availability_of(text: str) -> str:
     if availability not in AVAILABILITIES:
         raise InvalidArgument(f'invalid Availability: "{text}"')
     return availability
+
+
+def unlock_key_of(cluster: Cluster) -> str:
+    """What locks this swarm's managers; empty while autolock is off."""
+    locked = cluster.spec.encryption_config.auto_lock_managers and cluster.internal is not None
+    return cluster.internal.unlock_key if locked and cluster.internal is not None else ""
 
 
 def public(cluster: Cluster) -> Cluster:

@@ -19,7 +19,9 @@ from enxame.errors import EnxameError
 from enxame.membership import addresses, certificate_files, node_files
 from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import STATE_DATABASE
+from enxame.membership.sealed_state import sealed_state
 from enxame.membership.state_file import NodeState
+from enxame.membership.state_keys import StateKeys
 from enxame.model.backup import RestoreRequest
 from enxame.model.cluster import Cluster, ClusterSecrets
 from enxame.model.node import ManagerStatus, Node
@@ -105,14 +107,15 @@ async def restore(
     return replace(state, cluster_id=head.cluster_id, role="manager", incarnation=incarnation, managers=[])
 
 
-async def take_over(directory: Path, state: NodeState, *, wall: Callable[[], datetime]) -> NodeState:
+async def take_over(directory: Path, state: NodeState, *, keys: StateKeys, wall: Callable[[], datetime]) -> NodeState:
     """Make the manager whose state is in ``directory`` the only one, at the place that ``state`` says. Nothing else may
     use the state meanwhile.
 
     Raises:
         EnxameError: the state is damaged, or in use.
     """
-    store = Store(SqliteBackend(directory / STATE_DATABASE), wall=wall)
+    backend = SqliteBackend(directory / STATE_DATABASE)
+    store = Store(await sealed_state(backend, keys, make_keys=True), wall=wall)
     try:
         await store.start()
         incarnation = await store.update(lambda tx: go_on_alone(tx, state, wall()))

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import field
 
 from enxame.engine.durable_file import replace_file
-from enxame.errors import EnxameError, Unauthenticated
+from enxame.errors import EnxameError, Unauthenticated, Unavailable
 from enxame.model.base import Model
 from enxame.security.tokens import parse_unlock_key
 from enxame.store.sealing import KEY_BYTES, Keyring
@@ -25,38 +25,37 @@ from enxame.store.sealing import KEY_BYTES, Keyring
 __all__ = ["STATE_KEY", "KeyMaterial", "Locked", "StateKeys", "WrongUnlockKey"]
 
 STATE_KEY: Final = "state.key"
+LOCKED: Final = (
+    'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+)
 _VERSION: Final = 1
 _NONCE_BYTES: Final = 12
 _BOUND_TO: Final = b"enxame state.key"
 
 
-class Locked(EnxameError):
+class Locked(Unavailable):
     """The keys are there, but the unlock key is needed."""
 
-    status = 503
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Swarm is encrypted and needs to be unlocked before it can be used. Please use "
-            '"docker swarm unlock" to unlock it.'
-        )
+    def __init__(self, message: str = LOCKED) -> None:
+        super().__init__(message)
 
 
 class WrongUnlockKey(Unauthenticated):
     """It is a key, but not that of this swarm."""
 
-    def __init__(self) -> None:
-        super().__init__("swarm could not be unlocked: invalid key provided")
+    def __init__(self, message: str = "swarm could not be unlocked: invalid key provided") -> None:
+        super().__init__(message)
 
 
 class KeyMaterial(Model):
     """What is wrapped. ``keys``: data keys by number, of which ``current`` encrypts; ``passphrase``: of the node's own
-    key while autolock is on.
+    key while autolock is on; ``from_plain``: the state was not encrypted before, and perhaps is not yet.
     """
 
     keys: dict[int, bytes] = field(default_factory=dict)
     current: int = 0
     passphrase: str = ""
+    from_plain: bool = False
 
 
 class _File(Model):
@@ -74,6 +73,8 @@ class StateKeys:
         self._ring: Keyring | None = None
         self._passphrase = ""
         self._unlock_key = ""
+        #: Whether the state is one from before encryption: it may hold plain records until this is unset and saved.
+        self.from_plain = False
 
     # All of these touch the disk: call them in a thread where a loop runs.
 
@@ -105,13 +106,15 @@ class StateKeys:
             raise EnxameError(f"{self._path} is missing")
         self._take(self._unwrap(found, found.wrapping_key or key), "" if found.wrapping_key else unlock_key)
 
-    def create(self, material: KeyMaterial | None = None) -> None:
-        """Keys of a new swarm, or those that another manager gave."""
-        ring = Keyring.generate()
+    def create(self, material: KeyMaterial | None = None, unlock_key: str = "", *, from_plain: bool = False) -> None:
+        """Keys of a new swarm, or those that another manager gave; locked at once when there is an unlock key."""
         if material is not None:
-            ring = Keyring(material.keys, material.current)
-        self._ring = ring
+            self._ring = Keyring(material.keys, material.current)
+        else:
+            self._ring = Keyring.generate()
         self._passphrase = secrets.token_urlsafe(32)
+        self._unlock_key = unlock_key
+        self.from_plain = from_plain
         self.save()
 
     def protect(self, unlock_key: str) -> bool:
@@ -132,7 +135,9 @@ class StateKeys:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         ring = self.ring
-        material = KeyMaterial(keys=dict(ring.keys), current=ring.current, passphrase=self._passphrase)
+        material = KeyMaterial(
+            keys=dict(ring.keys), current=ring.current, passphrase=self._passphrase, from_plain=self.from_plain
+        )
         wrapping = parse_unlock_key(self._unlock_key) if self._unlock_key else secrets.token_bytes(KEY_BYTES)
         nonce = os.urandom(_NONCE_BYTES)
         wrapped = nonce + AESGCM(wrapping).encrypt(nonce, msgspec.msgpack.encode(material), _BOUND_TO)
@@ -146,6 +151,11 @@ class StateKeys:
         self._ring, self._unlock_key, self._passphrase = None, "", ""
 
     # What is known
+
+    @property
+    def exist(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
 
     @property
     def known(self) -> bool:
@@ -204,4 +214,5 @@ class StateKeys:
     def _take(self, material: KeyMaterial, unlock_key: str) -> None:
         self._ring = Keyring(material.keys, material.current)
         self._passphrase = material.passphrase
+        self.from_plain = material.from_plain
         self._unlock_key = unlock_key

@@ -3,13 +3,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from msgspec.structs import replace
 
-from enxame.errors import EnxameError, InvalidArgument, Unimplemented
+from enxame.errors import EnxameError, InvalidArgument
 from enxame.manager.swarm import new_cluster
 from enxame.model.base import convert
 from enxame.model.cluster import InitRequest, SwarmSpec
 from enxame.security.ca import create_root, tls_info
 from enxame.security.roots import is_issued_by, load_key
-from enxame.security.tokens import parse_join_token, root_digest
+from enxame.security.tokens import parse_join_token, parse_unlock_key, root_digest
 from tests.unit.manager.conftest import NOW, ROOT
 
 SECOND = 10**9
@@ -70,7 +70,6 @@ def test_what_a_client_sets_is_kept():
             "default address pool 10.1.0.0/16 overlaps with another one",
             400,
         ),
-        ({"AutoLockManagers": True}, "autolock is not supported by this daemon yet", 501),
     ],
 )
 def test_settings_that_will_not_do_are_refused(raw, message, status):
@@ -121,7 +120,6 @@ async def test_a_stale_version_is_out_of_sequence(manager):
     [
         ({"CAConfig": {"NodeCertExpiry": 1}}, InvalidArgument),
         ({"Dispatcher": {"HeartbeatPeriod": -1}}, InvalidArgument),
-        ({"EncryptionConfig": {"AutoLockManagers": True}}, Unimplemented),
         ({"CAConfig": {"SigningCAKey": ROOT.key}}, InvalidArgument),
         ({"CAConfig": {"SigningCACert": ROOT.cert}}, InvalidArgument),
         ({"CAConfig": {"ExternalCAs": [{"Protocol": "acme", "URL": "https://ca"}]}}, InvalidArgument),
@@ -183,3 +181,33 @@ def reissued(root):
     for extension in old.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+# Autolock
+
+
+@pytest.mark.parametrize(
+    "how", [{"AutoLockManagers": True}, {"Spec": {"EncryptionConfig": {"AutoLockManagers": True}}}]
+)
+def test_a_swarm_that_is_born_locked_has_an_unlock_key(how):
+    cluster = new_cluster("c", convert(how, InitRequest), ROOT)
+    assert cluster.spec.encryption_config.auto_lock_managers
+    assert parse_unlock_key(cluster.internal.unlock_key)
+    assert new_cluster("c", InitRequest(), ROOT).internal.unlock_key == ""
+
+
+async def test_the_unlock_key_comes_goes_and_is_rotated_with_the_lock(manager):
+    async def update(*, locked, **given):
+        spec = convert({"EncryptionConfig": {"AutoLockManagers": locked}}, SwarmSpec)
+        await manager.swarm.update(manager.swarm.inspect().version.index, spec, **given)
+        return manager.swarm.unlock_key()
+
+    assert manager.swarm.unlock_key() == ""
+    assert await update(locked=False, rotate_unlock_key=True) == ""
+    first = await update(locked=True)
+    assert parse_unlock_key(first)
+    assert await update(locked=True) == first
+    second = await update(locked=True, rotate_unlock_key=True)
+    assert second not in ("", first)
+    assert await update(locked=False) == ""
+    assert await update(locked=True) not in ("", first, second)
