@@ -7,6 +7,8 @@ import os
 import platform
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from enxame import __version__
 from enxame.agent.container_controller import ContainerController
 from enxame.agent.container_spec import LABEL_PREFIX, container_name
@@ -60,7 +62,7 @@ class ContainerExecutor:
 
     def describe(self) -> NodeDescription:
         """What this machine offers."""
-        return self._description
+        return replace(self._description, subnets=list(self._engine.networks.subnets()))
 
     async def read_log(self, task: Task, options: LogOptions) -> AsyncIterator[LogRecord]:
         """The lines of a task's container. Raises NotFound when there is none here."""

@@ -20,6 +20,7 @@ from enxame.control.subnets import SubnetPool
 from enxame.model.attachment import Attachment
 from enxame.model.cluster import Driver
 from enxame.model.network import IPAMConfig, IPAMOptions, Network
+from enxame.model.node import Node
 from enxame.model.service import Endpoint, EndpointSpec, Service, TaskSpec, VirtualIP
 from enxame.model.task import NetworkAttachment, Task, TaskState, TaskStatus
 
@@ -154,10 +155,8 @@ class Allocator:
                 known.network = network
             return
         try:
-            configs = self._configs(network)
-            vxlan = self._subnets.take_vxlan_id(network_id)
-            if vxlan is None:
-                raise _Wait("no VXLAN id is free")
+            configs = self._configs(board, network)
+            vxlan = self._vxlan_id(network)
         except (_Wait, ValueError) as reason:
             # ValueError: an address that is none. One bad object must not keep the others from being served.
             self._subnets.release(network_id)
@@ -165,7 +164,7 @@ class Allocator:
             return
         spec = network.spec
         driver = spec.driver_configuration
-        options = {VXLAN_OPTION: str(vxlan)} | (driver.options if driver is not None else {})
+        options = {**(driver.options if driver is not None else {}), VXLAN_OPTION: str(vxlan)}
         ipam_driver = spec.ipam_options.driver if spec.ipam_options is not None else Driver()
         allocated = replace(
             network,
@@ -180,14 +179,31 @@ class Allocator:
             return
         board.tx.update(allocated)
 
-    def _configs(self, network: Network) -> list[IPAMConfig]:
+    def _vxlan_id(self, network: Network) -> int:
+        driver = network.spec.driver_configuration
+        asked = driver.options.get(VXLAN_OPTION, "").partition(",")[0] if driver is not None else ""
+        if asked.isdigit():
+            if not self._subnets.claim_vxlan_id(network.id, int(asked)):
+                raise _Wait(f"the VXLAN id {asked} is used by another network")
+            return int(asked)
+        number = self._subnets.take_vxlan_id(network.id)
+        if number is None:
+            raise _Wait("no VXLAN id is free")
+        return number
+
+    def _configs(self, board: Board, network: Network) -> list[IPAMConfig]:
         spec = network.spec.ipam_options
         asked = [config for config in spec.configs if config.subnet] if spec is not None else []
-        if not asked:
-            subnet = self._subnets.take(network.id)
+        families = {ipaddress.ip_network(config.subnet, strict=False).version for config in asked}
+        if 4 not in families:
+            on_nodes = [subnet for node in board.tx.all(Node) for subnet in node.description.subnets]
+            subnet = self._subnets.take(network.id, avoid=on_nodes)
             if subnet is None:
                 raise _Wait("could not find an available, non-overlapping IPv4 address pool among the defaults")
-            asked = [IPAMConfig(subnet=subnet)]
+            asked = [IPAMConfig(subnet=subnet), *asked]
+        if network.spec.ipv6_enabled and 6 not in families:
+            cluster = board.cluster()
+            asked = [*asked, IPAMConfig(subnet=self._subnets.take_ipv6(network.id, cluster.id if cluster else ""))]
         for config in asked:
             other = self._subnets.claim(network.id, config.subnet)
             if other is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Final, TypeAlias
 
 Subnet: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,14 +32,26 @@ class SubnetPool:
         ]
         self._size = size or DEFAULT_SUBNET_SIZE
 
-    def take(self, network_id: str) -> str | None:
-        """A free subnet for a network; None when the pools are used up."""
+    def take(self, network_id: str, avoid: Iterable[str] = ()) -> str | None:
+        """A free subnet for a network that overlaps none of those to ``avoid``; None when the pools are used up."""
         taken = {subnet: None for subnets in self._subnets.values() for subnet in subnets}
+        taken |= {ipaddress.ip_network(subnet, strict=False): None for subnet in avoid}
         for candidate in self._candidates():
             if candidate not in taken and not any(_overlap(candidate, other) for other in taken):
                 self._subnets.setdefault(network_id, []).append(candidate)
                 return str(candidate)
         return None
+
+    def take_ipv6(self, network_id: str, swarm_id: str) -> str:
+        """A free subnet of the swarm's own unique local addresses (RFC 4193)."""
+        base = int.from_bytes(b"\xfd" + sha256(swarm_id.encode()).digest()[:5] + bytes(10))
+        taken = {subnet for subnets in self._subnets.values() for subnet in subnets}
+        for number in range(1 << 16):
+            candidate = ipaddress.IPv6Network((base + (number << 64), 64))
+            if not any(_overlap(candidate, other) for other in taken):
+                self._subnets.setdefault(network_id, []).append(candidate)
+                return str(candidate)
+        raise ValueError("could not find an available, non-overlapping IPv6 address pool among the defaults")
 
     def claim(self, network_id: str, subnet: str) -> str | None:
         """Note a subnet that a network asks for or has. Returns the id of a network that it overlaps with, if any."""
@@ -59,10 +72,13 @@ class SubnetPool:
                 return number
         return None
 
-    def claim_vxlan_id(self, network_id: str, number: int) -> None:
-        """Note the VXLAN id that a network has."""
+    def claim_vxlan_id(self, network_id: str, number: int) -> bool:
+        """Note the VXLAN id that a network has, or asks for; False when another has it."""
+        if number in self._vxlan_used and self._vxlan.get(network_id) != number:
+            return False
         self._vxlan[network_id] = number
         self._vxlan_used.add(number)
+        return True
 
     def release(self, network_id: str) -> None:
         """Give all that a network had back."""

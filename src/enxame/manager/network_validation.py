@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Final
 
+from enxame.control.network_state import VXLAN_OPTION
+from enxame.control.subnets import LAST_VXLAN_ID
 from enxame.errors import PermissionDenied, rpc_error
 from enxame.model.network import IPAMConfig, Network, NetworkSpec
+from enxame.model.node import Node
 from enxame.store.interface import View
 
 __all__ = ["check_ingress", "check_overlaps", "check_spec"]
@@ -16,6 +20,12 @@ _PREDEFINED: Final = ("bridge", "host", "none", "default")
 _INTERNAL_LABEL: Final = "com.docker.swarm.internal"
 _NAME: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]*[a-zA-Z0-9])?", re.ASCII)
 _MAX_NAME: Final = 63
+_MTU: Final = "com.docker.network.driver.mtu"
+#: IPv6 needs 1280; IPv4 is content with less.
+_MIN_MTU: Final = 68
+_MAX_MTU: Final = 65_535
+#: Network, gateway, broadcast, and at least one container.
+_LONGEST_PREFIX: Final = {4: 29, 6: 125}
 
 
 def check_spec(spec: NetworkSpec) -> None:
@@ -36,6 +46,7 @@ def check_spec(spec: NetworkSpec) -> None:
     driver = spec.driver_configuration.name if spec.driver_configuration is not None else ""
     if driver not in ("", "overlay"):
         raise rpc_error("InvalidArgument", f"plugin {driver} not supported")
+    _check_options(spec.driver_configuration.options if spec.driver_configuration is not None else {})
     if spec.ingress and spec.attachable:
         raise rpc_error("InvalidArgument", "ingress network cannot be attachable")
     if spec.ipam_options is not None:
@@ -43,6 +54,25 @@ def check_spec(spec: NetworkSpec) -> None:
             raise rpc_error("InvalidArgument", f"plugin {spec.ipam_options.driver.name} not supported")
         for config in spec.ipam_options.configs:
             _check_pool(config)
+        _check_families(spec)
+
+
+def _check_families(spec: NetworkSpec) -> None:
+    subnets = [config.subnet for config in spec.ipam_options.configs if config.subnet] if spec.ipam_options else []
+    families = [ipaddress.ip_network(subnet, strict=False).version for subnet in subnets]
+    if families.count(4) > 1 or families.count(6) > 1:
+        raise rpc_error("InvalidArgument", "an overlay network has one subnet of a family: choose a larger one")
+    if 6 in families and not spec.ipv6_enabled:
+        raise rpc_error("InvalidArgument", "an IPv6 subnet needs a network with IPv6 (--ipv6)")
+
+
+def _check_options(options: Mapping[str, str]) -> None:
+    mtu = options.get(_MTU)
+    if mtu is not None and not (mtu.isdigit() and _MIN_MTU <= int(mtu) <= _MAX_MTU):
+        raise rpc_error("InvalidArgument", f"invalid value for the network option {_MTU}: {mtu}")
+    ids = options.get(VXLAN_OPTION)
+    if ids is not None and not (ids.isdigit() and 0 < int(ids) <= LAST_VXLAN_ID):
+        raise rpc_error("InvalidArgument", f"invalid value for the network option {VXLAN_OPTION}: {ids}")
 
 
 def check_dns_name(name: str) -> None:
@@ -71,6 +101,15 @@ def check_overlaps(view: View, spec: NetworkSpec) -> None:
         others = wanted[:index] + [taken for network in view.all(Network) for taken in _pools(network)]
         if any(pool.version == other.version and pool.overlaps(other) for other in others):
             raise PermissionDenied("Pool overlaps with other one on this address space")
+        for node in view.all(Node):
+            for text in node.description.subnets:
+                there = ipaddress.ip_network(text)
+                if pool.version == there.version and pool.overlaps(there):
+                    raise rpc_error(
+                        "InvalidArgument",
+                        f"subnet {pool} overlaps with {there}, which node {node.description.hostname or node.id} is "
+                        "on: choose another",
+                    )
 
 
 def _pools(network: Network) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
@@ -88,6 +127,8 @@ def _check_pool(config: IPAMConfig) -> None:
         subnet = ipaddress.ip_network(config.subnet, strict=False)
     except ValueError:
         raise rpc_error("InvalidArgument", f"ipam configuration: invalid subnet {config.subnet}") from None
+    if subnet.prefixlen > _LONGEST_PREFIX[subnet.version]:
+        raise rpc_error("InvalidArgument", f"ipam configuration: subnet {config.subnet} has no room for containers")
     if config.ip_range:
         try:
             inner = ipaddress.ip_network(config.ip_range, strict=False)

@@ -64,6 +64,24 @@ class PeerInfo(Model):
     ip: str = ""
 
 
+class ServiceEndpoint(Model):
+    """A task of a service on a network, as ``network inspect -v`` shows it."""
+
+    name: str = always(default="")
+    endpoint_id: str = always(default="")
+    endpoint_ip: str = always(default="")
+    info: dict[str, str] = always(default_factory=dict)
+
+
+class ServiceOnNetwork(Model):
+    """A service on a network, as ``network inspect -v`` shows it."""
+
+    vip: str = always(default="", name="VIP")
+    ports: list[str] = always(default_factory=list)
+    local_lb_index: int = always(default=0, name="LocalLBIndex")
+    tasks: list[ServiceEndpoint] = always(default_factory=list)
+
+
 class EndpointResource(Model):
     """A container on a network."""
 
@@ -100,6 +118,7 @@ class NetworkResource(Model):
     options: dict[str, str] = always(default_factory=dict)
     labels: dict[str, str] = always(default_factory=dict)
     peers: list[PeerInfo] = field(default_factory=list)
+    services: dict[str, ServiceOnNetwork] = field(default_factory=dict)
 
 
 class NetworkCreateRequest(Model):

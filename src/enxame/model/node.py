@@ -52,6 +52,8 @@ class NodeDescription(Model):
     engine: EngineDescription = field(default_factory=EngineDescription)
     tls_info: TLSInfo = field(default_factory=TLSInfo)
     data_path_addr: str = ""
+    #: What it reaches without a router (CIDR): no network of the swarm may have these addresses.
+    subnets: list[str] = field(default_factory=list)
 
 
 class NodeStatus(Model):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from enxame.control.network_state import VXLAN_OPTION
+from enxame.model.attachment import Attachment
+from enxame.model.cluster import Driver
 from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
+from enxame.model.node import Node, NodeDescription
 from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig, Service
 from enxame.model.task import TaskState
 from tests.unit.control.lab import Lab
@@ -61,6 +66,102 @@ def test_a_removed_networks_subnet_is_used_again(lab: Lab) -> None:
     lab.delete(one)
     lab.settle()
     assert subnet(network(lab, "two")) == subnet(one)
+
+
+def test_networks_keep_off_what_nodes_are_on(lab: Lab) -> None:
+    lab.node("n1", description=NodeDescription(hostname="n1", subnets=["10.0.1.0/25", "192.168.0.0/16"]))
+    lab.put(Network(id="app", spec=NetworkSpec(name="app")))
+    lab.settle()
+    assert [config.subnet for config in configs(lab, "app")] == ["10.0.2.0/24"]
+
+
+def test_a_network_with_ipv6_has_a_subnet_of_each_family(lab: Lab) -> None:
+    lab.put(
+        Network(id="one", spec=NetworkSpec(name="one", ipv6_enabled=True)),
+        Network(id="two", spec=NetworkSpec(name="two", ipv6_enabled=True)),
+    )
+    lab.node("n1")
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="two")])
+    lab.settle()
+    one, two = configs(lab, "one"), configs(lab, "two")
+    assert [config.subnet.rpartition("/")[2] for config in (*one, *two)] == ["24", "64", "24", "64"]
+    assert all(config.subnet.startswith("fd") for config in (one[1], two[1]))
+    assert one[1].subnet != two[1].subnet
+    assert two[1].gateway == two[1].subnet.replace("::/64", "::1")
+    (attachment,) = lab.tasks(web)[0].networks_attachments
+    assert [":" in address for address in attachment.addresses] == [False, True]
+
+
+def test_a_vxlan_id_of_ones_own_choice_is_had_or_waited_for(lab: Lab) -> None:
+    wish = Driver(name="overlay", options={VXLAN_OPTION: "4097"})
+    lab.put(Network(id="first", spec=NetworkSpec(name="first", driver_configuration=wish)))
+    lab.settle()
+    lab.put(Network(id="second", spec=NetworkSpec(name="second", driver_configuration=wish)))
+    lab.put(Network(id="third", spec=NetworkSpec(name="third")))
+    lab.settle()
+    assert vxlan_ids(lab) == {"ingress": "4096", "first": "4097", "second": "", "third": "4098"}
+    first = lab.store.view.get(Network, "first")
+    assert first is not None
+    lab.delete(first)
+    lab.settle()
+    assert vxlan_ids(lab)["second"] == "4097"
+
+
+def vxlan_ids(lab: Lab) -> dict[str, str]:
+    return {
+        network.id: network.driver_state.options[VXLAN_OPTION] if network.driver_state else ""
+        for network in lab.store.view.all(Network)
+    }
+
+
+def configs(lab: Lab, network_id: str) -> list[IPAMConfig]:
+    network = lab.store.view.get(Network, network_id)
+    assert network is not None
+    assert network.ipam_options is not None
+    return network.ipam_options.configs
+
+
+def attachment(number: int, network: str = "app", **fields: Any) -> Attachment:
+    return Attachment(
+        id=f"a{number}", node_id="n1", network_id=network, container_id=f"c{number}", name=f"box{number}", **fields
+    )
+
+
+def test_containers_of_their_own_get_addresses_or_a_reason(lab: Lab) -> None:
+    options = IPAMOptions(configs=[IPAMConfig(subnet="10.7.0.0/29")])
+    lab.put(Network(id="app", spec=NetworkSpec(name="app", attachable=True, ipam_options=options)))
+    lab.node("n1")
+    lab.settle()
+    lab.put(attachment(1), attachment(2, wanted=["10.7.0.4"]))
+    lab.settle()
+    lab.put(attachment(3, wanted=["10.7.0.4"]), attachment(4, "absent"))
+    lab.settle()
+    found = {item.id: (item.addresses, item.err) for item in lab.store.view.all(Attachment)}
+    assert found["a1"] == (["10.7.0.2/29"], "")
+    assert found["a2"] == (["10.7.0.4/29"], "")
+    assert found["a3"] == ([], "requested address 10.7.0.4 on network app is not available")
+    assert found["a4"][1].startswith("network absent cannot be used")
+    lab.elect()
+    lab.put(*(attachment(number) for number in range(5, 9)))
+    lab.settle()
+    errors = [item.err for item in lab.store.view.all(Attachment) if item.id > "a4"]
+    assert errors == ["", "", "", "could not find an available IP on network app (app)"]
+    lab.delete(attachment(2))
+    lab.settle()
+    lab.put(attachment(9, wanted=["10.7.0.4"]))
+    lab.settle()
+    assert found_address(lab, "a9") == ["10.7.0.4/29"]
+    node = lab.store.view.get(Node, "n1")
+    assert node is not None
+    lab.delete(node)
+    lab.settle()
+    assert lab.store.view.find(Attachment, "node_id", "n1") == []
+
+
+def found_address(lab: Lab, attachment_id: str) -> list[str]:
+    found = lab.store.view.get(Attachment, attachment_id)
+    assert found is not None
+    return found.addresses
 
 
 @pytest.mark.parametrize("target", ["host", "bridge", "none"])

@@ -117,7 +117,7 @@ def _with_containers(call: Call, network: NetworkResource, *, verbose: bool) -> 
         return network if network.containers is not None else replace(network, containers={})
     if network.scope != "swarm":
         return here
-    return replace(network, containers=here.containers or {}, peers=here.peers or network.peers)
+    return replace(network, containers=here.containers or {}, peers=here.peers, services=here.services)
 
 
 async def _makes_swarm_network(call: Call) -> bool:

@@ -22,6 +22,7 @@ from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matc
 from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
 from enxame.engine.networks.sandboxes import Sandboxes, published_ports
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
+from enxame.engine.networks.table_view import with_table
 from enxame.engine.networks.tables import KnownTable, NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, PermissionDenied, Unavailable
@@ -91,6 +92,8 @@ class NetworkManager:
         )
         self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
+        #: What this machine reached without a router when the daemon started.
+        self._reached: list[IPv4Network] = []
         self._changing = asyncio.Lock()
         self._attachments = Attachments(self._registry, lambda: self._sandboxes.records, self.ensure_swarm_network)
 
@@ -105,6 +108,8 @@ class NetworkManager:
         self._registry.load()
         self._sandboxes.load()
         await self._define_predefined()
+        reached = await self._dataplane.routes(without=self._bridge_names())
+        self._reached = [route.destination for route in reached if route.direct and not route.destination.is_loopback]
         services = self._swarm_ports.load()
         await self._dataplane.start(
             KernelState(
@@ -136,13 +141,22 @@ class NetworkManager:
         found = [network for network in self._registry if matches(network, filters, self._wall())]
         return sorted((network.resource for network in found), key=lambda resource: resource.name)
 
-    def inspect(self, ref: str, verbose: bool = False) -> NetworkResource:  # noqa: ARG002
-        """One network with its containers.
+    def inspect(self, ref: str, verbose: bool = False) -> NetworkResource:
+        """One network with its containers; of a swarm network also the machines that take part, and with ``verbose``
+        the services.
 
         Raises:
             NotFound: ``network X not found``.
         """
-        return render(self._registry.find(ref))
+        network = self._registry.find(ref)
+        return with_table(render(network), self._tables.get(network.resource.id), verbose=verbose)
+
+    def subnets(self) -> Sequence[str]:
+        """What swarm networks must not overlap with here: what this machine reaches without a router, and its own
+        networks.
+        """
+        own = [item.subnet for item in self._registry if item.subnet is not None and item.resource.scope != "swarm"]
+        return sorted({str(subnet) for subnet in [*self._reached, *own] if subnet.prefixlen < subnet.max_prefixlen})
 
     def known(self, ref: str) -> NetworkResource | None:
         """A network of this machine; None when there is none of that name or id here (a swarm's may be elsewhere)."""
