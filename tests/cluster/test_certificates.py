@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from enxame.membership import certificate_files
+from enxame.membership.sealed_state import sealed_state
+from enxame.membership.state_keys import StateKeys
 from enxame.model.cluster import Cluster as SwarmObject
 from enxame.security import ca
 from enxame.store.sqlite import SqliteBackend
@@ -23,7 +25,9 @@ def root_of(manager: Machine) -> tuple[str, ca.KeyPair]:
     """The swarm's id and root, from the state of a manager whose daemon does not run."""
 
     async def read() -> tuple[str, ca.KeyPair]:
-        store = Store(SqliteBackend(manager.data_root / "swarm" / "state.db"), wall=lambda: datetime.now(UTC))
+        directory = manager.data_root / "swarm"
+        state = await sealed_state(SqliteBackend(directory / "state.db"), StateKeys(directory))
+        store = Store(state, wall=lambda: datetime.now(UTC))
         await store.start()
         try:
             (found,) = store.view.all(SwarmObject)
