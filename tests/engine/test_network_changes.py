@@ -152,8 +152,8 @@ async def test_swarm_address_of_a_container_on_its_way_out_is_waited_for(machine
     await machine.manager.ensure_swarm_network(swarm_network("ingress", "10.0.0.0/24", ingress=True))
     ref = machine.manager.list(Filters({"scope": frozenset({"swarm"})}))[0].id
     fixed = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="10.0.0.7"))
-    old, _ = await machine.connect(endpoints={ref: fixed})
-    begun = asyncio.create_task(machine.connect(endpoints={ref: fixed}))
+    old, _ = await machine.connect(endpoints={ref: fixed}, waits_to_serve=True)
+    begun = asyncio.create_task(machine.connect(endpoints={ref: fixed}, waits_to_serve=True))
     while not machine.manager._sandboxes._address_left._waiters:
         await asyncio.sleep(0)
     await machine.manager.release(old)

@@ -236,7 +236,7 @@ async def test_rules_stay_while_no_daemon_runs_and_until_the_next_one_was_told(s
         await swarm.start()
         assert set(await swarm.ask_often(client)) == {"t2", "t3"}
         name = ask_on(old)[0]
-        await swarm.tell(complete=True, services=[service()], endpoints=[endpoint(2, serving=name == "t2")])
+        await swarm.tell(complete=True, services=[service()], endpoints=[endpoint(2), endpoint(3, serving=False)])
         assert ask_on(old)[0] == name
     await swarm.tell(complete=True, services=[service()], endpoints=[endpoint(3)])
     assert set(await swarm.ask_often(client, 5)) == {"t3"}

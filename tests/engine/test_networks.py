@@ -10,8 +10,11 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from enxame.engine.networks import NetworkManager
@@ -19,7 +22,7 @@ from enxame.engine.networks.manager import IngressPortsTaken
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, NotFound, PermissionDenied
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings, PortBinding
-from enxame.model.dispatch import IngressBackend, IngressPort
+from enxame.model.dispatch import NetworkEndpoint, NetworkService, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import IPAM, IPAMConfig, IPAMOptions, Network, NetworkCreateRequest, NetworkSpec
 from enxame.model.service import PortConfig
@@ -262,7 +265,7 @@ async def test_address_that_was_just_released_can_be_asked_for_at_once(machine: 
     ((first, _),) = await tasks(machine, 1)
     await machine.manager.release(first)
     network_id = f"{'ingress':0<25}"
-    _, again = await machine.connect(endpoints={network_id: at("10.0.0.3")})
+    _, again = await machine.connect(endpoints={network_id: at("10.0.0.3")}, waits_to_serve=True)
     server = machine.serve(again.netns_path, 81, "again")
     assert (await machine.ask(machine.lab.host, "10.0.0.3", 81))[0] == server.name
 
@@ -417,11 +420,28 @@ def at(address: str) -> EndpointSettings:
     return EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address=address))
 
 
-def ingress(port: int, *addresses: str, target: int = 80, protocol: str = "tcp", service: str = "s1") -> IngressPort:
-    return IngressPort(
-        service_id=service,
-        port=PortConfig(protocol=protocol, target_port=target, published_port=port, publish_mode="ingress"),
-        backends=[IngressBackend(task_id=address, ip=address, port=target) for address in addresses],
+@dataclass
+class Mesh:
+    """A service with one published port, and the addresses of its tasks."""
+
+    service: NetworkService
+    endpoints: list[NetworkEndpoint]
+
+
+def ingress(port: int, *addresses: str, target: int = 80, protocol: str = "tcp", service: str = "s1") -> Mesh:
+    ports = [PortConfig(protocol=protocol, target_port=target, published_port=port, publish_mode="ingress")]
+    return Mesh(
+        NetworkService(id=f"{service}-{port}", name=service, ports=ports),
+        [
+            NetworkEndpoint(
+                id=f"{port}-{address}",
+                service_id=f"{service}-{port}",
+                addresses=[address],
+                serving=True,
+                ports=ports,
+            )
+            for address in addresses
+        ],
     )
 
 
@@ -432,15 +452,23 @@ async def tasks(machine: Machine, count: int) -> list[tuple[str, SandboxInfo]]:
         await machine.manager.ensure_swarm_network(network)
     made = []
     for number in range(count):
-        container_id, info = await machine.connect(endpoints={network.id: at(f"10.0.0.{number + 3}")})
+        container_id, info = await machine.connect(
+            endpoints={network.id: at(f"10.0.0.{number + 3}")}, waits_to_serve=True
+        )
         machine.serve(info.netns_path, 80, f"task{number}")
         made.append((container_id, info))
     return made
 
 
-async def set_ingress(machine: Machine, *ports: IngressPort) -> None:
+async def set_ingress(machine: Machine, *published: Mesh) -> None:
+    table = NetworkTable(
+        network_id=f"{'ingress':0<25}",
+        complete=True,
+        services=[mesh.service for mesh in published],
+        endpoints=[endpoint for mesh in published for endpoint in mesh.endpoints],
+    )
     with machine.lab.within_host():
-        await machine.manager.set_ingress(list(ports))
+        await machine.manager.set_network_tables([table], complete=True)
 
 
 async def test_service_port_balances_evenly_and_keeps_the_clients_address(machine: Machine) -> None:
@@ -470,12 +498,20 @@ async def test_answers_of_a_task_on_two_networks_leave_by_the_way_the_question_c
         await machine.manager.ensure_swarm_network(two)
     strict = Path("/proc/sys/net/ipv4/conf/all/rp_filter")
     machine.lab.run(machine.lab.host, lambda: strict.write_text("1"))
-    _, info = await machine.connect(endpoints={one.id: at("10.0.0.3"), two.id: at("10.0.1.3")})
+    _, info = await machine.connect(endpoints={one.id: at("10.0.0.3"), two.id: at("10.0.1.3")}, waits_to_serve=True)
     assert machine.lab.command(info.netns_path, "ip route show default").startswith("default via 10.0.1.1 dev eth1")
     machine.lab.run(info.netns_path, lambda: strict.write_text("1"))
     machine.serve(info.netns_path, 80, "task")
     await set_ingress(machine, ingress(8080, "10.0.0.3"))
     assert await machine.ask(machine.lab.outside, HOST, 8080) == ("task", OUTSIDE)
+
+
+def answers_on(connection: socket.socket) -> bool:
+    try:
+        ask_on(connection)
+    except ConnectionResetError:
+        return False
+    return True
 
 
 async def test_removed_backend_gets_no_new_connection_and_keeps_its_old_ones(machine: Machine) -> None:
@@ -486,13 +522,20 @@ async def test_removed_backend_gets_no_new_connection_and_keeps_its_old_ones(mac
         for connection in connections:
             stack.enter_context(connection)
         assert {ask_on(connection)[0] for connection in connections} == {"task0", "task1"}
-        await set_ingress(machine, ingress(8080, "10.0.0.4"))
+        stopping = ingress(8080, "10.0.0.3", "10.0.0.4")
+        stopping.endpoints[0] = msgspec.structs.replace(stopping.endpoints[0], serving=False)
+        await set_ingress(machine, stopping)
         assert {(await machine.ask(machine.lab.outside, HOST, 8080))[0] for _ in range(10)} == {"task1"}
         assert {ask_on(connection)[0] for connection in connections} == {"task0", "task1"}
+        await set_ingress(machine, ingress(8080, "10.0.0.4"))
+        # The one that is gone is not waited for: its connection is reset.
+        (reset,) = [connection for connection in connections if not answers_on(connection)]
+        with pytest.raises(OSError, match="closed|Broken pipe|reset"):
+            ask_on(reset)
     assert made
 
 
-async def test_udp_client_moves_on_when_its_task_is_gone(machine: Machine) -> None:
+async def test_udp_client_moves_on_when_its_task_serves_no_more(machine: Machine) -> None:
     made = await tasks(machine, 2)
     for number, (_, info) in enumerate(made):
         machine.serve(info.netns_path, 53, f"udp{number}", "udp")
@@ -507,9 +550,16 @@ async def test_udp_client_moves_on_when_its_task_is_gone(machine: Machine) -> No
     with machine.lab.run(machine.lab.outside, client) as connection:
         assert ask_on(connection)[0] == "udp0"
         await set_ingress(machine, ingress(5353, "10.0.0.4", target=53, protocol="udp"))
-        assert ask_on(connection)[0] == "udp0", "until the task stops"
-        await machine.manager.release(made[0][0])
         assert ask_on(connection)[0] == "udp1"
+
+
+def ask_from(source_port: int, address: str, port: int) -> tuple[str, str]:
+    with socket.socket() as client:
+        client.settimeout(3)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(("0.0.0.0", source_port))
+        client.connect((address, port))
+        return ask_on(client)
 
 
 async def test_service_without_tasks_refuses_at_once(machine: Machine) -> None:
@@ -520,6 +570,14 @@ async def test_service_without_tasks_refuses_at_once(machine: Machine) -> None:
             await machine.ask(namespace, address, 8080)
         with pytest.raises(ConnectionRefusedError):
             await machine.ask(namespace, address, 5353, "udp")
+    for namespace, address in ((machine.lab.outside, HOST), (machine.lab.host, "127.0.0.1"), (machine.lab.host, HOST)):
+        await set_ingress(machine, ingress(8080))
+        again = partial(ask_from, 40_000, address, 8080)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.to_thread(machine.lab.run, namespace, again)
+        await set_ingress(machine, ingress(8080, "10.0.0.3"))
+        # The kernel would remember the refusal for ten seconds.
+        assert (await asyncio.to_thread(machine.lab.run, namespace, again))[0] == "task0"
     await set_ingress(machine, ingress(8080, "10.0.0.3"))
     assert (await machine.ask(machine.lab.outside, HOST, 8080))[0] == "task0"
     await set_ingress(machine)
@@ -535,7 +593,7 @@ async def test_occupied_service_port_is_told_and_the_others_work_and_it_heals(ma
     with pytest.raises(IngressPortsTaken) as caught:
         await set_ingress(machine, *wanted)
     (problem,) = caught.value.problems
-    assert (problem.service_id, problem.port) == ("s1", 8080)
+    assert (problem.service_id, problem.port) == ("s1-8080", 8080)
     assert "address already in use" in problem.message
     assert (await machine.ask(machine.lab.outside, HOST, 8080))[0] == "program", "the program is not disturbed"
     assert (await machine.ask(machine.lab.outside, HOST, 8081))[0] == "task0"
@@ -617,7 +675,7 @@ async def test_traffic_goes_on_while_the_daemon_is_away_and_after_it_came_back(m
     with pytest.raises(OSError, match="Address already in use"):
         machine.serve(machine.lab.host, 8090, "thief")
     with pytest.raises(PermissionDenied, match="Address already in use"):
-        await machine.connect(endpoints={f"{'ingress':0<25}": at("10.0.0.3")})
+        await machine.connect(endpoints={f"{'ingress':0<25}": at("10.0.0.3")}, waits_to_serve=True)
     _, fresh = await machine.connect(network_mode="back")
     assert fresh.endpoints["back"].ip_address != web.endpoints["back"].ip_address
     assert [network.name for network in machine.manager.list(Filters())] == [
@@ -757,6 +815,7 @@ async def test_two_hundred_rounds_leak_nothing(machine: Machine) -> None:
     async def round_(number: int) -> None:
         container_id, _ = await machine.connect(
             endpoints={network_id: at(f"10.0.0.{number % 200 + 3}"), "bridge": EndpointSettings()},
+            waits_to_serve=True,
             port_bindings=publish("80/tcp", PortBinding()),
         )
         await set_ingress(machine, ingress(8080, f"10.0.0.{number % 200 + 3}"))

@@ -18,7 +18,7 @@ from enxame.agent.reporter import StatusReporter, StatusSink
 from enxame.agent.worker import TaskWorker
 from enxame.errors import EnxameError, Unavailable
 from enxame.model.attachment import Attached, Attachment, AttachRequest, DetachRequest
-from enxame.model.dispatch import Assignments, DataPath, IngressPort, NetworkTable
+from enxame.model.dispatch import Assignments, DataPath, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource
 from enxame.model.task import Task
@@ -83,10 +83,6 @@ class NodeNetworks(Protocol):
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Who is on the swarm's networks. ``complete``: there are no other tables."""
-        ...
-
-    async def set_ingress(self, ports: list[IngressPort]) -> None:
-        """Program the routing mesh."""
         ...
 
     def list(self, filters: Filters) -> Sequence[NetworkResource]:
@@ -174,7 +170,7 @@ class Agent:
         running = list(self._running.values())
         if running:
             await asyncio.wait(running)
-        await self._networks.set_ingress([])
+        await self._networks.set_network_tables([], complete=True)
         await self._networks.leave_swarm_networks()
         for network_id in list(self._known_networks):
             await self._networks.remove_swarm_network(network_id)
@@ -201,8 +197,6 @@ class Agent:
             await self._ensure_network(network)
         if assignments.tables or assignments.complete:
             await self._set_tables(assignments)
-        if assignments.ingress is not None:
-            await self._set_ingress(assignments.ingress)
         for task in assignments.tasks:
             worker = self._workers.get(task.id)
             if worker is None:
@@ -267,12 +261,6 @@ class Agent:
             await self._networks.set_network_tables(assignments.tables, complete=assignments.complete)
         except (EnxameError, OSError) as error:
             log.error("who is on the swarm's networks could not be programmed: %s", error)
-
-    async def _set_ingress(self, ports: list[IngressPort]) -> None:
-        try:
-            await self._networks.set_ingress(ports)
-        except (EnxameError, OSError) as error:
-            log.error("published ports could not be programmed: %s", error)
 
     async def _drop_networks(self, leaving_task: str = "") -> None:
         """Remove networks that the manager took away, once no task here uses them."""

@@ -10,7 +10,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from enxame.control.assignments import NodeAssignments, route
-from enxame.control.ingress import IngressTable
 from enxame.control.network_table import Changes, NetworkTables
 from enxame.errors import Unavailable
 from enxame.manager import attachments
@@ -18,7 +17,6 @@ from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.cluster import TLSInfo
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
 from enxame.model.node import Node, NodeDescription, NodeStatus
-from enxame.model.service import Service
 from enxame.model.task import Task
 from enxame.store.interface import Event, Tx
 from enxame.store.store import Store
@@ -101,7 +99,6 @@ class Dispatcher:
             for session in self._all():
                 session.tables_changed(changes)
         own, shared = route(events)
-        shared = shared + [event for event in events if _is_published(event)]
         for node_id, mine in own.items():
             for session in self._sessions.get(node_id, ()):
                 session.take(mine)
@@ -134,7 +131,8 @@ class NodeSession:
         self._tables = tables
         self._forget = closed
         self._told = NodeAssignments(node_id, tables())
-        self._ingress: IngressTable | None = None
+        #: Whether the node was told everything, so that differences are enough.
+        self._begun = False
         self._events: list[Event] = []
         self._news = asyncio.Event()
         self._closed = False
@@ -146,16 +144,14 @@ class NodeSession:
             Unavailable: the session was closed, or the store ended.
         """
         while not self._closed:
-            if self._ingress is None:
+            if not self._begun:
                 return self._complete()
             await self._news.wait()
             self._news.clear()
-            if self._ingress is None:
+            if not self._begun:
                 continue
             events, self._events = self._events, []
-            view = self._store.view
-            table = self._ingress.ports if self._ingress.apply(view, events) else None
-            difference = self._told.update(view, events, table)
+            difference = self._told.update(self._store.view, events)
             if difference is not None:
                 return difference
         raise Unavailable("the session is closed")
@@ -183,7 +179,7 @@ class NodeSession:
 
     def take(self, events: Iterable[Event]) -> None:
         """Events that may concern the node."""
-        if self._ingress is None:
+        if not self._begun:
             return
         self._events += events
         if len(self._events) > MOST_EVENTS:
@@ -192,7 +188,7 @@ class NodeSession:
 
     def tables_changed(self, changes: Changes) -> None:
         """Somebody came to, left or changed on these networks."""
-        if self._ingress is not None and self._told.tables_changed(changes):
+        if self._begun and self._told.tables_changed(changes):
             self._news.set()
 
     def close(self) -> None:
@@ -203,23 +199,15 @@ class NodeSession:
 
     def restart(self) -> None:
         """The node lost the thread: tell it everything again."""
-        self._ingress = None
+        self._begun = False
         self._events = []
         self._news.set()
 
     def _complete(self) -> Assignments:
         self._events = []
         self._told = NodeAssignments(self.node_id, self._tables())
-        self._ingress = IngressTable(self._store.view, self.node_id)
-        return self._told.complete(self._store.view, self._ingress.ports)
-
-
-def _is_published(event: Event) -> bool:
-    """A service whose published ports every node has, or had."""
-    before, now = event.old, event.object
-    return isinstance(now, Service) and bool(
-        now.endpoint.ports or (isinstance(before, Service) and before.endpoint.ports)
-    )
+        self._begun = True
+        return self._told.complete(self._store.view, [])
 
 
 def _known(description: NodeDescription, node: Node) -> NodeDescription:

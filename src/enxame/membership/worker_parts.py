@@ -263,7 +263,7 @@ class WorkerParts:
         self._settled.set()
         if REMOVED in refusal.message:
             # Its tasks run elsewhere by now, and its secrets are not for it any more.
-            await self._agent.apply(Assignments(complete=True, ingress=[]))
+            await self._agent.apply(Assignments(complete=True))
 
     async def _ask_for_certificate(self, request: str) -> NodeCertificate:
         peer = await self._in_session()

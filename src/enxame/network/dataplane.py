@@ -45,6 +45,8 @@ _DYING_GROUP: Final = 0x656E78
 _SOURCE_TABLE: Final = 1000
 _POOL_SIZE: Final = 16
 _EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
+_NOBODY: Final = Published()
+_CONNECTIONS: Final = {"tcp": socket.IPPROTO_TCP, "sctp": socket.IPPROTO_SCTP}
 _IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -74,7 +76,7 @@ class KernelState:
     namespaces: frozenset[str] = frozenset()
     links: frozenset[str] = frozenset()
     published: Sequence[PublishedPort] = ()
-    services: Mapping[PortKey, tuple[Backend, ...]] = field(default_factory=dict)
+    services: Mapping[PortKey, Published] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class DataPlane:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="enxame-netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="enxame-removal")
         self._bridges: dict[str, tuple[Bridge, int]] = {}
-        self._services: dict[PortKey, tuple[Backend, ...]] = {}
+        self._services: dict[PortKey, Published] = {}
         self._services_lock = asyncio.Lock()
         self._dying: list[_Removal] = []
         self._reaper: asyncio.Task[None] | None = None
@@ -311,14 +313,18 @@ class DataPlane:
         """Close ports that are open."""
         await self._nftables.run(ports.unpublish(published))
 
-    async def set_services(self, services: Mapping[PortKey, tuple[Backend, ...]]) -> None:
-        """Set who answers each published service port; only what differs is programmed, in one transaction."""
+    async def set_services(self, services: Mapping[PortKey, Published], *, gone: Iterable[IPv4Address] = ()) -> None:
+        """Set who answers each published service port; only what differs is programmed, in one transaction. What is
+        tracked of backends that are ``gone`` is forgotten, and conversations over UDP with those that answer no more.
+        """
         async with self._services_lock:
             text = ingress.difference(self._services, services)
             await self._nftables.run(text)
             before, self._services = self._services, dict(services)
-        begun = {key for key in services if key[0] == "udp" and services[key] and not before.get(key)}
-        await self._forget_udp({port for _, port in begun})
+        begun = {key for key in services if services[key].backends and not before.get(key, _NOBODY).backends}
+        turned = ingress.lost(before, services)
+        if self._filter is not None and (begun or turned or gone):
+            await self._call(partial(_forget_ways, self._filter, begun, turned, set(gone)))
 
     async def _forget_udp(self, ports: set[int]) -> None:
         if self._filter is not None and ports:
@@ -441,6 +447,15 @@ def _claim_namespace() -> socket.socket:
     """
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
+def _forget_ways(
+    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[IPv4Address], gone: Iterable[IPv4Address]
+) -> None:
+    conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
+    conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
+    conntrack.forget_answers_from(kernel, turned, socket.IPPROTO_UDP)
+    conntrack.forget_answers_from(kernel, gone)
+
+
         claim.bind("\0enxame/network")
     except OSError as error:
         claim.close()

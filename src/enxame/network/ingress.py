@@ -24,16 +24,24 @@ class Backend:
     port: int
 
 
-Services = Mapping[PortKey, tuple[Backend, ...]]
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Who answers a port. ``sticky``: a client's address always gets the same backend while they are the same."""
+
+    backends: tuple[Backend, ...] = ()
+    sticky: bool = False
+
+
+Services = Mapping[PortKey, Published]
 
 
 def difference(before: Services, after: Services) -> str:
     """The text that leads from ``before`` to ``after``; only ports that differ are touched, empty when none does."""
-    parts = [_remove(key, served=bool(before[key])) for key in before.keys() - after.keys()]
-    for key, backends in after.items():
+    parts = [_remove(key, served=bool(before[key].backends)) for key in before.keys() - after.keys()]
+    for key, published in after.items():
         old = before.get(key)
-        if old != backends:
-            parts.append(_set(key, old, backends))
+        if old != published:
+            parts.append(_set(key, old, published))
     return "".join(parts)
 
 
@@ -51,11 +59,24 @@ def _remove(key: PortKey, *, served: bool) -> str:
     return ruleset.change("delete", "services", [_place(key)]) + f"delete chain {_chain(key)}\n"
 
 
-def _set(key: PortKey, old: tuple[Backend, ...] | None, new: tuple[Backend, ...]) -> str:
-    if not new:
+def lost(before: Services, after: Services) -> set[IPv4Address]:
+    """Who answered some port and does so no more."""
+    gone: set[IPv4Address] = set()
+    for key, old in before.items():
+        new = after.get(key)
+        if new != old:
+            gone.update(item.ip for item in set(old.backends) - set(new.backends if new is not None else ()))
+    return gone
+
+
+def _set(key: PortKey, before: Published | None, after: Published) -> str:
+    old = before.backends if before is not None else None
+    if not after.backends:
+        if old == ():
+            return ""
         text = _remove(key, served=True) if old else ""
         return text + ruleset.change("add", "unserved", [_place(key)])
-    rule = f"add rule {_chain(key)} {_rule(key[0], new)}\n"
+    rule = f"add rule {_chain(key)} {_rule(key[0], after)}\n"
     if old:
         return f"flush chain {_chain(key)}\n" + rule
     text = "" if old is None else _remove(key, served=False)
@@ -63,9 +84,13 @@ def _set(key: PortKey, old: tuple[Backend, ...] | None, new: tuple[Backend, ...]
     return f"{text}add chain {_chain(key)}\n{rule}{verdict}"
 
 
-def _rule(protocol: str, backends: tuple[Backend, ...]) -> str:
+def _rule(protocol: str, published: Published) -> str:
+    backends = published.backends
     start = f"meta nfproto ipv4 meta l4proto {protocol} dnat ip to"
     if len(backends) == 1:
         return f"{start} {backends[0].ip}:{backends[0].port}"
     choices = ", ".join(f"{index} : {backend.ip} . {backend.port}" for index, backend in enumerate(backends))
-    return f"{start} numgen inc mod {len(backends)} map {{ {choices} }}"
+    choice = (
+        f"jhash ip saddr mod {len(backends)} seed 0x656e78" if published.sticky else f"numgen inc mod {len(backends)}"
+    )
+    return f"{start} {choice} map {{ {choices} }}"

@@ -10,7 +10,7 @@ from enxame.agent.agent import Agent, Attacher
 from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
 from enxame.model.attachment import Attachment
-from enxame.model.dispatch import Assignments, DataPath, IngressPort, NetworkTable
+from enxame.model.dispatch import Assignments, DataPath, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource, NetworkSpec
 
@@ -41,7 +41,6 @@ class Networks:
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None: ...
 
-    async def set_ingress(self, ports: list[IngressPort]) -> None: ...
 
 
 async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_assignments(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enxame.network.ingress import Backend, PortKey, Services, difference
+from enxame.network.ingress import Backend, PortKey, Published, Services, difference, lost
 
 keys = st.tuples(st.sampled_from(["tcp", "udp"]), st.integers(30000, 30004))
 backends = st.lists(
@@ -16,7 +16,7 @@ backends = st.lists(
     max_size=4,
     unique=True,
 ).map(tuple)
-services = st.dictionaries(keys, backends, max_size=6)
+services = st.dictionaries(keys, st.builds(Published, backends, st.booleans()), max_size=6)
 
 
 class Kernel:
@@ -69,19 +69,21 @@ class Kernel:
         self.chains[chain].append(rule)
 
     def services(self) -> Services:
-        found: dict[PortKey, tuple[Backend, ...]] = {}
+        found: dict[PortKey, Published] = {}
         for place, chain in self.verdicts.items():
             protocol, port = place.split(" . ")
             (rule,) = self.chains[chain]
             assert f"meta l4proto {protocol} " in rule
             targets = re.findall(r"(\d+\.\d+\.\d+\.\d+)(?::| \. )(\d+)", rule)
             if len(targets) > 1:
-                assert f"numgen inc mod {len(targets)} " in rule
-            found[protocol, int(port)] = tuple(Backend(IPv4Address(ip), int(number)) for ip, number in targets)
+                assert f"numgen inc mod {len(targets)} " in rule or f"jhash ip saddr mod {len(targets)} " in rule
+            found[protocol, int(port)] = Published(
+                tuple(Backend(IPv4Address(ip), int(number)) for ip, number in targets), "jhash" in rule
+            )
         for place in self.unserved:
             protocol, port = place.split(" . ")
             assert (protocol, int(port)) not in found
-            found[protocol, int(port)] = ()
+            found[protocol, int(port)] = Published()
         return found
 
 
@@ -91,7 +93,10 @@ def test_differences_lead_from_any_state_to_any_other(states: list[Services]) ->
     before: Services = {}
     for after in states:
         kernel.apply(difference(before, after))
-        assert kernel.services() == after
+        # Whether clients stay with a backend cannot be seen where there are less than two.
+        assert kernel.services() == {
+            key: Published(entry.backends, entry.sticky and len(entry.backends) > 1) for key, entry in after.items()
+        }
         before = after
 
 
@@ -102,7 +107,14 @@ def test_nothing_changes_when_nothing_differs(state: Services) -> None:
 
 def test_only_the_port_that_differs_is_touched() -> None:
     one, two = Backend(IPv4Address("10.0.0.1"), 80), Backend(IPv4Address("10.0.0.2"), 80)
-    before = {("tcp", 30000): (one,), ("tcp", 30001): (one,)}
-    text = difference(before, {**before, ("tcp", 30001): (one, two)})
+    before = {("tcp", 30000): Published((one,)), ("tcp", 30001): Published((one,))}
+    text = difference(before, {**before, ("tcp", 30001): Published((one, two))})
     assert "30001" in text
     assert "30000" not in text
+
+
+def test_who_answers_no_more_is_named() -> None:
+    one, two = Backend(IPv4Address("10.0.0.1"), 80), Backend(IPv4Address("10.0.0.2"), 80)
+    before = {("tcp", 30000): Published((one, two)), ("tcp", 30001): Published((one,))}
+    assert lost(before, {("tcp", 30000): Published((two,)), ("tcp", 30001): Published((one,))}) == {one.ip}
+    assert lost(before, {}) == {one.ip, two.ip}

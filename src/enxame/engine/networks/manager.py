@@ -22,13 +22,14 @@ from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matc
 from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
 from enxame.engine.networks.sandboxes import Sandboxes, published_ports
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
+from enxame.engine.networks.table_files import TableFiles
 from enxame.engine.networks.table_view import with_table
 from enxame.engine.networks.tables import KnownTable, NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from enxame.model.attachment import Attachment
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings
-from enxame.model.dispatch import DataPath, IngressPort, NetworkTable
+from enxame.model.dispatch import DataPath, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
 from enxame.network.dataplane import DataPlane, KernelState
@@ -90,8 +91,9 @@ class NetworkManager:
             self._rules,
             self._announce,
         )
-        self._swarm_ports = SwarmPorts(records / "ingress.json", self._held_ports, self._dataplane)
+        self._swarm_ports = SwarmPorts(self._held_ports, self._dataplane, self._tables, self._node_id)
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
+        self._table_files = TableFiles(records / "tables", self._tables)
         #: What this machine reached without a router when the daemon started.
         self._reached: list[IPv4Network] = []
         self._changing = asyncio.Lock()
@@ -106,6 +108,8 @@ class NetworkManager:
         await self._dataplane.open()
         await self._overlays.load()
         self._registry.load()
+        self._table_files.load()
+        self._names.load()
         self._sandboxes.load()
         await self._define_predefined()
         reached = await self._dataplane.routes(without=self._bridge_names())
@@ -126,6 +130,7 @@ class NetworkManager:
     async def stop(self) -> None:
         """Let go; containers and their traffic go on."""
         await self._swarm_ports.close()
+        await self._table_files.close()
         await self._overlays.close()
         await self._names.close()
         await self._sandboxes.settled()
@@ -325,6 +330,10 @@ class NetworkManager:
                 return
             errors: list[EnxameError] = []
             for network in self._registry:
+            try:
+                await self._swarm_ports.refresh()
+            except EnxameError as error:
+                errors.append(error)
                 if network.resource.scope == "swarm":
                     try:
                         await self._renew(network)
@@ -451,19 +460,13 @@ class NetworkManager:
         """Who is on a swarm network, as far as the manager told; None while it told nothing."""
         return self._tables.get(network_id)
 
-    async def set_ingress(self, ports: Sequence[IngressPort]) -> None:
-        """Set the service ports published on this machine and who answers them; only differences are programmed.
-
-        Raises:
-            IngressPortsTaken: some ports belong to others (``problems`` tells which); all the rest was programmed,
-                and those are taken as soon as they are free.
-            EnxameError: the kernel refuses.
-        """
-        await self._swarm_ports.set(ports)
-
     # Inside
 
     async def _define_predefined(self) -> None:
+    def _node_id(self) -> str:
+        underlay = self._registry.underlay
+        return underlay.node_id if underlay is not None else ""
+
         now = self._wall()
         for name, driver in (("host", "host"), ("none", "null")):
             if self._registry.by_name(name) is None:

@@ -32,6 +32,10 @@ class NameService:
         self._server = DnsServer(dataplane.new_socket)
         self._views: dict[str, View] = {}
 
+    def load(self) -> None:
+        """Take up what an earlier daemon was told of the swarm's networks."""
+        self._swarm.load()
+
     async def close(self) -> None:
         """Stop answering."""
         await self._server.close()

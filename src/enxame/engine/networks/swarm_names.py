@@ -22,8 +22,12 @@ class SwarmNames:
 
     def __init__(self, names: NameTable, tables: NetworkTables) -> None:
         self._names = names
+        self._tables = tables
         tables.subscribe(self._changed)
-        for table in tables:
+
+    def load(self) -> None:
+        """Take up what an earlier daemon was told."""
+        for table in self._tables:
             self._tell_all(table)
 
     async def _changed(self, changes: Sequence[TableChange]) -> None:

@@ -1,23 +1,22 @@
-"""The ports of the routing mesh on this machine: reserved, programmed, and taken back."""
+"""The routing mesh's ports on this machine: reserved, programmed and taken back, as ingress networks' tables say."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Final
 
-from msgspec import field
-
+from enxame.engine.networks.published_services import PublishedServices, Wanted
+from enxame.engine.networks.tables import KnownTable, NetworkTables, TableChange
+from enxame.engine.networks.virtual_addresses import ipv4
 from enxame.errors import EnxameError
-from enxame.model.base import Model, decode, encode
-from enxame.model.dispatch import IngressPort
+from enxame.model.dispatch import NetworkEndpoint
 from enxame.network.dataplane import DataPlane
 from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
-from enxame.network.ingress import Backend, PortKey
+from enxame.network.ingress import PortKey, Published
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 2.0
@@ -41,51 +40,37 @@ class IngressPortsTaken(EnxameError):
         self.problems = list(problems)
 
 
-class _Saved(Model):
-    ports: list[IngressPort] = field(default_factory=list)
-
-
 class SwarmPorts:
-    """The wanted list, what of it is reserved, and the file that a restarted daemon begins with."""
+    """``node_id`` tells which machine this is."""
 
-    def __init__(self, file: Path, held: HeldPorts, dataplane: DataPlane) -> None:
-        self._file = file
+    def __init__(
+        self, held: HeldPorts, dataplane: DataPlane, tables: NetworkTables, node_id: Callable[[], str]
+    ) -> None:
         self._held_ports = held
         self._dataplane = dataplane
-        self._wanted: list[IngressPort] = []
-        self._known: dict[PortKey, tuple[IngressPort, tuple[Backend, ...]]] = {}
+        self._tables = tables
+        self._node_id = node_id
+        self._networks: dict[str, PublishedServices] = {}
         self._reserved: dict[PortKey, HeldPort] = {}
         self._lock = asyncio.Lock()
         self._retry: asyncio.Task[None] | None = None
+        tables.subscribe(self._changed)
 
-    def load(self) -> dict[PortKey, tuple[Backend, ...]]:
-        """What was programmed when the daemon ended: it goes on until the manager tells otherwise."""
-        try:
-            self._wanted = decode(self._file.read_bytes(), _Saved).ports
-        except FileNotFoundError:
-            return {}
-        except (EnxameError, OSError) as error:
-            _log.error("the published ports in %s cannot be used: %s", self._file, error)
-            return {}
-        services = self._services()
-        for protocol, port in services:
+    def load(self) -> dict[PortKey, Published]:
+        """What the tables that an earlier daemon kept say: it goes on until the manager tells otherwise."""
+        for table in self._tables:
+            self._take(table, table.endpoints.values(), table.services)
+        wanted = self._wanted()
+        for protocol, port in wanted:
             self._reserved[protocol, port] = self._held_ports.hold(protocol, None, port, insist=True)
-        return services
+        return {key: published for key, (_, published) in wanted.items()}
 
-    async def set(self, wanted: Sequence[IngressPort]) -> None:
-        """Make the list true; only what differs is touched.
-
-        Raises:
-            IngressPortsTaken: other programs or containers hold some; these are tried again until they are free.
-            EnxameError: the kernel refuses.
-        """
+    async def refresh(self) -> None:
+        """This machine is another than before. Raises as observers of tables do."""
         async with self._lock:
-            self._wanted = list(wanted)
-            problems = await self._apply()
-        if problems:
-            if self._retry is None or self._retry.done():
-                self._retry = asyncio.create_task(self._try_again(), name="published ports")
-            raise IngressPortsTaken(problems)
+            changed = [self._take(table, (), table.services) for table in self._tables]
+            problems = await self._apply(()) if any(changed) else []
+        self._tell(problems)
 
     async def close(self) -> None:
         """Stop trying. What is programmed stays."""
@@ -93,53 +78,71 @@ class SwarmPorts:
             self._retry.cancel()
             await asyncio.gather(self._retry, return_exceptions=True)
 
+    async def _changed(self, changes: Sequence[TableChange]) -> None:
+        """Make the tables true; only what differs is touched.
+
+        Raises:
+            IngressPortsTaken: other programs or containers hold some; these are tried again until they are free.
+            EnxameError: the kernel refuses.
+        """
+        gone: set[IPv4Address] = set()
+        async with self._lock:
+            concerned = False
+            for change in changes:
+                turns = [turn for turn in change.endpoints.values() if any(item and item.ports for item in turn)]
+                if not turns and change.network_id not in self._networks and not _publishes(change.table):
+                    continue
+                concerned = True
+                self._take(change.table, [item for turn in turns for item in turn if item], change.services)
+                gone.update(address for old, new in turns if new is None and (address := _address(old)))
+                if change.gone:
+                    self._networks.pop(change.network_id, None)
+            if not concerned:
+                return
+            problems = await self._apply(gone)
+        self._tell(problems)
+
+    def _take(self, table: KnownTable, endpoints: Iterable[NetworkEndpoint], service_ids: Iterable[str]) -> bool:
+        known = self._networks.setdefault(table.network_id, PublishedServices())
+        return known.take(table, endpoints, service_ids, self._node_id())
+
+    def _wanted(self) -> Wanted:
+        return {key: entry for known in self._networks.values() for key, entry in known.wanted.items()}
+
+    def _tell(self, problems: Sequence[IngressProblem]) -> None:
+        if problems:
+            if self._retry is None or self._retry.done():
+                self._retry = asyncio.create_task(self._try_again(), name="published ports")
+            raise IngressPortsTaken(problems)
+
     async def _try_again(self) -> None:
         while True:
             await asyncio.sleep(_RETRY_SECONDS)
             async with self._lock:
                 try:
-                    if not await self._apply():
+                    if not await self._apply(()):
                         return
                 except EnxameError as error:
                     _log.error("published ports could not be programmed: %s", error)
 
-    async def _apply(self) -> list[IngressProblem]:
-        services = self._services()
+    async def _apply(self, gone: Iterable[IPv4Address]) -> list[IngressProblem]:
+        wanted = self._wanted()
         problems: list[IngressProblem] = []
-        for key in services.keys() - self._reserved.keys():
+        for key in wanted.keys() - self._reserved.keys():
             try:
                 self._reserved[key] = self._held_ports.hold(key[0], None, key[1])
             except PortTaken as error:
-                problems.append(IngressProblem(_service_of(self._wanted, key), *key, error.message))
-        await self._dataplane.set_services({key: services[key] for key in services if key in self._reserved})
+                problems.append(IngressProblem(wanted[key][0], *key, error.message))
+        services = {key: published for key, (_, published) in wanted.items() if key in self._reserved}
+        await self._dataplane.set_services(services, gone=gone)
         for key in self._reserved.keys() - services.keys():
             self._held_ports.give_back(self._reserved.pop(key))
-        draft = self._file.with_suffix(".new")
-        draft.write_bytes(encode(_Saved(ports=[port for port in self._wanted if _key(port) in self._reserved])))
-        draft.replace(self._file)
         return problems
 
-    def _services(self) -> dict[PortKey, tuple[Backend, ...]]:
-        """Who answers each wanted port. What was worked out before is not worked out again: the list is long and
-        little of it changes.
-        """
-        known: dict[PortKey, tuple[IngressPort, tuple[Backend, ...]]] = {}
-        for wanted in self._wanted:
-            key = _key(wanted)
-            before = self._known.get(key)
-            known[key] = before if before is not None and before[0] == wanted else (wanted, backends_of(wanted))
-        self._known = known
-        return {key: backends for key, (_, backends) in known.items()}
+
+def _publishes(table: KnownTable) -> bool:
+    return any(service.ports for service in table.services.values())
 
 
-def backends_of(wanted: IngressPort) -> tuple[Backend, ...]:
-    """Who answers a port, in a fixed order so that equal sets compare equal."""
-    return tuple(sorted({Backend(IPv4Address(item.ip.partition("/")[0]), item.port) for item in wanted.backends}))
-
-
-def _key(wanted: IngressPort) -> PortKey:
-    return wanted.port.protocol or "tcp", wanted.port.published_port
-
-
-def _service_of(ports: Iterable[IngressPort], key: PortKey) -> str:
-    return next((wanted.service_id for wanted in ports if _key(wanted) == key), "")
+def _address(endpoint: NetworkEndpoint | None) -> IPv4Address | None:
+    return ipv4(endpoint.addresses) if endpoint is not None else None

@@ -34,6 +34,16 @@ class KnownTable:
     services: dict[str, NetworkService] = field(default_factory=dict)
     peers: dict[str, NetworkPeer] = field(default_factory=dict)
 
+    def told(self) -> NetworkTable:
+        """As the manager would tell it."""
+        return NetworkTable(
+            network_id=self.network_id,
+            complete=True,
+            endpoints=list(self.endpoints.values()),
+            services=list(self.services.values()),
+            peers=list(self.peers.values()),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TableChange:
@@ -77,6 +87,10 @@ class NetworkTables:
     def subscribe(self, observer: Observer) -> None:
         """Tell of all changes from now on."""
         self._observers.append(observer)
+
+    def restore(self, table: NetworkTable) -> None:
+        """Know a table that was told to an earlier daemon. Observers are not told."""
+        self._take(table)
 
     async def set(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Take in what the manager says. ``complete``: there are no other tables.

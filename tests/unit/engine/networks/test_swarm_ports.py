@@ -1,26 +1,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, SwarmPorts
-from enxame.model.dispatch import IngressBackend, IngressPort
+from enxame.engine.networks.tables import NetworkTables
+from enxame.model.dispatch import NetworkEndpoint, NetworkService, NetworkTable
 from enxame.model.service import PortConfig
 from enxame.network.held_ports import HeldPort, PortTaken
-from enxame.network.ingress import Backend, PortKey
+from enxame.network.ingress import Backend, PortKey, Published
 
 
 class FakeDataPlane:
     def __init__(self) -> None:
-        self.services: dict[PortKey, tuple[Backend, ...]] = {}
+        self.services: dict[PortKey, Published] = {}
+        self.gone: set[str] = set()
         self.changed = asyncio.Event()
 
-    async def set_services(self, services: Mapping[PortKey, tuple[Backend, ...]]) -> None:
+    async def set_services(self, services: Mapping[PortKey, Published], *, gone: Iterable[IPv4Address]) -> None:
         self.services = dict(services)
+        self.gone = {str(address) for address in gone}
         self.changed.set()
 
 
@@ -40,69 +43,119 @@ class FakeHeldPorts:
 
 
 class World:
-    def __init__(self, directory: Path) -> None:
+    """This machine is ``here``."""
+
+    def __init__(self) -> None:
         self.plane = FakeDataPlane()
         self.held = FakeHeldPorts()
-        self.ports = SwarmPorts(directory / "ingress.json", self.held, self.plane)  # type: ignore[arg-type]
+        self.tables = NetworkTables()
+        self.ports = SwarmPorts(self.held, self.plane, self.tables, lambda: "here")  # type: ignore[arg-type]
+
+    async def tell(self, *services: NetworkService, **table: object) -> None:
+        await self.tables.set([NetworkTable(network_id="ingress", services=list(services), **table)], complete=False)  # type: ignore[arg-type]
+
+    @property
+    def addresses(self) -> dict[int, list[str]]:
+        return {port: [str(item.ip) for item in entry.backends] for (_, port), entry in self.plane.services.items()}
 
 
-def port(number: int, *addresses: str, protocol: str = "tcp") -> IngressPort:
-    return IngressPort(
-        service_id=f"s{number}",
-        port=PortConfig(protocol=protocol, target_port=80, published_port=number),
-        backends=[IngressBackend(ip=address, port=80) for address in addresses],
+def port(number: int, target: int = 80, protocol: str = "tcp") -> PortConfig:
+    return PortConfig(protocol=protocol, target_port=target, published_port=number, publish_mode="ingress")
+
+
+def web(*ports: PortConfig, id_: str = "web", **labels: str) -> NetworkService:
+    return NetworkService(
+        id=id_, name=id_, ports=list(ports), labels={f"enxame.network.{key}": value for key, value in labels.items()}
     )
 
 
-def backends(*addresses: str) -> tuple[Backend, ...]:
-    return tuple(Backend(IPv4Address(address), 80) for address in addresses)
+def task(
+    address: str, *ports: PortConfig, service: str = "web", node: str = "here", serving: bool = True
+) -> NetworkEndpoint:
+    return NetworkEndpoint(
+        id=address, node_id=node, service_id=service, addresses=[address], serving=serving, ports=list(ports)
+    )
 
 
-async def test_order_and_repetition_of_backends_do_not_matter(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    await world.ports.set([port(30000, "10.0.0.4", "10.0.0.3/24", "10.0.0.4")])
-    assert world.plane.services == {("tcp", 30000): backends("10.0.0.3", "10.0.0.4")}
+async def test_those_who_serve_answer_in_a_fixed_order_at_the_ports_they_were_made_with() -> None:
+    world = World()
+    one, two = port(8080), port(8081, 81)
+    await world.tell(
+        web(one, two),
+        endpoints=[
+            task("10.0.0.4", one),
+            task("10.0.0.3/24", one, two, node="there"),
+            task("10.0.0.5", one, serving=False),
+            task("10.0.0.6", port(8080, 8000)),
+        ],
+    )
+    assert world.plane.services == {
+        ("tcp", 8080): Published((Backend(IPv4Address("10.0.0.3"), 80), Backend(IPv4Address("10.0.0.4"), 80))),
+        ("tcp", 8081): Published((Backend(IPv4Address("10.0.0.3"), 81),)),
+    }
+    await world.tell(endpoints=[task("10.0.0.5", one)])
+    await world.tell(endpoints=[task("10.0.0.4", one, serving=False)], removed_endpoints=["10.0.0.3/24"])
+    assert world.addresses == {8080: ["10.0.0.5"], 8081: []}
+    assert world.plane.gone == {"10.0.0.3"}
 
 
-async def test_ports_that_left_the_list_are_given_back(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    await world.ports.set([port(30000), port(30001)])
+async def test_labels_keep_clients_with_a_task_and_connections_on_the_machine() -> None:
+    world = World()
+    await world.tell(
+        web(port(8080), ingress="local", affinity="source"),
+        endpoints=[task("10.0.0.3", port(8080)), task("10.0.0.4", port(8080), node="there")],
+    )
+    assert world.addresses == {8080: ["10.0.0.3"]}
+    assert world.plane.services["tcp", 8080].sticky
+    await world.tell(web(port(8080)))
+    assert world.addresses == {8080: ["10.0.0.3", "10.0.0.4"]}
+
+
+async def test_ports_that_left_are_given_back() -> None:
+    world = World()
+    await world.tell(web(port(30000)), web(port(30001), id_="other"))
     assert world.held.held == {30000, 30001}
-    await world.ports.set([port(30001)])
+    await world.tell(removed_services=["web"])
     assert world.held.held == {30001}
+    await world.tables.set([], complete=True)
+    assert world.held.held == set()
+    assert world.plane.services == {}
+
+
+async def test_other_networks_are_not_looked_at() -> None:
+    world = World()
+    endpoint = replace(task("10.0.1.3"), ports=[])
+    await world.tables.set(
+        [NetworkTable(network_id="app", services=[web(id_="web")], endpoints=[endpoint])], complete=False
+    )
+    assert not world.plane.changed.is_set()
 
 
 async def test_occupied_port_is_named_others_work_and_it_is_taken_when_it_is_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("enxame.engine.networks.swarm_ports._RETRY_SECONDS", 0.01)
-    world = World(tmp_path)
+    world = World()
     world.held.taken = {30000}
     with pytest.raises(IngressPortsTaken, match=r"Bind for 0\.0\.0\.0:30000 failed") as caught:
-        await world.ports.set([port(30000, "10.0.0.3"), port(30001, "10.0.0.3")])
-    assert [(problem.service_id, problem.port) for problem in caught.value.problems] == [("s30000", 30000)]
-    assert world.plane.services == {("tcp", 30001): backends("10.0.0.3")}
+        await world.tell(web(port(30000), port(30001)), endpoints=[task("10.0.0.3", port(30000), port(30001))])
+    assert [(problem.service_id, problem.port) for problem in caught.value.problems] == [("web", 30000)]
+    assert world.addresses == {30001: ["10.0.0.3"]}
     world.held.taken = set()
     async with asyncio.timeout(5):
-        while ("tcp", 30000) not in world.plane.services:
+        while 30000 not in world.addresses:
             world.plane.changed.clear()
             await world.plane.changed.wait()
     await world.ports.close()
 
 
-async def test_restarted_daemon_begins_with_what_was_programmed(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    await world.ports.set([port(30000, "10.0.0.3"), port(30001)])
-    again = World(tmp_path)
-    again.held.taken = {30000}
-    assert again.ports.load() == {("tcp", 30000): backends("10.0.0.3"), ("tcp", 30001): ()}
-    assert again.held.held == {30000, 30001}
-    await again.ports.set([])
-    assert again.plane.services == {}
-    assert World(tmp_path).ports.load() == {}
-
-
-async def test_torn_file_is_reported_and_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "ingress.json").write_text('{"Ports": [{"Back')
-    assert World(tmp_path).ports.load() == {}
-    assert "cannot be used" in caplog.text
+async def test_restarted_daemon_begins_with_what_was_known() -> None:
+    world = World()
+    world.held.taken = {30000}
+    world.tables.restore(
+        NetworkTable(network_id="ingress", services=[web(port(30000))], endpoints=[task("10.0.0.3", port(30000))])
+    )
+    assert world.ports.load() == {("tcp", 30000): Published((Backend(IPv4Address("10.0.0.3"), 80),))}
+    assert world.held.held == {30000}
+    await world.tables.set([], complete=True)
+    assert world.plane.services == {}
