@@ -102,15 +102,6 @@ def test_a_wrong_token_opens_nothing(cluster: Cluster, outsider, token: str, sta
     assert len(cluster.nodes()) == 2
 
 
-def test_a_second_manager_is_refused_clearly(cluster: Cluster, outsider) -> None:
-    with pytest.raises(ApiError, match="several managers are not supported by this daemon yet"):
-        cluster.join(outsider, JoinToken=cluster.token("Manager"))
-    assert outsider.state() == "inactive"
-    worker = cluster.workers[0].swarm()["NodeID"]
-    with pytest.raises(ApiError, match="several managers are not supported by this daemon yet"):
-        cluster.update(worker, Role="manager")
-
-
 def test_nobody_listens(cluster: Cluster, outsider) -> None:
     with pytest.raises(ApiError, match=r"cannot reach 10\.98\.0\.2:2377: Connection refused"):
         cluster.join(outsider, RemoteAddrs=["10.98.0.2"])

@@ -41,8 +41,8 @@ MOST_HOPS: Final = 4
 
 
 class ManagerJoining:
-    """``managers`` are the addresses of those there are; ``context`` shows this node's certificate, a manager's; ``keys``
-    are to become those of the swarm's state.
+    """``managers`` are the addresses of those there are; ``context`` shows this node's certificate, a manager's;
+    ``keys`` are to become those of the swarm's state.
     """
 
     def __init__(

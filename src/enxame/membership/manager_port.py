@@ -16,6 +16,7 @@ from enxame.membership.addresses import host_of
 from enxame.membership.certificate_files import seconds_to_renewal
 from enxame.membership.certificate_keeper import CertificateKeeper
 from enxame.membership.manager_admission import ManagerAdmission
+from enxame.membership.member_trust import MemberTrust
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.state_file import NodeState
 from enxame.membership.swarm_state import SwarmState
@@ -68,11 +69,10 @@ class ManagerPort:
         self.front.serve(self.served)
         ManagerAdmission(swarm, leadership, self.changing).serve(self.served)
         self.listener = Listener(self.served, self._admission.check)
-        self._renewed = asyncio.Event()
         self.certificate = CertificateKeeper(
             own,
             obtain=self._certify_itself,
-            renewed=self._renewed.set,
+            renewed=lambda: None,
             tell=tell,
             spread=lambda: 0.0,
             rng=rng,
@@ -89,6 +89,8 @@ class ManagerPort:
         if own is None or seconds_to_renewal(own, self._wall(), 1.0) <= 0 or not self._names_this_manager(own):
             await self.certificate.renew()
         await self._believe()
+        # The node is about to describe itself to whoever leads.
+        self.certificate.told = self._own.tls_info
         host, _, port = self._state.listen_addr.rpartition(":")
         try:
             await self.listener.listen(host.strip("[]"), int(port), await self._own.server_context())
@@ -104,7 +106,7 @@ class ManagerPort:
             group.create_task(self.certificate.run(), name="certificate renewal")
             group.create_task(self._follow_roots(), name="root certificates")
             group.create_task(self._cut_links(), name="links of nodes")
-            group.create_task(self._show_etcd(), name="certificate for etcd")
+            group.create_task(MemberTrust(self._own, self._swarm, self._state.node_id).run(), name="etcd's trust")
 
     async def close(self) -> None:
         """Stop listening and cut all links."""
@@ -138,14 +140,6 @@ class ManagerPort:
                         await watch.next()
                 except WatchLagged:
                     continue
-
-    async def _show_etcd(self) -> None:
-        """Let the connection to the own etcd member show the certificate of now."""
-        while True:
-            await self._renewed.wait()
-            self._renewed.clear()
-            if self._swarm.etcd is not None:
-                await self._swarm.etcd.client.renew()
 
     async def _believe(self) -> None:
         """Trust the roots of the swarm's state."""
