@@ -31,6 +31,8 @@ from enxame.transport.methods import (
 )
 from enxame.transport.peer import Peer, Served
 
+#: In what a node hears that the swarm does not have any more; swarmkit's words.
+REMOVED: Final = "was removed from swarm"
 AVAILABILITIES: Final = ("active", "pause", "drain")
 
 
@@ -156,8 +158,8 @@ def managers_of(view: View) -> list[PeerNode]:
 
 
 def was_removed(node_id: str) -> EnxameError:
-    """What a node hears that the swarm does not have any more; swarmkit's words."""
-    return rpc_error("PermissionDenied", f"Permission denied: node {node_id} was removed from swarm")
+    """What a node hears that the swarm does not have any more."""
+    return rpc_error("PermissionDenied", f"Permission denied: node {node_id} {REMOVED}")
 
 
 def _addresses(role: str, addr: str, seen_from: str) -> list[str]:

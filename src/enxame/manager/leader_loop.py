@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from enxame.control.leader import Leader
 from enxame.control.now import Now
+from enxame.store.backend import CommitFailed
 from enxame.store.interface import Event
 from enxame.store.store import Store
 from enxame.store.watch import Watch, WatchLagged
@@ -36,6 +37,9 @@ class LeaderLoop:
                     log.warning("the leader fell behind its own events; looking at everything again")
                 except asyncio.CancelledError:
                     raise
+                except CommitFailed as refused:
+                    log.warning("the leader's decision was not carried out: %s", refused.message)
+                    await asyncio.sleep(RETRY_DELAY)
                 except Exception:
                     log.exception("the leader's decision could not be carried out; trying again in %g s", RETRY_DELAY)
                     await asyncio.sleep(RETRY_DELAY)

@@ -18,6 +18,7 @@ from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
 from enxame.engine.engine import Engine
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
+from enxame.manager.admission import REMOVED
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.membership import host_shutdown, state_file
@@ -54,7 +55,6 @@ WORKER: Final = (
     "command on a manager node or promote the current node to a manager."
 )
 CERTIFICATES_EXPIRED: Final = "Swarm certificates have expired. To replace them, leave the swarm and join again."
-REMOVED: Final = "was removed from swarm"
 #: A manager that does not answer for so long is not there, as far as a user is concerned who says where it is: seconds.
 PROBE_DEADLINE: Final = 1.5
 
