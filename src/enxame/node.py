@@ -24,6 +24,7 @@ from enxame.engine.engine import Engine, EngineOptions
 from enxame.membership import host_interfaces
 from enxame.membership.founding import Founder
 from enxame.membership.manager_parts import ManagerParts
+from enxame.membership.member_files import MemberFiles
 from enxame.membership.membership import STATE_FILE, Membership, SwarmParts
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import StateKeys
@@ -82,6 +83,9 @@ class Node:
         config = self._config
         directory = config.data_root / "swarm"
         keys = StateKeys(directory)
+        member_files = MemberFiles(config.exec_root / "swarm")
+        # Of a daemon that was killed; a manager that starts locked has its key nowhere.
+        member_files.remove()
         payloads = PayloadFiles(config.exec_root / "payloads")
         executor = ContainerExecutor(
             engine,
@@ -114,6 +118,7 @@ class Node:
                 payloads=payloads,
                 executor=executor,
                 peer_port=config.swarm_peer_port,
+                member_files=member_files,
                 change_role=change_role,
                 serve_api=forwarded.serve,
                 keys=keys,

@@ -19,7 +19,7 @@ from enxame.agent.payloads import PayloadFiles
 from enxame.control.now import Now
 from enxame.engine.engine import Engine
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
-from enxame.manager.admission import managers_of
+from enxame.manager.admission import REMOVED, managers_of
 from enxame.manager.events import event_messages
 from enxame.manager.leader_link import LeaderLink
 from enxame.manager.manager import Manager
@@ -32,6 +32,7 @@ from enxame.membership.leading import Leading
 from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_joining import ManagerJoining
 from enxame.membership.manager_port import ManagerPort
+from enxame.membership.member_files import MemberFiles
 from enxame.membership.member_plan import MemberPlan
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
@@ -40,6 +41,7 @@ from enxame.membership.state_keys import StateKeys
 from enxame.membership.swarm_state import SwarmState
 from enxame.membership.worker_session import WorkerSession
 from enxame.model.cluster import Cluster, PeerNode, SwarmInfo, TLSInfo
+from enxame.model.dispatch import Assignments
 from enxame.model.node import Node, NodeDescription
 from enxame.security import ca
 from enxame.store import pointer as pointers
@@ -88,6 +90,7 @@ class ManagerParts:
         payloads: PayloadFiles,
         executor: ContainerExecutor,
         peer_port: int,
+        member_files: MemberFiles,
         change_role: Callable[[str], None],
         serve_api: Callable[[Served], None],
         keys: StateKeys,
@@ -108,8 +111,9 @@ class ManagerParts:
         self._now = now
         self._wall = wall
         self._keys = keys
-        self._own = OwnIdentity(directory, keys)
-        plan = MemberPlan(state, directory, peer_port)
+        self._member_files = member_files
+        self._own = OwnIdentity(directory, keys, member_files)
+        plan = MemberPlan(state, member_files.paths, peer_port)
         self._joining = ManagerJoining(
             directory,
             plan,
@@ -145,6 +149,8 @@ class ManagerParts:
         self._leading: Leading | None = None
         self._manager: Manager | None = None
         self._opened = asyncio.Event()
+        #: Opened, or refused.
+        self._settled = asyncio.Event()
         self._error = ""
         self._running: list[asyncio.Task[None]] = []
 
@@ -205,7 +211,7 @@ class ManagerParts:
 
     async def settled(self) -> None:
         """Wait until the state is there, or the swarm refused this node. Raises EnxameError then."""
-        await self._opened.wait()
+        await self._settled.wait()
         if self._error:
             raise Unavailable(self._error)
 
@@ -226,6 +232,7 @@ class ManagerParts:
         await self._end_loops()
         await self._agent.stop()
         await self._swarm.close()
+        await asyncio.to_thread(self._member_files.remove)
 
     async def leave(self) -> None:
         """Remove this node's tasks and networks, let the managers that stay go on without this one, then end."""
@@ -322,6 +329,7 @@ class ManagerParts:
         )
         self._error = ""
         self._opened.set()
+        self._settled.set()
 
     async def _take_up_patiently(self) -> None:
         while not self._opened.is_set():
@@ -411,8 +419,7 @@ class ManagerParts:
             raise Unavailable("no manager is in reach")
 
     async def _heard(self, news: SessionNews, _address: str) -> None:
-        if not self._opened.is_set():
-            self._error = ""
+        self._error = ""
         managers = [manager.addr for manager in news.managers]
         await self._remember(replace(self._state, managers=managers, incarnation=news.incarnation))
         if news.spec.role == "worker" and not news.manages and self._session.peer is not None:
@@ -450,7 +457,10 @@ class ManagerParts:
 
     async def _was_refused(self, refusal: PermissionDenied) -> None:
         self._error = refusal.message
-        self._opened.set()
+        self._settled.set()
+        if REMOVED in refusal.message:
+            # Its tasks run elsewhere by now, and its secrets are not for it any more.
+            await self._agent.apply(Assignments(complete=True, ingress=[]))
 
     async def _publish_events(self) -> None:
         """What happens to the swarm's objects, on this manager's event stream."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from enxame.errors import EnxameError, Unavailable
-from enxame.membership import certificate_files
 from enxame.membership.addresses import host_of
 from enxame.membership.state_file import NodeState
 from enxame.store.etcd_files import TlsFiles
@@ -23,23 +22,18 @@ _LOOPBACK: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class MemberPlan:
-    """``directory`` holds the node's certificates; ``peer_port`` is where other managers' members find this one's."""
+    """``tls`` are this manager's files; ``peer_port`` is where other managers' members find this one's."""
 
     state: NodeState
-    directory: Path
+    tls: TlsFiles
     peer_port: int
 
     def settings(self, place: Path, cluster: Mapping[str, str] | None) -> EtcdSettings:
         """For a member with its data at ``place``; one that joins is told who is there already."""
-        certificates = self.directory / certificate_files.DIRECTORY
         return EtcdSettings(
             name=self.state.node_id,
             data_dir=place,
-            tls=TlsFiles(
-                cert=certificates / certificate_files.CERTIFICATE,
-                key=certificates / certificate_files.KEY,
-                ca=certificates / certificate_files.ROOT,
-            ),
+            tls=self.tls,
             peer_host=host_of(self.state.advertise_addr),
             peer_listen=host_of(self.state.listen_addr) or "0.0.0.0",
             peer_port=self.peer_port,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from enxame.errors import Unavailable
 from enxame.membership import certificate_files
+from enxame.membership.member_files import MemberFiles
 from enxame.membership.state_keys import StateKeys
 from enxame.model.cluster import TLSInfo
 from enxame.security import roots
@@ -30,12 +31,14 @@ class _Derived:
 
 class OwnIdentity:
     """``directory`` is the swarm's; :meth:`load` first. ``keys`` are a manager's: while the swarm is locked, its own
-    key is encrypted.
+    key is encrypted. ``member_files`` are kept in step for its etcd member.
     """
 
-    def __init__(self, directory: Path, keys: StateKeys | None = None) -> None:
+    def __init__(self, directory: Path, keys: StateKeys | None = None, member_files: MemberFiles | None = None) -> None:
         self._directory = directory
         self._keys = keys
+        self._member_files = member_files
+        self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
         self._now: _Derived | None = None
         self._server: ServerIdentity | None = None
@@ -44,7 +47,8 @@ class OwnIdentity:
         """Read it. None: this node has no certificate. Raises EnxameError when it cannot be read."""
         passphrase = self._keys.any_passphrase if self._keys is not None else ""
         found = await asyncio.to_thread(certificate_files.read, self._directory, passphrase)
-        self._now = await asyncio.to_thread(_derive, found) if found is not None else None
+        if found is not None:
+            await self._take(found)
         return found
 
     @property
@@ -77,9 +81,11 @@ class OwnIdentity:
         """Take another certificate or other roots: on disk first, then for links that begin from now on."""
         async with self._writing:
             await self._write(renewed)
-            self._now = await asyncio.to_thread(_derive, renewed)
-            if self._server is not None:
-                await asyncio.to_thread(self._server.replace, renewed)
+            await self._take(renewed)
+
+    async def next_change(self) -> None:
+        """Wait until there is another certificate, or other roots."""
+        await self._changed.wait()
 
     async def protect(self) -> None:
         """Encrypt the key on the disk, or decrypt it, as the swarm is locked or not. Raises OSError."""
@@ -90,6 +96,15 @@ class OwnIdentity:
             encrypted = await asyncio.to_thread(certificate_files.is_encrypted, self._directory)
             if encrypted != bool(self._keys.passphrase):
                 await self._write(own)
+
+    async def _take(self, own: Identity) -> None:
+        self._now = await asyncio.to_thread(_derive, own)
+        if self._server is not None:
+            await asyncio.to_thread(self._server.replace, own)
+        if self._member_files is not None:
+            await asyncio.to_thread(self._member_files.write, own)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def _write(self, own: Identity) -> None:
         passphrase = self._keys.passphrase if self._keys is not None else ""

@@ -221,12 +221,14 @@ class SwarmState:
         self.lost.set()
 
     async def renew_key(self) -> None:
-        """Encrypt everything with a fresh key. The keys are saved by then, and the old one is forgotten.
+        """Encrypt everything with a fresh key; afterwards the old one is forgotten. With several managers nothing is
+        done: all of them would have to know the new key first.
 
         Raises:
             CommitFailed: not all of it could be rewritten: the old key is kept, and it goes on at the next start.
         """
-        assert self._sealed is not None
+        if self._sealed is None or self.kind != "sqlite":
+            return
         await renew_key(self._sealed, self.keys)
 
     # -- moves

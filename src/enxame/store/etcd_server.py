@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -61,6 +62,10 @@ class EtcdServer:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._force_new_cluster = False
+        self._restarting = False
+        self._started = asyncio.Event()
+        #: The roots that the running member believes (PEM): those of its start.
+        self.started_with = ""
         self._last_lines: deque[str] = deque(maxlen=3)
         #: How often the member ended by itself.
         self.crashes = 0
@@ -93,6 +98,26 @@ class EtcdServer:
             await self.stop()
             raise
         self._force_new_cluster = False
+
+    async def restart(self, *, timeout: float = 30.0) -> None:
+        """End the member in order and start it again: it reads its files anew.
+
+        Raises:
+            Unavailable: it does not come back in time; it is tried on.
+        """
+        process = self._process
+        if self._task is None or process is None or process.returncode is not None:
+            return
+        self._restarting = True
+        self._started.clear()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._started.wait()
+        except TimeoutError:
+            raise Unavailable(f"etcd did not start again within {timeout:g} s") from None
+        await self.ready(timeout=timeout)
 
     async def ready(self, *, timeout: float, crashes: int | None = None) -> None:
         """Wait until the member answers; for no longer than it takes to crash so many times.
@@ -157,6 +182,9 @@ class EtcdServer:
                 self._last_lines.append(reason)
             if self._stopping:
                 return
+            if self._restarting:
+                self._restarting = False
+                continue
             self.crashes += 1
             self.last_crash = self.last_words
             if asyncio.get_running_loop().time() - began > _WELL_AFTER:
@@ -166,6 +194,7 @@ class EtcdServer:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _run(self, program: str) -> int:
+        self.started_with = await asyncio.to_thread(_read, self.settings.tls.ca)
         command = etcd_program.command_line(program, self.settings, force_new_cluster=self._force_new_cluster)
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -179,6 +208,7 @@ class EtcdServer:
             start_new_session=True,
         )
         self._process = process
+        self._started.set()
         self._last_lines.clear()
         _log.info("etcd member %s runs as process %d", self.settings.name, process.pid)
         try:
@@ -215,3 +245,10 @@ class EtcdServer:
             if words and not words.startswith(("goroutine ", "\t", "created by ", "WARNING: ")):
                 self._last_lines.append(words[:300])
         _log.debug("etcd: %s", text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
