@@ -118,15 +118,19 @@ def self_fds(lab: Lab) -> tuple[int, ...]:
 class Server:
     """Answers every TCP connection or UDP datagram with ``name client-address``, in a namespace."""
 
-    def __init__(self, lab: Lab, namespace: int | str, port: int, name: str, *, protocol: str = "tcp") -> None:
+    def __init__(
+        self, lab: Lab, namespace: int | str, port: int, name: str, *, protocol: str = "tcp", six: bool = False
+    ) -> None:
         self.name = name
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
 
         def listen() -> socket.socket:
-            listening = socket.socket(socket.AF_INET, kind)
+            listening = socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind)
+            if six:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listening.bind(("0.0.0.0", port))
+                listening.bind(("::" if six else "0.0.0.0", port))
                 if protocol == "tcp":
                     listening.listen(256)
             except OSError:
@@ -182,7 +186,7 @@ def ask(address: str, port: int, timeout: float = 3) -> tuple[str, str]:
 
 
 def ask_udp(address: str, port: int, timeout: float = 3) -> tuple[str, str]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(timeout)
         client.connect((address, port))
         return ask_on(client)

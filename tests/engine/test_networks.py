@@ -76,8 +76,8 @@ class Machine:
         with self.lab.within_host():
             return container_id, await self.manager.connect(container_id, SandboxRequest(**request))
 
-    def serve(self, namespace: int | str, port: int, name: str, protocol: str = "tcp") -> Server:
-        server = Server(self.lab, namespace, port, name, protocol=protocol)
+    def serve(self, namespace: int | str, port: int, name: str, protocol: str = "tcp", *, six: bool = False) -> Server:
+        server = Server(self.lab, namespace, port, name, protocol=protocol, six=six)
         self.servers.append(server)
         return server
 
@@ -149,7 +149,7 @@ async def test_containers_of_one_network_reach_each_other_without_translation(ma
 async def test_published_port_answers_from_everywhere(machine: Machine) -> None:
     _, web = await machine.connect(port_bindings=publish("3000/tcp", PortBinding(host_port="8080")))
     _, other = await machine.connect()
-    assert web.ports == {"3000/tcp": [PortBinding(host_ip="0.0.0.0", host_port="8080")]}
+    assert web.ports == {"3000/tcp": [PortBinding(host_ip=every, host_port="8080") for every in ("0.0.0.0", "::")]}
     machine.serve(web.netns_path, 3000, "web")
     lab = machine.lab
     assert await machine.ask(lab.outside, HOST, 8080) == ("web", OUTSIDE), "the client's address is kept"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from enxame.errors import EnxameError
@@ -20,6 +20,7 @@ class Bridge:
     ``gateway`` is the bridge's own address with its network's prefix. ``masquerade``: containers reach other machines
     with this machine's address. ``internal``: they reach nobody outside. ``isolated``: not even each other. ``mac`` is
     the bridge's own link address, by default that of its gateway address. ``tunnel``: its port to other machines.
+    ``gateway6``: its IPv6 address, if the network has such.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Bridge:
     isolated: bool = False
     mac: bytes = b""
     tunnel: Tunnel | None = None
+    gateway6: IPv6Interface | None = None
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -56,7 +58,11 @@ def make_bridge(socket: NetlinkSocket, bridge: Bridge) -> int:
     settings = Path("/proc/sys/net/ipv4/conf", bridge.name)
     # Lets connections to 127.0.0.1 of this machine be sent on to containers; rules drop what abuses it.
     (settings / "route_localnet").write_text("1")
-    socket.execute([rtnetlink.add_address(link.index, bridge.gateway), rtnetlink.set_up(bridge.name)])
+    requests = [rtnetlink.add_address(link.index, bridge.gateway)]
+    if bridge.gateway6 is not None:
+        _allow_ipv6(bridge.name)
+        requests.append(rtnetlink.add_address(link.index, bridge.gateway6))
+    socket.execute([*requests, rtnetlink.set_up(bridge.name)])
     if bridge.tunnel is not None:
         _make_tunnel(socket, bridge, bridge.tunnel, link.index)
     return link.index
@@ -66,6 +72,16 @@ def remove_bridge(socket: NetlinkSocket, bridge: Bridge) -> None:
     """Remove the bridge and its tunnel. Idempotent. Blocks."""
     names = [bridge.name, *([bridge.tunnel.name] if bridge.tunnel is not None else [])]
     socket.execute([rtnetlink.delete_link(name) for name in names])
+
+
+def _allow_ipv6(name: str) -> None:
+    """Containers' routers are not to tell this machine where to go; addresses are unique by our bookkeeping."""
+    settings = Path("/proc/sys/net/ipv6/conf", name)
+    try:
+        for setting, value in (("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")):
+            (settings / setting).write_text(value)
+    except OSError as error:
+        raise EnxameError(f"this machine has no IPv6: {error.strerror} {error.filename}") from error
 
 
 def _make_tunnel(socket: NetlinkSocket, bridge: Bridge, tunnel: Tunnel, bridge_index: int) -> None:

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
 from enxame.network import conntrack, dns_server, ingress, ports, rtnetlink, ruleset
+from enxame.network.beside_docker import BesideDocker
 from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
-from enxame.network.ingress import Backend, PortKey
+from enxame.network.ingress import PortKey, Published
+from enxame.network.ipv6_forwarding import Ipv6Forwarding
 from enxame.network.namespace_rules import NamespaceRules
 from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
@@ -44,9 +46,10 @@ _NETLINK_NETFILTER: Final = 12
 _DYING_GROUP: Final = 0x656E78
 _SOURCE_TABLE: Final = 1000
 _POOL_SIZE: Final = 16
-_EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 _NOBODY: Final = Published()
 _CONNECTIONS: Final = {"tcp": socket.IPPROTO_TCP, "sctp": socket.IPPROTO_SCTP}
+_EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
+_EVERYWHERE6: Final = IPv6Network("::/0")
 _IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -66,6 +69,8 @@ class Attachment:
     mac: bytes = b""
     gateway: IPv4Address | None = None
     default: bool = False
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +105,14 @@ class DataPlane:
         self._dying: list[_Removal] = []
         self._reaper: asyncio.Task[None] | None = None
         self._forward_others = True
+        self._ipv6 = Ipv6Forwarding(exec_root)
         self._route: NetlinkSocket | None = None
         self._filter: NetlinkSocket | None = None
         self._removal: NetlinkSocket | None = None
         self._claim: socket.socket | None = None
         #: What the bridges' tunnels know of other machines.
         self.tunnels = Tunnels(self._with_routes)
+        self._beside_docker = BesideDocker(self._aside, (f"{BRIDGE_PREFIX}+", "enxame0"))
         #: Rules inside containers' namespaces.
         self.rules = NamespaceRules()
 
@@ -118,6 +125,7 @@ class DataPlane:
         self._claim = _claim_namespace()
         await self._nftables.start()
         self._forward_others = await self._call(self._open)
+        await self._call(self._ipv6.look)
         # Threads take the network namespace of who starts them: all of them start here.
         await self.rules.start()
         await asyncio.get_running_loop().run_in_executor(self._remover, self._open_removal)
@@ -131,7 +139,7 @@ class DataPlane:
         await self._call(lambda: self._remove_leftovers(state))
         for bridge in state.bridges:
             try:
-                index = await self._call(partial(make_bridge, self._routes(), bridge))
+                index = await self._call(partial(self._make_bridge, bridge))
             except EnxameError as error:
                 # The other networks are to work; containers of this one get the error when they start.
                 _log.error("bridge %s cannot be made: %s", bridge.name, error)
@@ -139,15 +147,17 @@ class DataPlane:
             self._bridges[bridge.name] = (bridge, index)
         self._services = dict(state.services)
         await self._nftables.run(
-            ruleset.table(forward_others=self._forward_others)
+            ruleset.table(forward_others=self._forward_others, forward_others6=self._ipv6.forward_others)
             + "".join(ruleset.add_bridge(bridge) for bridge, _ in self._bridges.values())
             + ports.publish(state.published)
             + ingress.difference({}, self._services)
         )
         await self._pool.start(state.namespaces)
+        await self._beside_docker.start()
 
     async def stop(self) -> None:
         """Stop working; what is in the kernel stays and goes on."""
+        await self._beside_docker.stop()
         await self._pool.stop()
         if self._reaper is not None:
             await asyncio.gather(self._reaper, return_exceptions=True)
@@ -184,7 +194,7 @@ class DataPlane:
         if known is not None and known[0].tunnel is not None and known[0].tunnel != bridge.tunnel:
             await self._call(partial(self._routes().execute, [rtnetlink.delete_link(known[0].tunnel.name)]))
         try:
-            index = await self._call(lambda: make_bridge(self._routes(), bridge))
+            index = await self._call(lambda: self._make_bridge(bridge))
         except EnxameError:
             if known is None and bridge.tunnel is not None:  # else it may be a link of somebody else
                 await self._call(lambda: remove_bridge(self._routes(), bridge))
@@ -263,7 +273,9 @@ class DataPlane:
         table = table_of(attachment)
         try:
             await self._call(
-                lambda: namespace.socket.execute([rtnetlink.delete_source_rule(attachment.address.ip, table, table)])
+                lambda: namespace.socket.execute(
+                    [rtnetlink.delete_source_rule(address.ip, table, table) for address in _addresses(attachment)]
+                )
             )
         finally:
             namespace.close()
@@ -351,6 +363,9 @@ class DataPlane:
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._remover, work)
+
     async def _with_routes(self, work: Callable[[NetlinkSocket], T]) -> T:
         return await self._call(lambda: work(self._routes()))
 
@@ -378,6 +393,12 @@ class DataPlane:
         if self._route is None:
             raise EnxameError("the data plane is not started")
         return self._route
+
+    def _make_bridge(self, bridge: Bridge) -> int:
+        index = make_bridge(self._routes(), bridge)
+        if bridge.gateway6 is not None:
+            self._ipv6.switch_on()
+        return index
 
     def _remove_leftovers(self, state: KernelState) -> None:
         bridges = {bridge.name for bridge in state.bridges}
@@ -433,6 +454,15 @@ class DataPlane:
             raise
 
 
+def _forget_ways(
+    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[IPv4Address], gone: Iterable[IPv4Address]
+) -> None:
+    conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
+    conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
+    conntrack.forget_answers_from(kernel, turned, socket.IPPROTO_UDP)
+    conntrack.forget_answers_from(kernel, gone)
+
+
 def _delete_links(route: NetlinkSocket, names: Sequence[str]) -> None:
     if len(names) == 1:
         route.execute([rtnetlink.delete_link(names[0])])
@@ -447,15 +477,6 @@ def _claim_namespace() -> socket.socket:
     """
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
-def _forget_ways(
-    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[IPv4Address], gone: Iterable[IPv4Address]
-) -> None:
-    conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
-    conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
-    conntrack.forget_answers_from(kernel, turned, socket.IPPROTO_UDP)
-    conntrack.forget_answers_from(kernel, gone)
-
-
         claim.bind("\0enxame/network")
     except OSError as error:
         claim.close()
@@ -467,9 +488,10 @@ def _forget_ways(
 
 def _configure(namespace: Namespace, attachment: Attachment, *, default: bool) -> None:
     index = _index(namespace, attachment)
-    requests = [rtnetlink.add_address(index, attachment.address), rtnetlink.set_up(attachment.inner)]
+    requests = [rtnetlink.add_address(index, address) for address in _addresses(attachment)]
+    requests.append(rtnetlink.set_up(attachment.inner))
     if attachment.gateway is not None and default:
-        requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index))
+        requests += _default_routes(attachment, index)
     else:
         requests += _way_back(attachment, index)
     namespace.socket.execute(requests)
@@ -480,7 +502,7 @@ def _lead_out(namespace: Namespace, exit_: Attachment | None, others: Sequence[A
     for attachment in others:
         requests += _way_back(attachment, _index(namespace, attachment))
     if exit_ is not None and exit_.gateway is not None:
-        requests.append(rtnetlink.add_route(_EVERYWHERE, exit_.gateway, _index(namespace, exit_)))
+        requests += _default_routes(exit_, _index(namespace, exit_))
     namespace.socket.execute(requests)
 
 
@@ -489,11 +511,25 @@ def _way_back(attachment: Attachment, index: int) -> list[Request]:
     if attachment.gateway is None:
         return []
     table = table_of(attachment)
+    addresses = _addresses(attachment)
     return [
-        rtnetlink.add_route(attachment.address.network, None, index, table),
-        rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table),
-        rtnetlink.add_source_rule(attachment.address.ip, table, table),
+        *(rtnetlink.add_route(address.network, None, index, table) for address in addresses),
+        *_default_routes(attachment, index, table),
+        *(rtnetlink.add_source_rule(address.ip, table, table) for address in addresses),
     ]
+
+
+def _addresses(attachment: Attachment) -> list[IPv4Interface | IPv6Interface]:
+    return [attachment.address, *([attachment.address6] if attachment.address6 is not None else [])]
+
+
+def _default_routes(attachment: Attachment, index: int, table: int = rtnetlink.TABLE_MAIN) -> list[Request]:
+    requests = []
+    if attachment.gateway is not None:
+        requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table))
+    if attachment.gateway6 is not None:
+        requests.append(rtnetlink.add_route(_EVERYWHERE6, attachment.gateway6, index, table))
+    return requests
 
 
 def table_of(attachment: Attachment) -> int:

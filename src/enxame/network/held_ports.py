@@ -12,15 +12,19 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from enxame.errors import EnxameError
 from enxame.network.relay import NewSocket, Relay, listen
+from enxame.network.udp_relay import UdpRelay, bind_udp
 
 _log = logging.getLogger(__name__)
 
 _ANY: Final = IPv4Address(0)
+_ANY6: Final = IPv6Address(0)
+#: One of this machine's addresses, or all of one version of IP.
+HostAddress = IPv4Address | IPv6Address
 _ATTEMPTS: Final = 8
 _KINDS: Final = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
@@ -35,32 +39,44 @@ class PortTaken(EnxameError):
 
 @dataclass(frozen=True, slots=True)
 class HeldPort:
-    """A port that is ours until it is given back. ``host_ip`` None: on every address."""
+    """A port that is ours until it is given back. ``host_ip`` None: on every address. ``over_ipv6``: it is open on IPv6
+    addresses, too.
+    """
 
     protocol: str
-    host_ip: IPv4Address | None
+    host_ip: HostAddress | None
     port: int
     number: int
+    over_ipv6: bool = False
 
 
 class HeldPorts:
     """All ports that this daemon holds. Use from one thread.
 
-    With ``new_socket`` (see :mod:`enxame.network.relay`) TCP ports of every address are those of IPv6 addresses, too.
+    With ``new_socket`` (see :mod:`enxame.network.relay`) ports of every address are those of IPv6 addresses, too.
     """
 
     def __init__(self, new_socket: NewSocket | None = None) -> None:
         self._new_socket = new_socket
-        self._relays: dict[HeldPort, Relay] = {}
+        self._relays: dict[HeldPort, Relay | UdpRelay] = {}
         self._sockets: dict[HeldPort, socket.socket | None] = {}
         self._by_port: dict[tuple[str, int], set[HeldPort]] = {}
         self._next = 0
 
-    def hold(self, protocol: str, host_ip: IPv4Address | None, port: int, *, insist: bool = False) -> HeldPort:
+    def hold(
+        self,
+        protocol: str,
+        host_ip: HostAddress | None,
+        port: int,
+        *,
+        insist: bool = False,
+        target: tuple[str, int] | None = None,
+    ) -> HeldPort:
         """Take a port; 0 is any free one of the kernel's ephemeral range.
 
         ``insist``: the port was ours before this daemon was restarted and its rules still are in the kernel; when
-        somebody else bound it meanwhile, say so in the log and go on.
+        somebody else bound it meanwhile, say so in the log and go on. ``target``: where what comes to an IPv6 address
+        is carried; by default to the same port of this machine.
 
         Raises:
             PortTaken: another container, service or program has it, or the address is not this machine's.
@@ -68,11 +84,15 @@ class HeldPorts:
         for _ in range(_ATTEMPTS if port == 0 else 0):
             # One that is free for IPv4 may not be for IPv6.
             with contextlib.suppress(PortTaken):
-                return self._hold(protocol, host_ip, 0, insist=insist)
-        return self._hold(protocol, host_ip, port, insist=insist)
+                return self._hold(protocol, host_ip, 0, insist, target)
+        return self._hold(protocol, host_ip, port, insist, target)
 
-    def _hold(self, protocol: str, host_ip: IPv4Address | None, port: int, *, insist: bool) -> HeldPort:
+    def _hold(
+        self, protocol: str, host_ip: HostAddress | None, port: int, insist: bool, target: tuple[str, int] | None
+    ) -> HeldPort:
         self._check_ours(protocol, host_ip, port)
+        if isinstance(host_ip, IPv6Address):
+            return self._hold6(protocol, host_ip, port, insist, target)
         bound: socket.socket | None = None
         try:
             bound = _bind(protocol, host_ip, port)
@@ -86,8 +106,8 @@ class HeldPorts:
             port = bound.getsockname()[1]
         relay = None
         try:
-            if protocol == "tcp" and host_ip is None:
-                relay = self._relay(port)
+            if host_ip is None:
+                relay = self._relay(protocol, _ANY6, port, ("127.0.0.1", port))
         except OSError as error:
             if not insist:
                 if bound is not None:
@@ -95,12 +115,34 @@ class HeldPorts:
                 raise PortTaken(error.strerror or str(error)) from error
             _log.warning("a published port does not answer over IPv6: %s", error.strerror)
         self._next += 1
-        held = HeldPort(protocol, host_ip, port, self._next)
+        held = HeldPort(protocol, host_ip, port, self._next, relay is not None)
+        self._keep(held, bound, relay)
+        return held
+
+    def _hold6(
+        self, protocol: str, host_ip: IPv6Address, port: int, insist: bool, target: tuple[str, int] | None
+    ) -> HeldPort:
+        relay = None
+        try:
+            if port == 0:
+                port = _free_port6(protocol, host_ip)
+            relay = self._relay(protocol, host_ip, port, target or ("127.0.0.1", port))
+        except OSError as error:
+            if not insist:
+                raise PortTaken(error.strerror or str(error)) from error
+            _log.warning("a published port was taken by another program while the daemon was away: %s", error.strerror)
+        if relay is None and not insist:
+            raise PortTaken(f"listen {protocol}6 [{host_ip}]:{port}: this machine cannot carry it over IPv6")
+        self._next += 1
+        held = HeldPort(protocol, host_ip, port, self._next, True)
+        self._keep(held, None, relay)
+        return held
+
+    def _keep(self, held: HeldPort, bound: socket.socket | None, relay: Relay | UdpRelay | None) -> None:
         self._sockets[held] = bound
         if relay is not None:
             self._relays[held] = relay
-        self._by_port.setdefault((protocol, port), set()).add(held)
-        return held
+        self._by_port.setdefault((held.protocol, held.port), set()).add(held)
 
     def give_back(self, held: HeldPort) -> None:
         """Idempotent."""
@@ -121,16 +163,38 @@ class HeldPorts:
         for held in list(self._sockets):
             self.give_back(held)
 
-    def _relay(self, port: int) -> Relay | None:
+    def _relay(
+        self, protocol: str, host_ip: IPv6Address, port: int, target: tuple[str, int]
+    ) -> Relay | UdpRelay | None:
         if self._new_socket is None:
             return None
-        listening = listen(port)
-        return Relay(listening, port, self._new_socket) if listening is not None else None
+        if protocol == "tcp":
+            listening = listen(port, str(host_ip))
+            return Relay(listening, target, self._new_socket) if listening is not None else None
+        if protocol == "udp":
+            bound = bind_udp(str(host_ip), port)
+            return UdpRelay(bound, target, self._new_socket) if bound is not None else None
+        return None
 
-    def _check_ours(self, protocol: str, host_ip: IPv4Address | None, port: int) -> None:
+    def _check_ours(self, protocol: str, host_ip: HostAddress | None, port: int) -> None:
         for other in self._by_port.get((protocol, port), ()) if port else ():
-            if host_ip is None or other.host_ip is None or host_ip == other.host_ip:
-                raise PortTaken(f"Bind for {host_ip or _ANY}:{port} failed: port is already allocated")
+            if _meet(host_ip, other.host_ip):
+                shown = f"[{host_ip}]" if isinstance(host_ip, IPv6Address) else host_ip or _ANY
+                raise PortTaken(f"Bind for {shown}:{port} failed: port is already allocated")
+
+
+def _meet(one: HostAddress | None, other: HostAddress | None) -> bool:
+    """Whether a port of one is one of the other."""
+    if one is None or other is None:
+        return True
+    return one.version == other.version and (one == other or one.is_unspecified or other.is_unspecified)
+
+
+def _free_port6(protocol: str, host_ip: IPv6Address) -> int:
+    """A port that is free for an IPv6 address. Raises OSError."""
+    with socket.socket(socket.AF_INET6, _KINDS[protocol][0] | socket.SOCK_CLOEXEC) as probe:
+        probe.bind((str(host_ip), 0))
+        return int(probe.getsockname()[1])
 
 
 def _bind(protocol: str, host_ip: IPv4Address | None, port: int) -> socket.socket | None:

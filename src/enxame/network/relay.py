@@ -1,8 +1,9 @@
 """Published ports over IPv6: connections to this machine's IPv6 addresses are carried to containers over IPv4.
 
 The kernel translates no IPv6 into IPv4, so the bytes go through this program: to the same port of 127.0.0.1, from where
-the packet filter leads them to whoever has the port. The client's address is not kept. TCP only. Connections end with
-the daemon; ports are opened again by the next.
+the packet filter leads them to whoever has the port. The client's address is not kept. This is TCP; ``udp_relay`` does
+the same for UDP. Connections end with the daemon; ports are opened again by the next. Where a container has an IPv6
+address, the packet filter leads there and only what comes from ``::1`` gets here.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ _CONNECT_DEADLINE: Final = 10.0
 NewSocket = Callable[[int, int], Awaitable[socket.socket]]
 
 
-def listen(port: int) -> socket.socket | None:
-    """A socket for a TCP port of all of this machine's IPv6 addresses; None where it has no IPv6.
+def listen(port: int, host: str = "::") -> socket.socket | None:
+    """A socket for a TCP port of an IPv6 address, by default of all of this machine's; None where it has no IPv6.
 
     Raises:
-        OSError: the port is in use.
+        OSError: the port is in use, or the address is not this machine's.
     """
     try:
         opened = socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -37,22 +38,23 @@ def listen(port: int) -> socket.socket | None:
     try:
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        opened.bind(("::", port))
+        opened.bind((host, port))
         opened.listen(_BACKLOG)
     except OSError as error:
         opened.close()
-        if error.errno == errno.EADDRNOTAVAIL:  # IPv6 is switched off
+        if host == "::" and error.errno == errno.EADDRNOTAVAIL:  # IPv6 is switched off
             return None
-        raise OSError(error.errno, f"listen tcp6 [::]:{port}: bind: {os.strerror(error.errno or 0).lower()}") from error
+        reason = os.strerror(error.errno or 0).lower()
+        raise OSError(error.errno, f"listen tcp6 [{host}]:{port}: bind: {reason}") from error
     return opened
 
 
 class Relay:
-    """One port that is listened on."""
+    """One port that is listened on; connections go on to ``target`` (IPv4 address, port)."""
 
-    def __init__(self, listening: socket.socket, port: int, new_socket: NewSocket) -> None:
+    def __init__(self, listening: socket.socket, target: tuple[str, int], new_socket: NewSocket) -> None:
         self._listening = listening
-        self._port = port
+        self._target = target
         self._new_socket = new_socket
         self._work: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(listening, self._accept)
@@ -74,7 +76,7 @@ class Relay:
         if len(self._work) >= _MOST_CONNECTIONS:
             client.close()
             return
-        work = asyncio.get_running_loop().create_task(self._carry(client), name=f"relay of port {self._port}")
+        work = asyncio.get_running_loop().create_task(self._carry(client), name=f"relay to port {self._target[1]}")
         self._work.add(work)
         work.add_done_callback(self._work.discard)
 
@@ -85,7 +87,7 @@ class Relay:
             await self._new_socket(socket.AF_INET, socket.SOCK_STREAM) as server,
         ):
             async with asyncio.timeout(_CONNECT_DEADLINE):
-                await asyncio.get_running_loop().sock_connect(server, ("127.0.0.1", self._port))
+                await asyncio.get_running_loop().sock_connect(server, self._target)
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await _both_ways(client, server)

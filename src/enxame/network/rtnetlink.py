@@ -57,7 +57,7 @@ _FRA_PRIORITY: Final = 6
 _FRA_FWMARK: Final = 10
 _FRA_TABLE: Final = 15
 _RTPROT_BOOT: Final = 3
-_TABLE_MAIN: Final = 254
+TABLE_MAIN: Final = 254
 _IFA_F_NODAD: Final = 0x02
 
 _link_header = struct.Struct("=BxHiII")
@@ -228,7 +228,7 @@ def parse_address(body: bytes) -> tuple[int, Address]:
     return index, ip_address(attributes.get(2) or attributes[1])
 
 
-def add_route(destination: Network, gateway: Address | None, index: int, table: int = _TABLE_MAIN) -> Request:
+def add_route(destination: Network, gateway: Address | None, index: int, table: int = TABLE_MAIN) -> Request:
     """A unicast route; ``gateway`` None: directly on the link."""
     scope = 0 if gateway is not None else 253
     payload = struct.pack(

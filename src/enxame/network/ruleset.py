@@ -37,8 +37,12 @@ table inet enxame {
   set within { type ifname . ifname; }
   set local_sources { type ifname . ipv4_addr; flags interval; }
   set masqueraded { type ipv4_addr; flags interval; }
+  set local_sources6 { type ifname . ipv6_addr; flags interval; }
+  set masqueraded6 { type ipv6_addr; flags interval; }
   map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
   map published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map published6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+  map published6_at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   map services { type inet_proto . inet_service : verdict; }
   set unserved { type inet_proto . inet_service; }
 
@@ -50,6 +54,9 @@ table inet enxame {
     meta l4proto . th dport vmap @services
     dnat ip to ip daddr . meta l4proto . th dport map @published_at
     meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published
+    ip6 daddr ::1 return
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6_at
+    meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6
   }
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
@@ -79,21 +86,24 @@ table inet enxame {
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname . ip saddr @local_sources ct status dnat masquerade
+    oifname . ip6 saddr @local_sources6 ct status dnat masquerade
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname @bridges return
     ip saddr @masqueraded masquerade
+    ip6 saddr @masqueraded6 masquerade
   }
 }
 """
 
 
-def table(*, forward_others: bool) -> str:
+def table(*, forward_others: bool, forward_others6: bool = True) -> str:
     """The whole table, empty of networks and ports, replacing the one before in the same transaction.
 
-    ``forward_others``: packets that have nothing to do with containers pass. False where this daemon was the one
-    who switched forwarding on: the machine was no router before and does not become one.
+    ``forward_others``: packets that have nothing to do with containers pass (``forward_others6``: of IPv6). False where
+    this daemon was the one who switched forwarding on: the machine was no router before and does not become one.
     """
-    router = "" if forward_others else "    drop\n"
+    router = "" if forward_others else "    meta nfproto ipv4 drop\n"
+    router += "" if forward_others6 else "    meta nfproto ipv6 drop\n"
     return _USER_TABLE + _TABLE % {"router": router}
 
 
@@ -120,6 +130,10 @@ def _bridge_elements(verb: str, bridge: Bridge) -> str:
         lines.append(change(verb, "internal", [name]))
     elif bridge.masquerade:
         lines.append(change(verb, "masqueraded", [str(network)]))
+    if bridge.gateway6 is not None:
+        lines.append(change(verb, "local_sources6", [f"{name} . {bridge.gateway6.network}"]))
+        if bridge.masquerade and not bridge.internal:
+            lines.append(change(verb, "masqueraded6", [str(bridge.gateway6.network)]))
     return "".join(lines)
 
 

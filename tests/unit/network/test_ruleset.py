@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from enxame.network import ports, ruleset
 from enxame.network.bridge import Bridge, mac_of
@@ -24,7 +24,8 @@ def test_machine_that_was_no_router_drops_what_is_not_for_containers() -> None:
         chain = text[text.index("chain forward {") :]
         return [line.strip() for line in chain[: chain.index("}")].splitlines() if line.strip()]
 
-    assert forward(ruleset.table(forward_others=False))[-1] == "drop"
+    assert forward(ruleset.table(forward_others=False))[-1] == "meta nfproto ipv4 drop"
+    assert forward(ruleset.table(forward_others=True, forward_others6=False))[-1] == "meta nfproto ipv6 drop"
     assert forward(ruleset.table(forward_others=True))[-1] == "iifname @bridges accept"
 
 
@@ -34,8 +35,21 @@ def test_adding_and_deleting_a_bridge_touch_the_same_elements() -> None:
         Bridge("b", BRIDGE.gateway, internal=True),
         Bridge("b", BRIDGE.gateway, isolated=True),
         Bridge("b", BRIDGE.gateway, masquerade=False),
+        Bridge("b", BRIDGE.gateway, gateway6=IPv6Interface("fd00::1/64")),
     ):
         assert ruleset.add_bridge(bridge).replace("add ", "delete ") == ruleset.delete_bridge(bridge)
+
+
+def test_ports_of_ipv6_have_maps_of_their_own_and_those_that_are_carried_none() -> None:
+    container = IPv6Address("fd00::2")
+    everywhere = PublishedPort("tcp", None, 80, container, 8080)
+    all_of_six = PublishedPort("udp", IPv6Address(0), 53, container, 53)
+    here = PublishedPort("tcp", IPv6Address("2001:db8::1"), 81, container, 8080)
+    carried = PublishedPort("tcp", IPv6Address("::1"), 82, IPv4Address("172.17.0.2"), 8080)
+    assert ports.publish([everywhere, all_of_six, here, carried]) == (
+        "add element inet enxame published6 { tcp . 80 : fd00::2 . 8080, udp . 53 : fd00::2 . 53 }\n"
+        "add element inet enxame published6_at { 2001:db8::1 . tcp . 81 : fd00::2 . 8080 }\n"
+    )
 
 
 def test_internal_network_is_not_masqueraded() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
+from os import uname
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ from enxame.model.network import IPAM, IPAMConfig, Network, NetworkCreateRequest
 from enxame.network.bridge import Bridge
 from enxame.network.dataplane import BRIDGE_PREFIX
 from enxame.network.ipam import AddressPool, SubnetPool, free_subnet, parse_address, parse_subnet
+from enxame.network.ipam6 import AddressPool6, free_subnet6, parse_address6, parse_subnet6
 from enxame.network.vxlan import OVERHEAD
 
 DEFAULT_BRIDGE: Final = "enxame0"
@@ -33,18 +35,19 @@ def requested(
     *,
     pools: Sequence[SubnetPool],
     own: Iterable[IPv4Network],
+    own6: Iterable[IPv6Network] = (),
     foreign: Iterable[IPv4Network],
 ) -> NetworkResource:
     """The bridge network that a user asked for, with its subnet and gateway settled.
 
-    ``own`` are the subnets of this machine's other networks, ``foreign`` what its routing table leads to.
+    ``own`` and ``own6`` are the subnets of this machine's other networks, ``foreign`` what its routing table leads to.
 
     Raises:
         InvalidArgument, PermissionDenied, NotFound, Unimplemented: what Docker refuses, or we do not have.
     """
     _check(request)
     own = list(own)
-    config = _single_config(request.ipam)
+    config, config6 = _configs(request.ipam)
     if config.subnet:
         subnet = parse_subnet(config.subnet)
         if any(subnet.overlaps(other) for other in own):
@@ -59,20 +62,36 @@ def requested(
         id=id_,
         created=created,
         driver="bridge",
+        enable_ipv6=request.enable_ipv6,
         internal=request.internal,
         attachable=request.attachable,
         options=request.options,
         labels=request.labels,
-        ipam=IPAM(options=request.ipam.options if request.ipam else None, config=[settled]),
-    )
-    pool = address_pool(resource)
-    bridge_of(resource, pool)  # refuses bad options before anything is made
-    return msgspec.structs.replace(
-        resource,
-        ipam=msgspec.structs.replace(
-            resource.ipam, config=[msgspec.structs.replace(settled, gateway=str(pool.gateway))]
+        ipam=IPAM(
+            options=request.ipam.options if request.ipam else None,
+            config=[settled, *([_settled6(config6, own6)] if request.enable_ipv6 else [])],
         ),
     )
+    pool, pool6 = address_pool(resource), address_pool6(resource)
+    bridge_of(resource, pool, None, pool6)  # refuses bad options before anything is made
+    gateways = [str(pool.gateway), *([str(pool6.gateway)] if pool6 is not None else [])]
+    configs = [
+        msgspec.structs.replace(item, gateway=gateway)
+        for item, gateway in zip(resource.ipam.config, gateways, strict=True)
+    ]
+    return msgspec.structs.replace(resource, ipam=msgspec.structs.replace(resource.ipam, config=configs))
+
+
+def _settled6(config: IPAMConfig, own: Iterable[IPv6Network]) -> IPAMConfig:
+    """With its subnet. Raises PermissionDenied when another network has it."""
+    taken = list(own)
+    if config.subnet:
+        subnet = parse_subnet6(config.subnet)
+        if any(subnet.overlaps(other) for other in taken):
+            raise PermissionDenied("Pool overlaps with other one on this address space")
+    else:
+        subnet = free_subnet6(uname().nodename, taken)
+    return msgspec.structs.replace(config, subnet=str(subnet))
 
 
 def default_bridge(id_: str, created: datetime, subnet: IPv4Network, gateway: str = "") -> NetworkResource:
@@ -132,7 +151,7 @@ def address_pool(resource: NetworkResource) -> AddressPool:
     Raises:
         InvalidArgument: an address is not of the subnet, or malformed.
     """
-    config = resource.ipam.config[0]
+    config = next((item for item in resource.ipam.config if ":" not in item.subnet), IPAMConfig())
     return AddressPool(
         parse_subnet(config.subnet),
         ip_range=parse_subnet(config.ip_range) if config.ip_range else None,
@@ -142,7 +161,30 @@ def address_pool(resource: NetworkResource) -> AddressPool:
     )
 
 
-def bridge_of(resource: NetworkResource, pool: AddressPool, underlay: Underlay | None = None) -> Bridge:
+def address_pool6(resource: NetworkResource) -> AddressPool6 | None:
+    """The IPv6 addresses of a bridged network of this machine, if it has such.
+
+    Raises:
+        InvalidArgument: an address is not of the subnet, or malformed.
+    """
+    config = next((item for item in resource.ipam.config if ":" in item.subnet), None)
+    if config is None or not resource.enable_ipv6 or resource.scope == "swarm":
+        return None
+    return AddressPool6(
+        parse_subnet6(config.subnet),
+        ip_range=parse_subnet6(config.ip_range) if config.ip_range else None,
+        gateway=parse_address6(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
+        reserved=[parse_address6(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
+        name=f"{resource.name} ({resource.id[:12]})",
+    )
+
+
+def bridge_of(
+    resource: NetworkResource,
+    pool: AddressPool,
+    underlay: Underlay | None = None,
+    pool6: AddressPool6 | None = None,
+) -> Bridge:
     """The bridge of a network. With an ``underlay`` that of a swarm network reaches other machines.
 
     Raises:
@@ -170,6 +212,7 @@ def bridge_of(resource: NetworkResource, pool: AddressPool, underlay: Underlay |
         masquerade=_flag(options, f"{_OPTION}enable_ip_masquerade", default=True),
         internal=resource.internal,
         isolated=not _flag(options, f"{_OPTION}enable_icc", default=True),
+        gateway6=pool6.gateway_interface if pool6 is not None else None,
     )
 
 
@@ -194,20 +237,20 @@ def _check(request: NetworkCreateRequest) -> None:
         raise PermissionDenied("Ingress network can only be global scope")
     if request.config_only or (request.config_from is not None and request.config_from.network):
         raise Unimplemented("configuration-only networks are not supported")
-    if request.enable_ipv6:
-        raise Unimplemented("IPv6 is not supported on bridge networks")
+    if not request.enable_ipv4:
+        raise Unimplemented("networks without IPv4 are not supported")
     if request.ipam is not None and request.ipam.driver not in ("", "default"):
         raise NotFound(f"could not find IPAM driver {request.ipam.driver}")
 
 
-def _single_config(ipam: IPAM | None) -> IPAMConfig:
+def _configs(ipam: IPAM | None) -> tuple[IPAMConfig, IPAMConfig]:
+    """Of IPv4 and of IPv6; empty where nothing is said."""
     configs = ipam.config if ipam is not None else []
-    if len(configs) > 1:
+    of_six = [item for item in configs if any(":" in text for text in (item.subnet, item.gateway, item.ip_range))]
+    of_four = [item for item in configs if item not in of_six]
+    if len(of_four) > 1 or len(of_six) > 1:
         raise InvalidArgument("bridge driver doesn't support multiple subnets")
-    config = configs[0] if configs else IPAMConfig()
-    if ":" in config.subnet:
-        raise Unimplemented("IPv6 is not supported on bridge networks")
-    return config
+    return of_four[0] if of_four else IPAMConfig(), of_six[0] if of_six else IPAMConfig()
 
 
 def _driver_options(network: Network) -> Mapping[str, str]:

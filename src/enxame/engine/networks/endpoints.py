@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from enxame.engine.networks.registry import ActiveNetwork
 from enxame.errors import InvalidArgument
 from enxame.model.container import EndpointSettings
 from enxame.model.network import EndpointResource
 from enxame.network.ipam import parse_address
+from enxame.network.ipam6 import parse_address6
 
 
 def way_out(places: Sequence[tuple[ActiveNetwork, EndpointSettings]]) -> ActiveNetwork | None:
@@ -40,6 +41,22 @@ def take_address(network: ActiveNetwork, settings: EndpointSettings) -> IPv4Addr
     return pool.take()
 
 
+def take_address6(network: ActiveNetwork, settings: EndpointSettings) -> IPv6Address | None:
+    """The same of IPv6; None where the network has none.
+
+    Raises:
+        EnxameError: it is not to be had.
+    """
+    text = settings.ipam_config.ipv6_address.partition("/")[0] if settings.ipam_config is not None else ""
+    if network.pool6 is None:
+        if text:
+            raise InvalidArgument(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+            )
+        return None
+    return network.pool6.take(parse_address6(text) if text else None)
+
+
 def parse_mac(text: str) -> bytes:
     """A link address as users write it. Raises InvalidArgument when it is none."""
     try:
@@ -58,6 +75,9 @@ def resource(name: str, endpoint: EndpointSettings) -> EndpointResource:
         endpoint_id=endpoint.endpoint_id,
         mac_address=endpoint.mac_address,
         ipv4_address=f"{endpoint.ip_address}/{endpoint.ip_prefix_len}" if endpoint.ip_address else "",
+        ipv6_address=f"{endpoint.global_ipv6_address}/{endpoint.global_ipv6_prefix_len}"
+        if endpoint.global_ipv6_address
+        else "",
     )
 
 

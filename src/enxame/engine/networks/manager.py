@@ -187,6 +187,7 @@ class NetworkManager:
                 self._wall(),
                 pools=self._pools,
                 own=self._registry.subnets(),
+                own6=self._registry.subnets6(),
                 foreign=[route.destination for route in foreign],
             )
             network = ActiveNetwork.of(resource)
@@ -329,11 +330,11 @@ class NetworkManager:
             if not await self._overlays.set_data_path(data_path):
                 return
             errors: list[EnxameError] = []
-            for network in self._registry:
             try:
                 await self._swarm_ports.refresh()
             except EnxameError as error:
                 errors.append(error)
+            for network in self._registry:
                 if network.resource.scope == "swarm":
                     try:
                         await self._renew(network)
@@ -462,11 +463,11 @@ class NetworkManager:
 
     # Inside
 
-    async def _define_predefined(self) -> None:
     def _node_id(self) -> str:
         underlay = self._registry.underlay
         return underlay.node_id if underlay is not None else ""
 
+    async def _define_predefined(self) -> None:
         now = self._wall()
         for name, driver in (("host", "host"), ("none", "null")):
             if self._registry.by_name(name) is None:

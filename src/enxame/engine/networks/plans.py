@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from typing import Final
 
 import msgspec
 
 from enxame.engine.networks import definitions
-from enxame.engine.networks.endpoints import parse_mac, resource, take_address, way_out
+from enxame.engine.networks.endpoints import parse_mac, resource, take_address, take_address6, way_out
 from enxame.engine.networks.port_requests import PortRequest, parse_port, parse_requests
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import InterfaceRecord, PublishedRecord, SandboxRecord
@@ -26,6 +26,7 @@ from enxame.network.ports import PublishedPort
 _LINK_ID_LENGTH: Final = 10
 _SHORT_ID_LENGTH: Final = 12
 _ANY: Final = "0.0.0.0"
+_ANY6: Final = "::"
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class Plan:
     attachments: list[Attachment] = field(default_factory=list)
     endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     held: list[HeldPort] = field(default_factory=list)
-    published: list[PublishedPort] = field(default_factory=list)
+    published: list[PublishedRecord] = field(default_factory=list)
     bound: dict[str, list[PortBinding]] = field(default_factory=dict)
 
     def interfaces(self) -> dict[str, InterfaceRecord]:
@@ -94,9 +95,12 @@ class Planner:
         endpoint_id = secrets.token_hex(32)
         try:
             mac = parse_mac(settings.mac_address) if settings.mac_address else mac_of(address)
+            address6 = take_address6(network, settings)
         except EnxameError:
             network.pool.give_back(address)
             raise
+        pool6 = network.pool6
+        gateway6 = None if network.resource.internal or pool6 is None else pool6.gateway
         gateway = None if network.resource.internal else network.pool.gateway
         plan.networks.append(network)
         plan.attachments.append(
@@ -108,6 +112,8 @@ class Planner:
                 mac=mac,
                 gateway=gateway,
                 default=default,
+                address6=pool6.interface(address6) if pool6 is not None and address6 is not None else None,
+                gateway6=gateway6,
             )
         )
         endpoint = msgspec.structs.replace(
@@ -118,6 +124,9 @@ class Planner:
             ip_address=str(address),
             ip_prefix_len=network.pool.subnet.prefixlen,
             mac_address=mac.hex(":"),
+            ipv6_gateway=str(gateway6) if gateway6 is not None else "",
+            global_ipv6_address=str(address6) if address6 is not None else "",
+            global_ipv6_prefix_len=pool6.subnet.prefixlen if pool6 is not None else 0,
             dns_names=dns_names(container_id, request, settings) if network.has_names else None,
         )
         plan.endpoints[network.resource.name] = endpoint
@@ -132,14 +141,14 @@ class Planner:
             request.port_bindings,
             request.exposed_ports,
             publish_all=request.publish_all,
-            default_ip=IPv4Address(default_ip) if default_ip not in ("", _ANY) else None,
+            default_ip=ip_address(default_ip) if default_ip not in ("", _ANY) else None,
         )
         for key in request.exposed_ports:
             port, protocol = parse_port(key)
             plan.bound.setdefault(f"{port}/{protocol}", [])
         for port_request in wanted:
             try:
-                held = self._hold(port_request)
+                held = self._hold(port_request, (str(target.address.ip), port_request.container_port))
             except PortTaken as error:
                 endpoint = list(plan.endpoints.values())[number]
                 raise EnxameError(
@@ -147,16 +156,18 @@ class Planner:
                     f"{request.name} ({endpoint.endpoint_id}): {error.message}"
                 ) from error
             plan.held.append(held)
-            plan.published.append(
-                PublishedPort(held.protocol, held.host_ip, held.port, target.address.ip, port_request.container_port)
+            plan.published += _led_to(held, target, port_request.container_port)
+            places = [str(held.host_ip or _ANY)]
+            if held.host_ip is None and held.over_ipv6:
+                places.append(_ANY6)
+            plan.bound.setdefault(port_request.key, []).extend(
+                PortBinding(host_ip=place, host_port=str(held.port)) for place in places
             )
-            place = PortBinding(host_ip=str(held.host_ip or _ANY), host_port=str(held.port))
-            plan.bound.setdefault(port_request.key, []).append(place)
 
-    def _hold(self, wanted: PortRequest) -> HeldPort:
+    def _hold(self, wanted: PortRequest, target: tuple[str, int]) -> HeldPort:
         for port in range(wanted.first, wanted.last + 1):
             try:
-                return self._held_ports.hold(wanted.protocol, wanted.host_ip, port)
+                return self._held_ports.hold(wanted.protocol, wanted.host_ip, port, target=target)
             except PortTaken:
                 if port == wanted.last:
                     raise
@@ -168,6 +179,17 @@ class Planner:
             self._held_ports.give_back(held)
         for network in plan.networks:
             network.leave(container_id)
+
+
+def _led_to(held: HeldPort, target: Attachment, port: int) -> list[PublishedRecord]:
+    """Where a held port leads to; over IPv6 natively, where the container has an address of it."""
+    led = [PublishedRecord.of(PublishedPort(held.protocol, held.host_ip, held.port, target.address.ip, port))]
+    if target.address6 is not None and held.over_ipv6:
+        host_ip = held.host_ip or IPv6Address(0)
+        if not host_ip.is_loopback:
+            native = PublishedPort(held.protocol, host_ip, held.port, target.address6.ip, port)
+            led.append(PublishedRecord.of(native, companion=True))
+    return led
 
 
 def dns_names(container_id: str, request: SandboxRequest, settings: EndpointSettings) -> list[str]:
@@ -197,6 +219,10 @@ def attachments_of(
                 address=IPv4Interface(f"{endpoint.ip_address}/{endpoint.ip_prefix_len}"),
                 gateway=IPv4Address(endpoint.gateway) if endpoint.gateway else None,
                 default=network is exit_,
+                address6=IPv6Interface(f"{endpoint.global_ipv6_address}/{endpoint.global_ipv6_prefix_len}")
+                if endpoint.global_ipv6_address
+                else None,
+                gateway6=IPv6Address(endpoint.ipv6_gateway) if endpoint.ipv6_gateway else None,
             ),
         )
         for network, endpoint, interface in found
@@ -210,6 +236,12 @@ def free_number(interfaces: Mapping[str, InterfaceRecord]) -> int:
     return next(number for number in range(len(taken) + 1) if f"eth{number}" not in taken)
 
 
-def led_to(published: Sequence[PublishedRecord], address: str) -> list[PublishedRecord]:
-    """The same ports of this machine, leading to another address of the container."""
-    return [msgspec.structs.replace(port, target_ip=address) for port in published]
+def led_to(published: Sequence[PublishedRecord], target: Attachment) -> list[PublishedRecord]:
+    """The same ports of this machine, leading to other addresses of the container."""
+    led = []
+    for port in published:
+        if ":" not in port.target_ip:
+            led.append(msgspec.structs.replace(port, target_ip=str(target.address.ip)))
+        elif target.address6 is not None:
+            led.append(msgspec.structs.replace(port, target_ip=str(target.address6.ip)))
+    return led

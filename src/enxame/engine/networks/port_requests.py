@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 from enxame.errors import InvalidArgument
 from enxame.model.container import PortBinding
+from enxame.network.held_ports import HostAddress
 from enxame.network.ports import PROTOCOLS
 
 
@@ -15,12 +16,12 @@ from enxame.network.ports import PROTOCOLS
 class PortRequest:
     """``container_port`` is to be reachable through one host port of ``first``…``last`` (0, 0: any free one).
 
-    ``host_ip`` None: on every address of this machine.
+    ``host_ip`` None: on every address of this machine; 0.0.0.0 and ::, on all of one version of IP.
     """
 
     container_port: int
     protocol: str
-    host_ip: IPv4Address | None
+    host_ip: HostAddress | None
     first: int
     last: int
 
@@ -35,7 +36,7 @@ def parse_requests(
     exposed: Iterable[str],
     *,
     publish_all: bool,
-    default_ip: IPv4Address | None = None,
+    default_ip: HostAddress | None = None,
 ) -> list[PortRequest]:
     """All that a container wants published, in the order it was given.
 
@@ -89,13 +90,10 @@ def _host_range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _host_ip(text: str, default: IPv4Address | None) -> IPv4Address | None:
+def _host_ip(text: str, default: HostAddress | None) -> HostAddress | None:
     if not text:
         return default
     try:
-        address = ip_address(text)
+        return ip_address(text)
     except ValueError as error:
         raise InvalidArgument(f"invalid IP address in port binding: {text}") from error
-    if not isinstance(address, IPv4Address):
-        raise InvalidArgument(f"cannot publish a port on {text}: IPv6 host addresses are not supported")
-    return None if address.is_unspecified else address

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ from enxame.model.filters import Filters
 from enxame.model.network import EndpointResource, NetworkResource
 from enxame.network.bridge import Bridge
 from enxame.network.ipam import AddressPool
+from enxame.network.ipam6 import AddressPool6
 
 _log = logging.getLogger(__name__)
 
@@ -36,15 +37,16 @@ class ActiveNetwork:
     resource: NetworkResource
     pool: AddressPool | None = None
     bridge: Bridge | None = None
+    pool6: AddressPool6 | None = None
     endpoints: dict[str, EndpointResource] = field(default_factory=dict)
 
     @classmethod
     def of(cls, resource: NetworkResource, underlay: Underlay | None = None) -> ActiveNetwork:
         """Raises InvalidArgument when the resource's addresses or options make no sense."""
-        if not resource.ipam.config:
+        if not resource.ipam.config or resource.config_only:
             return cls(resource)
-        pool = definitions.address_pool(resource)
-        return cls(resource, pool, definitions.bridge_of(resource, pool, underlay))
+        pool, pool6 = definitions.address_pool(resource), definitions.address_pool6(resource)
+        return cls(resource, pool, definitions.bridge_of(resource, pool, underlay, pool6), pool6)
 
     @property
     def subnet(self) -> IPv4Network | None:
@@ -61,6 +63,8 @@ class ActiveNetwork:
         endpoint = self.endpoints.pop(container_id, None)
         if endpoint is not None and self.pool is not None and endpoint.ipv4_address:
             self.pool.give_back(IPv4Address(endpoint.ipv4_address.partition("/")[0]))
+        if endpoint is not None and self.pool6 is not None and endpoint.ipv6_address:
+            self.pool6.give_back(IPv6Address(endpoint.ipv6_address.partition("/")[0]))
 
 
 class NetworkRegistry:
@@ -127,6 +131,10 @@ class NetworkRegistry:
     def subnets(self) -> list[IPv4Network]:
         """Of all networks."""
         return [network.subnet for network in self._networks.values() if network.subnet is not None]
+
+    def subnets6(self) -> list[IPv6Network]:
+        """The IPv6 ones of all networks."""
+        return [network.pool6.subnet for network in self._networks.values() if network.pool6 is not None]
 
     def _file(self, id_: str) -> Path:
         return self._directory / f"{id_}.json"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
 from msgspec import field
@@ -21,18 +21,22 @@ _log = logging.getLogger(__name__)
 
 
 class PublishedRecord(Model):
-    """A published port as stored; ``host_ip`` empty: every address of this machine."""
+    """A published port as stored; ``host_ip`` empty: every address of this machine. ``companion``: the host's port is
+    held with that of another record.
+    """
 
     protocol: str = ""
     host_ip: str = ""
     host_port: int = 0
     target_ip: str = ""
     target_port: int = 0
+    companion: bool = False
 
     @classmethod
-    def of(cls, port: PublishedPort) -> PublishedRecord:
+    def of(cls, port: PublishedPort, *, companion: bool = False) -> PublishedRecord:
         """To store."""
         return cls(
+            companion=companion,
             protocol=port.protocol,
             host_ip=str(port.host_ip) if port.host_ip is not None else "",
             host_port=port.host_port,
@@ -44,9 +48,9 @@ class PublishedRecord(Model):
         """To program."""
         return PublishedPort(
             protocol=self.protocol,
-            host_ip=IPv4Address(self.host_ip) if self.host_ip else None,
+            host_ip=ip_address(self.host_ip) if self.host_ip else None,
             host_port=self.host_port,
-            target_ip=IPv4Address(self.target_ip),
+            target_ip=ip_address(self.target_ip),
             target_port=self.target_port,
         )
 

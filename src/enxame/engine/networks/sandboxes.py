@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from ipaddress import IPv4Address
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +20,12 @@ from enxame.engine.networks.endpoints import bare_endpoint, resource, way_out
 from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.plans import Plan, Planner, attachments_of, dns_names, free_number, led_to
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
-from enxame.engine.networks.sandbox_records import PublishedRecord, SandboxFiles, SandboxRecord
+from enxame.engine.networks.sandbox_records import SandboxFiles, SandboxRecord
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import EnxameError, NotFound, PermissionDenied
 from enxame.model.container import EndpointSettings
 from enxame.network.dataplane import DataPlane
 from enxame.network.held_ports import HeldPort, HeldPorts
-from enxame.network.ipam import AddressPool
 from enxame.network.namespaces import Namespace
 from enxame.network.ports import PublishedPort
 
@@ -33,6 +33,16 @@ _log = logging.getLogger(__name__)
 
 #: How long the manager's new holder of an address waits for the old one to go, in seconds.
 _ADDRESS_DEADLINE: Final = 3.0
+
+#: In a container's namespace, should this machine's default be otherwise. Its addresses are unique by our bookkeeping.
+_WITH_IPV6: Final = {
+    **{f"net.ipv6.conf.{links}.disable_ipv6": "0" for links in ("all", "default")},
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+}
+
+#: Gives an address back.
+Place = Callable[[], None]
 
 #: action, network, container id
 Announce = Callable[[str, ActiveNetwork, str], None]
@@ -85,12 +95,20 @@ class Sandboxes:
                 if network.pool is not None and endpoint.ip_address:
                     with contextlib.suppress(EnxameError):  # two records with one address: both run already
                         network.pool.take(IPv4Address(endpoint.ip_address))
+                if network.pool6 is not None and endpoint.global_ipv6_address:
+                    with contextlib.suppress(EnxameError):
+                        network.pool6.take(IPv6Address(endpoint.global_ipv6_address))
                 network.endpoints[record.container_id] = resource(record.name, endpoint)
             self._held[record.container_id] = [
                 self._held_ports.hold(
-                    port.protocol, IPv4Address(port.host_ip) if port.host_ip else None, port.host_port, insist=True
+                    port.protocol,
+                    ip_address(port.host_ip) if port.host_ip else None,
+                    port.host_port,
+                    insist=True,
+                    target=(port.target_ip, port.target_port),
                 )
                 for port in record.published
+                if not port.companion
             ]
             self._names.tell(record)
 
@@ -146,21 +164,26 @@ class Sandboxes:
         self._names.forget(record)
         self._names.leave(container_id)
         self._rules.left(container_id)
-        places: list[tuple[AddressPool, IPv4Address]] = []
+        places: list[Place] = []
+        addresses: list[IPv4Address] = []
         for endpoint in record.info.endpoints.values():
             network = self._registry.by_id(endpoint.network_id)
             if network is None:
                 continue
             network.endpoints.pop(container_id, None)
             if network.pool is not None and endpoint.ip_address:
-                places.append((network.pool, IPv4Address(endpoint.ip_address)))
+                address = IPv4Address(endpoint.ip_address)
+                addresses.append(address)
+                places.append(partial(network.pool.give_back, address))
+            if network.pool6 is not None and endpoint.global_ipv6_address:
+                places.append(partial(network.pool6.give_back, IPv6Address(endpoint.global_ipv6_address)))
             self._announce("disconnect", network, container_id)
         going = self._background.start(self._detach(record, places), f"removing the links of {record.name}")
         self._going.add(going)
         going.add_done_callback(self._going.discard)
         try:
             await self._dataplane.unpublish([port.port() for port in record.published])
-            await self._dataplane.forget([address for _, address in places])
+            await self._dataplane.forget(addresses)
         finally:
             for held in self._held.pop(container_id, ()):
                 self._held_ports.give_back(held)
@@ -175,14 +198,14 @@ class Sandboxes:
         if self._going:
             await asyncio.wait(self._going)
 
-    async def _detach(self, record: SandboxRecord, places: Sequence[tuple[AddressPool, IPv4Address]]) -> None:
+    async def _detach(self, record: SandboxRecord, places: Sequence[Place]) -> None:
         namespaces = [Path(record.info.netns_path)] if record.info.netns_path else []
         await self._dataplane.detach(record.links, namespaces)
         self._leave_addresses(places)
 
-    def _leave_addresses(self, places: Iterable[tuple[AddressPool, IPv4Address]]) -> None:
-        for pool, address in places:
-            pool.give_back(address)
+    def _leave_addresses(self, places: Iterable[Place]) -> None:
+        for give_back in places:
+            give_back()
         self._address_left.set()
         self._address_left = asyncio.Event()
 
@@ -257,9 +280,11 @@ class Sandboxes:
             raise
         try:
             record = self._planned(plan, namespace, container_id, request)
+            if any(item.address6 is not None for item in plan.attachments):
+                await self._dataplane.write_settings(namespace.path, _WITH_IPV6)
             await _all(
                 self._dataplane.attach(namespace, plan.attachments),
-                self._dataplane.publish(plan.published),
+                self._dataplane.publish([port.port() for port in plan.published]),
                 self._names.serve(record),
             )
             await self._rules.connected(record)
@@ -285,7 +310,7 @@ class Sandboxes:
             request=request,
             info=info,
             interfaces=plan.interfaces(),
-            published=[PublishedRecord.of(port) for port in plan.published],
+            published=plan.published,
         )
         return self._with_files(record)
 
@@ -293,7 +318,9 @@ class Sandboxes:
         """With the texts of the container's files."""
         request, info = record.request, record.info
         endpoints = info.endpoints.values()
-        addresses = [endpoint.ip_address for endpoint in endpoints]
+        addresses = [
+            address for item in endpoints for address in (item.ip_address, item.global_ipv6_address) if address
+        ]
         gateway = next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), "")
         extra = [*request.extra_hosts, *self._linked_hosts(record)]
         hosts = name_files.hosts_text(addresses, request.hostname, request.domainname, extra, gateway)
@@ -349,6 +376,8 @@ class Sandboxes:
             )
             info = replace(record.info, endpoints={**record.info.endpoints, **plan.endpoints})
             joined = replace(record, info=info, interfaces={**record.interfaces, **plan.interfaces()})
+            if plan.attachments[0].address6 is not None:
+                await self._dataplane.write_settings(path, _WITH_IPV6)
             namespace = await self._dataplane.open_namespace(path)
             try:
                 await self._dataplane.attach(namespace, plan.attachments)
@@ -395,7 +424,10 @@ class Sandboxes:
             # Waited for: the name of the link inside is free afterwards.
             await self._dataplane.detach([leaving.link], [])
             if network.pool is not None:
-                self._leave_addresses([(network.pool, leaving.address.ip)])
+                left: list[Place] = [partial(network.pool.give_back, leaving.address.ip)]
+                if network.pool6 is not None and leaving.address6 is not None:
+                    left.append(partial(network.pool6.give_back, leaving.address6.ip))
+                self._leave_addresses(left)
         self._announce("disconnect", network, container_id)
         return parted.info
 
@@ -440,7 +472,7 @@ class Sandboxes:
             for held in self._held.pop(record.container_id, ()):
                 self._held_ports.give_back(held)
             return replace(record, published=[], info=replace(record.info, ports={}))
-        published = led_to(record.published, str(target.address.ip))
+        published = led_to(record.published, target)
         if published != record.published:
             await self._dataplane.republish(before, [port.port() for port in published])
         return replace(record, published=published)
@@ -474,10 +506,11 @@ class Sandboxes:
 
     async def _undo(self, plan: Plan, namespace: Namespace, container_id: str) -> None:
         self._names.leave(container_id)
+        self._rules.left(container_id)
         try:
             # Only one of attach and publish may have failed; what was not done cannot be undone, and need not.
             with contextlib.suppress(EnxameError):
-                await self._dataplane.unpublish(plan.published)
+                await self._dataplane.unpublish([port.port() for port in plan.published])
             await self._dataplane.detach([item.link for item in plan.attachments], [namespace.path])
         finally:
             self._planner.give_back(plan, container_id)
@@ -491,7 +524,6 @@ async def _all(*work: Awaitable[None]) -> None:
             raise outcome
 
 
-        self._rules.left(container_id)
 def _resolv(request: SandboxRequest) -> str:
     return name_files.resolv_text(servers=request.dns, search=request.dns_search, options=request.dns_options)
 

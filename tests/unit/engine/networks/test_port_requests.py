@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -17,7 +17,8 @@ def parse(key: str, host_port: str = "", host_ip: str = "", **options: object) -
     ("key", "host_port", "host_ip", "expected"),
     [
         ("3000/tcp", "8080", "", PortRequest(3000, "tcp", None, 8080, 8080)),
-        ("3000", "8080", "0.0.0.0", PortRequest(3000, "tcp", None, 8080, 8080)),
+        ("3000", "8080", "0.0.0.0", PortRequest(3000, "tcp", IPv4Address(0), 8080, 8080)),
+        ("3000", "8080", "::1", PortRequest(3000, "tcp", IPv6Address("::1"), 8080, 8080)),
         ("53/udp", "", "", PortRequest(53, "udp", None, 0, 0)),
         ("53/UDP", "0", "", PortRequest(53, "udp", None, 0, 0)),
         ("80/tcp", "8000-8010", "127.0.0.1", PortRequest(80, "tcp", IPv4Address("127.0.0.1"), 8000, 8010)),
@@ -40,7 +41,6 @@ def test_bindings(key: str, host_port: str, host_ip: str, expected: PortRequest)
         ("80/tcp", "-1", ""),
         ("80/tcp", "²", ""),
         ("80/tcp", "80", "nowhere"),
-        ("80/tcp", "80", "::1"),
     ],
 )
 def test_nonsense_is_refused(key: str, host_port: str, host_ip: str) -> None:
@@ -65,7 +65,7 @@ def test_binding_without_a_place_means_any_port() -> None:
 def test_networks_own_address_counts_where_none_is_given() -> None:
     own = IPv4Address("192.0.2.1")
     assert parse("80/tcp", "80", default_ip=own)[0].host_ip == own
-    assert parse("80/tcp", "80", "0.0.0.0", default_ip=own)[0].host_ip is None
+    assert parse("80/tcp", "80", "0.0.0.0", default_ip=own)[0].host_ip == IPv4Address(0)
 
 
 def test_port_texts() -> None:
