@@ -82,7 +82,8 @@ class Leadership:
         self._began = 0.0
         self._abstain_until = float("-inf")
         self._announced: Epoch | None = None
-        self._silent_since: float | None = None
+        #: The epoch whose manager is silent, and since when; None while it is not.
+        self._silent: tuple[int, float] | None = None
         self._handed_over = float("-inf")
         self._wake = asyncio.Event()
         self._claimed = asyncio.Event()
@@ -170,11 +171,11 @@ class Leadership:
     def _silence(self, newest: Epoch | None) -> float:
         """For how long the newest epoch's manager has given no sign of life."""
         if newest is None or not self._backend.has_leader or self._backend.alive == newest.claim:
-            self._silent_since = None
+            self._silent = None
             return 0.0
-        if self._silent_since is None:
-            self._silent_since = self._loop.time()
-        return self._loop.time() - self._silent_since
+        if self._silent is None or self._silent[0] != newest.revision:
+            self._silent = newest.revision, self._loop.time()
+        return self._loop.time() - self._silent[1]
 
     async def _make_epoch(self, status: Status, newest: Epoch | None) -> None:
         began = self._loop.time()
