@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,7 +22,8 @@ from enxame.errors import EnxameError
 from enxame.network import conntrack, dns_server, ingress, ports, rtnetlink, ruleset
 from enxame.network.beside_docker import BesideDocker
 from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
-from enxame.network.ingress import Backend, PortKey
+from enxame.network.ingress import PortKey, Published
+from enxame.network.ipv6_forwarding import Ipv6Forwarding
 from enxame.network.namespace_rules import NamespaceRules
 from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
@@ -45,9 +46,10 @@ _NETLINK_NETFILTER: Final = 12
 _DYING_GROUP: Final = 0x656E78
 _SOURCE_TABLE: Final = 1000
 _POOL_SIZE: Final = 16
-_EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 _NOBODY: Final = Published()
 _CONNECTIONS: Final = {"tcp": socket.IPPROTO_TCP, "sctp": socket.IPPROTO_SCTP}
+_EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
+_EVERYWHERE6: Final = IPv6Network("::/0")
 _IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -67,6 +69,8 @@ class Attachment:
     mac: bytes = b""
     gateway: IPv4Address | None = None
     default: bool = False
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ class DataPlane:
         self._dying: list[_Removal] = []
         self._reaper: asyncio.Task[None] | None = None
         self._forward_others = True
+        self._ipv6 = Ipv6Forwarding(exec_root)
         self._route: NetlinkSocket | None = None
         self._filter: NetlinkSocket | None = None
         self._removal: NetlinkSocket | None = None
@@ -120,6 +125,7 @@ class DataPlane:
         self._claim = _claim_namespace()
         await self._nftables.start()
         self._forward_others = await self._call(self._open)
+        await self._call(self._ipv6.look)
         # Threads take the network namespace of who starts them: all of them start here.
         await self.rules.start()
         await asyncio.get_running_loop().run_in_executor(self._remover, self._open_removal)
@@ -133,7 +139,7 @@ class DataPlane:
         await self._call(lambda: self._remove_leftovers(state))
         for bridge in state.bridges:
             try:
-                index = await self._call(partial(make_bridge, self._routes(), bridge))
+                index = await self._call(partial(self._make_bridge, bridge))
             except EnxameError as error:
                 # The other networks are to work; containers of this one get the error when they start.
                 _log.error("bridge %s cannot be made: %s", bridge.name, error)
@@ -141,7 +147,7 @@ class DataPlane:
             self._bridges[bridge.name] = (bridge, index)
         self._services = dict(state.services)
         await self._nftables.run(
-            ruleset.table(forward_others=self._forward_others)
+            ruleset.table(forward_others=self._forward_others, forward_others6=self._ipv6.forward_others)
             + "".join(ruleset.add_bridge(bridge) for bridge, _ in self._bridges.values())
             + ports.publish(state.published)
             + ingress.difference({}, self._services)
@@ -188,7 +194,7 @@ class DataPlane:
         if known is not None and known[0].tunnel is not None and known[0].tunnel != bridge.tunnel:
             await self._call(partial(self._routes().execute, [rtnetlink.delete_link(known[0].tunnel.name)]))
         try:
-            index = await self._call(lambda: make_bridge(self._routes(), bridge))
+            index = await self._call(lambda: self._make_bridge(bridge))
         except EnxameError:
             if known is None and bridge.tunnel is not None:  # else it may be a link of somebody else
                 await self._call(lambda: remove_bridge(self._routes(), bridge))
@@ -267,7 +273,9 @@ class DataPlane:
         table = table_of(attachment)
         try:
             await self._call(
-                lambda: namespace.socket.execute([rtnetlink.delete_source_rule(attachment.address.ip, table, table)])
+                lambda: namespace.socket.execute(
+                    [rtnetlink.delete_source_rule(address.ip, table, table) for address in _addresses(attachment)]
+                )
             )
         finally:
             namespace.close()
@@ -386,6 +394,12 @@ class DataPlane:
             raise EnxameError("the data plane is not started")
         return self._route
 
+    def _make_bridge(self, bridge: Bridge) -> int:
+        index = make_bridge(self._routes(), bridge)
+        if bridge.gateway6 is not None:
+            self._ipv6.switch_on()
+        return index
+
     def _remove_leftovers(self, state: KernelState) -> None:
         bridges = {bridge.name for bridge in state.bridges}
         tunnels = {bridge.tunnel.name for bridge in state.bridges if bridge.tunnel is not None}
@@ -440,6 +454,15 @@ class DataPlane:
             raise
 
 
+def _forget_ways(
+    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[IPv4Address], gone: Iterable[IPv4Address]
+) -> None:
+    conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
+    conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
+    conntrack.forget_answers_from(kernel, turned, socket.IPPROTO_UDP)
+    conntrack.forget_answers_from(kernel, gone)
+
+
 def _delete_links(route: NetlinkSocket, names: Sequence[str]) -> None:
     if len(names) == 1:
         route.execute([rtnetlink.delete_link(names[0])])
@@ -454,15 +477,6 @@ def _claim_namespace() -> socket.socket:
     """
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
-def _forget_ways(
-    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[IPv4Address], gone: Iterable[IPv4Address]
-) -> None:
-    conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
-    conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
-    conntrack.forget_answers_from(kernel, turned, socket.IPPROTO_UDP)
-    conntrack.forget_answers_from(kernel, gone)
-
-
         claim.bind("\0enxame/network")
     except OSError as error:
         claim.close()
@@ -474,9 +488,10 @@ def _forget_ways(
 
 def _configure(namespace: Namespace, attachment: Attachment, *, default: bool) -> None:
     index = _index(namespace, attachment)
-    requests = [rtnetlink.add_address(index, attachment.address), rtnetlink.set_up(attachment.inner)]
+    requests = [rtnetlink.add_address(index, address) for address in _addresses(attachment)]
+    requests.append(rtnetlink.set_up(attachment.inner))
     if attachment.gateway is not None and default:
-        requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index))
+        requests += _default_routes(attachment, index)
     else:
         requests += _way_back(attachment, index)
     namespace.socket.execute(requests)
@@ -487,7 +502,7 @@ def _lead_out(namespace: Namespace, exit_: Attachment | None, others: Sequence[A
     for attachment in others:
         requests += _way_back(attachment, _index(namespace, attachment))
     if exit_ is not None and exit_.gateway is not None:
-        requests.append(rtnetlink.add_route(_EVERYWHERE, exit_.gateway, _index(namespace, exit_)))
+        requests += _default_routes(exit_, _index(namespace, exit_))
     namespace.socket.execute(requests)
 
 
@@ -496,11 +511,25 @@ def _way_back(attachment: Attachment, index: int) -> list[Request]:
     if attachment.gateway is None:
         return []
     table = table_of(attachment)
+    addresses = _addresses(attachment)
     return [
-        rtnetlink.add_route(attachment.address.network, None, index, table),
-        rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table),
-        rtnetlink.add_source_rule(attachment.address.ip, table, table),
+        *(rtnetlink.add_route(address.network, None, index, table) for address in addresses),
+        *_default_routes(attachment, index, table),
+        *(rtnetlink.add_source_rule(address.ip, table, table) for address in addresses),
     ]
+
+
+def _addresses(attachment: Attachment) -> list[IPv4Interface | IPv6Interface]:
+    return [attachment.address, *([attachment.address6] if attachment.address6 is not None else [])]
+
+
+def _default_routes(attachment: Attachment, index: int, table: int = rtnetlink.TABLE_MAIN) -> list[Request]:
+    requests = []
+    if attachment.gateway is not None:
+        requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table))
+    if attachment.gateway6 is not None:
+        requests.append(rtnetlink.add_route(_EVERYWHERE6, attachment.gateway6, index, table))
+    return requests
 
 
 def table_of(attachment: Attachment) -> int:
