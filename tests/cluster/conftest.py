@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from enxame.testing.cluster import Cluster
+from enxame.testing.managers import Managers
 from tests.clients.command import Command, docker_programs
 
 
@@ -27,6 +28,24 @@ def machines(sample_archive: bytes) -> Iterator[Cluster]:
 def cluster(machines: Cluster) -> Cluster:
     machines.heal()
     return machines
+
+
+@pytest.fixture(scope="module")
+def several_machines(sample_archive: bytes) -> Iterator[Managers]:
+    """Three managers and a worker."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces, containers")
+    with (
+        tempfile.TemporaryDirectory(prefix="enxm-", dir="/var/tmp") as directory,
+        Managers(Path(directory), sample_archive) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def several(several_machines: Managers) -> Managers:
+    several_machines.heal()
+    return several_machines
 
 
 @pytest.fixture(params=docker_programs()[:1])

@@ -1,0 +1,176 @@
+"""Managers that die, hang, are cut off or run out of disk, while clients write through all of them.
+
+A :class:`Ledger` checks meanwhile that no acknowledged write is lost, no refused one is made, nobody sees an older
+state than before, and no two tasks of one slot run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from enxame.api.repeating import IN_DOUBT
+from enxame.testing.cluster import Machine
+from enxame.testing.daemons import wait_until
+from enxame.testing.engine_client import ApiError
+from enxame.testing.ledger import Ledger
+from enxame.testing.managers import Managers, ask
+
+#: Promise: seconds from the loss of the leader to the next write that is acknowledged, on two busy cores.
+LEADER_WITHIN = 3.0
+#: The same when only the daemon hangs: its sign of life must run out first.
+HANGING_LEADER_WITHIN = 6.0
+NO_LEADER = (
+    "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are "
+    "online. Make sure more than half of the managers are online."
+)
+
+
+@contextmanager
+def writing(several: Managers, *, longest_gap: float) -> Iterator[Ledger]:
+    """Clients write and read through all managers; in the end everything was as they were told."""
+    with Ledger(several.managers) as ledger:
+        time.sleep(0.5)  # some writes before
+        yield ledger
+        acknowledged = len(ledger.acknowledged)
+        wait_until(lambda: len(ledger.acknowledged) > acknowledged + 5, "writes are acknowledged again", timeout=20)
+    several.heal_links()
+    wait_until(several.all_reachable, "all managers are back", timeout=30)
+    ledger.check()
+    assert ledger.longest_gap() <= longest_gap
+
+
+def pids(machine: Machine) -> dict[str, tuple[int, str]]:
+    """Its tasks' containers, with what changes when one is started again."""
+    states = {container: machine.api.get(f"/containers/{container}/json") for container in machine.task_containers()}
+    return {name: (state["State"]["Pid"], state["State"]["StartedAt"]) for name, state in states.items()}
+
+
+def test_a_leader_that_is_killed_is_replaced_and_its_tasks_go_on(several: Managers) -> None:
+    leader = several.leader()
+    several.create_service("web", 8)
+    before = pids(leader)
+    with writing(several, longest_gap=LEADER_WITHIN):
+        leader.kill()
+        new = several.leader(asked=several.followers_of(leader)[0])
+        assert new is not leader
+        leader.start()
+    assert pids(leader) == before
+    wait_until(lambda: len(several.running("web")) == 8, "everything runs")
+
+
+def test_a_follower_that_is_killed_is_not_missed_by_those_who_write(several: Managers) -> None:
+    follower = several.followers()[0]
+    leader = several.leader()
+    with writing(several, longest_gap=1.0):
+        follower.kill()
+        wait_until(lambda: several.standing(leader)[follower.network.hostname] == "unreachable", "it is missed")
+        follower.start()
+    assert several.leader() is leader
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["the daemon hangs", "the machine is paused"])
+def test_a_leader_that_hangs_does_nothing_when_it_goes_on(several: Managers, whole: bool) -> None:
+    leader = several.leader()
+    others = several.followers_of(leader)
+    several.create_service("web", 4)
+    with writing(several, longest_gap=20.0):  # a client of the hanging manager waits for it
+        several.freeze(leader, whole=whole)
+        began = time.monotonic()
+        new = several.leader(asked=others[0])
+        assert new is not leader
+        ask(others[1], "POST", "/configs/create", {"Name": f"after-{whole}", "Data": "YQ=="})
+        assert time.monotonic() - began <= (LEADER_WITHIN if whole else HANGING_LEADER_WITHIN)
+        time.sleep(3)
+        several.thaw()
+    ask(leader, "DELETE", f"/configs/after-{whole}")
+    assert several.leader() is not leader
+    assert "error" not in {machine.state() for machine in several.managers}
+
+
+def test_a_leader_that_is_cut_off_refuses_and_says_why_while_the_others_go_on(several: Managers) -> None:
+    leader = several.leader()
+    others = several.followers_of(leader)
+    several.create_service("web", 4)
+    with Ledger(others) as ledger:
+        time.sleep(0.5)
+        leader.network.cut()
+        began = time.monotonic()
+        with pytest.raises(ApiError) as refused:
+            ask(leader, "POST", "/configs/create", {"Name": "lost", "Data": "YQ=="})
+        assert time.monotonic() - began < 16
+        assert (refused.value.status, refused.value.message) in ((500, NO_LEADER), (500, IN_DOUBT))
+        with pytest.raises(ApiError) as refused:
+            ask(leader, "GET", "/services")
+        assert (refused.value.status, refused.value.message) == (500, NO_LEADER)
+        assert leader.swarm()["Error"] == NO_LEADER
+        names = {network["Name"] for network in ask(leader, "GET", "/networks")}
+        assert {"ingress", "bridge"} <= names, "networks are told from the own copy"
+        new = several.leader(asked=others[0])
+        assert new in others
+        assert several.standing(new)[leader.network.hostname] == "unreachable"
+        leader.network.heal()
+        wait_until(several.all_reachable, "all managers are back", timeout=30)
+        assert leader.swarm()["Error"] == ""
+    ledger.check()
+    assert ledger.longest_gap() <= LEADER_WITHIN
+    wait_until(lambda: len(several.running("web")) == 4, "everything runs")
+    wait_until(lambda: len([c for m in several.machines for c in m.task_containers()]) == 4, "and nothing twice")
+
+
+def test_a_link_that_comes_and_goes_does_not_stop_those_who_write(several: Managers) -> None:
+    follower = several.followers()[0]
+    leader = several.leader()
+    with Ledger([machine for machine in several.managers if machine is not follower]) as ledger:
+        for _ in range(6):
+            follower.network.cut()
+            time.sleep(0.4)
+            follower.network.heal()
+            time.sleep(0.6)
+        leaders = several.leader()
+    wait_until(several.all_reachable, "all managers are back", timeout=30)
+    ledger.check()
+    assert ledger.longest_gap() <= LEADER_WITHIN
+    assert leaders is leader, "pre-vote: who comes back does not unseat the leader"
+
+
+def test_without_a_majority_nothing_changes_and_everything_goes_on(several: Managers) -> None:
+    several.create_service("web", 4)
+    leader, others = several.leader(), several.followers()
+    running = {machine: pids(machine) for machine in several.machines}
+    for machine in others:
+        machine.kill()
+    wait_until(lambda: leader.swarm()["Error"] == NO_LEADER, "the last one notices")
+    began = time.monotonic()
+    for call in (("GET", "/services", None), ("POST", "/configs/create", {"Name": "x", "Data": "YQ=="})):
+        with pytest.raises(ApiError) as refused:
+            ask(leader, *call)
+        assert (refused.value.status, refused.value.message) == (500, NO_LEADER)
+    assert 8 < time.monotonic() - began < 14, "each waits for an election"
+    assert several.workers[0].state() == "active"
+    for machine in others:
+        machine.start()
+    wait_until(several.all_reachable, "all managers are back", timeout=40)
+    wait_until(lambda: len(several.running("web")) == 4, "everything runs")
+    assert {machine: pids(machine) for machine in several.machines} == running
+    assert "x" not in {config["Spec"]["Name"] for config in ask(leader, "GET", "/configs")}
+
+
+def test_all_managers_that_are_killed_at_once_come_back_with_everything(several: Managers) -> None:
+    several.create_service("web", 8)
+    running = {machine: pids(machine) for machine in several.machines}
+    with Ledger(several.managers) as ledger:
+        time.sleep(1.0)
+        for machine in several.managers:
+            machine.kill()
+        assert set(pids(several.workers[0])) == set(running[several.workers[0]]), "the worker's tasks go on"
+        for machine in several.managers:
+            machine.start()
+        wait_until(several.all_reachable, "all managers are back", timeout=40)
+    ledger.check()
+    wait_until(lambda: set(several.states().values()) == {"ready"}, "all nodes are ready", timeout=30)
+    wait_until(lambda: len(several.running("web")) == 8, "everything runs")
+    assert {machine: pids(machine) for machine in several.machines} == running
