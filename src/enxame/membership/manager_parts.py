@@ -337,25 +337,30 @@ class ManagerParts:
             try:
                 while not attempt.done():
                     await asyncio.wait({attempt}, timeout=ASK_EVERY)
-                    if not attempt.done() and self._swarm.kind == "etcd" and await self._joining.lost_its_part():
-                        await self._forget_part(attempt)
-                await attempt
-            except asyncio.CancelledError:
+                    if not attempt.done() and await self._lost_its_part():
+                        attempt.cancel()
+                        await asyncio.wait({attempt})
+            finally:
                 attempt.cancel()
                 await asyncio.wait({attempt})
-                raise
-            except (EnxameError, OSError, TimeoutError) as error:
+            if self._opened.is_set():
+                return
+            if not attempt.cancelled() and (error := attempt.exception()) is not None:
                 log.warning("the swarm's state is not there yet: %s", error)
-                if self._swarm.kind == "etcd" and await self._joining.lost_its_part():
-                    await self._forget_part(attempt)
+                if not isinstance(error, (EnxameError, OSError, TimeoutError)):
+                    log.error("opening the state broke off", exc_info=error)
+            if await self._lost_its_part():
+                await self._forget_part()
+            else:
                 await asyncio.sleep(RESTART_DELAY)
 
-    async def _forget_part(self, attempt: asyncio.Task[None]) -> None:
-        """The others know no member of this manager's (any more): its data is worth nothing, it has to join anew."""
+    async def _lost_its_part(self) -> bool:
+        """Whether the others know no member of this manager's (any more)."""
+        return self._swarm.kind == "etcd" and await self._joining.lost_its_part()
+
+    async def _forget_part(self) -> None:
+        """The data of this manager's member is worth nothing any more: it has to join anew."""
         log.warning("this manager has no part in the managers' agreement: it asks for one")
-        attempt.cancel()
-        with suppress(asyncio.CancelledError, EnxameError, OSError):
-            await attempt
         before = pointers.read(self._directory)
         await asyncio.to_thread(pointers.write, self._directory, replace(pointers.NONE, moves=before.moves))
 

@@ -18,6 +18,7 @@ from enxame.model.node import NodeDescription
 from enxame.model.stream import LogOptions
 from enxame.transport import dialer
 from enxame.transport.methods import (
+    NODE_ACKNOWLEDGE,
     NODE_ASSIGNMENTS,
     NODE_ATTACH,
     NODE_DETACH,
@@ -26,6 +27,8 @@ from enxame.transport.methods import (
     NODE_LOGS,
     NODE_REPORT,
     NODE_SESSION,
+    NODE_WITHDRAW,
+    Acknowledgement,
     Beat,
     Heartbeat,
     LeaveRequest,
@@ -35,6 +38,7 @@ from enxame.transport.methods import (
     SessionNews,
     SessionRequest,
     StatusReport,
+    Withdrawal,
 )
 from enxame.transport.peer import Peer, Served
 
@@ -45,8 +49,10 @@ LEAVE_DEADLINE: Final = 3.0
 #: A daemon that stops says that it will be back within so many seconds, in one call of at most so many.
 PLANNED_ABSENCE: Final = 20.0
 ABSENCE_DEADLINE: Final = 1.0
-#: A manager that does not answer for so many periods is given up, to try it (or another) on a new link.
-PATIENCE: Final = 3
+#: A manager that does not answer for so many periods is given up, to try it on a new link. When there are others that
+#: is done sooner: should it lead after all, they say so.
+PATIENCE: Final = 3.0
+PATIENCE_WITH_OTHERS: Final = 1.5
 SHORTEST_PERIOD: Final = 0.1
 #: A session that held for so long was no failure: the next one is tried at once. Seconds.
 LASTING: Final = 2.0
@@ -74,6 +80,14 @@ class RemoteSession:
     async def update_status(self, updates: list[TaskStatusUpdate]) -> None:
         """Returns once they are committed."""
         await self._peer.call(NODE_REPORT, StatusReport(updates=updates))
+
+    async def withdraw(self, task_id: str) -> None:
+        """Returns once nobody sends the task anything new."""
+        await self._peer.call(NODE_WITHDRAW, Withdrawal(task_id=task_id))
+
+    async def acknowledge(self, number: int) -> None:
+        """Returns once the manager knows."""
+        await self._peer.call(NODE_ACKNOWLEDGE, Acknowledgement(number=number))
 
     async def attach(self, request: AttachRequest) -> Attached:
         """Returns once the leader gave an address."""
@@ -280,8 +294,9 @@ class WorkerSession:
         while True:
             period = max(self.period, SHORTEST_PERIOD)
             await asyncio.sleep(period * (0.8 + 0.2 * self._rng()))
+            patience = PATIENCE_WITH_OTHERS if len(self.managers) > 1 else PATIENCE
             answer: Heartbeat = await peer.call(
-                NODE_HEARTBEAT, Beat(trouble=self._trouble()), deadline=PATIENCE * period
+                NODE_HEARTBEAT, Beat(trouble=self._trouble()), deadline=patience * period
             )
             self.period = answer.period
 

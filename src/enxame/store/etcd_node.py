@@ -59,6 +59,7 @@ class EtcdNode:
         """Wait until the member is a voter that knows a leader. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        crashes = self.server.crashes
         while True:
             try:
                 status = await self.client.status(timeout=_ANSWER_TIMEOUT)
@@ -66,6 +67,8 @@ class EtcdNode:
                     return
             except EtcdUnavailable as error:
                 _log.debug("the etcd member does not answer yet: %s", error.message)
+            if self.server.crashes > crashes + 1:
+                raise Unavailable(f"the etcd member of this manager does not run: {self.server.last_crash}")
             if loop.time() > deadline:
                 raise Unavailable(f"the etcd member of this manager got no vote within {timeout:g} s")
             await asyncio.sleep(0.01)
