@@ -12,14 +12,9 @@ from enxame.manager.leader_link import LeaderLink
 from enxame.manager.node_sessions import NodeSessions
 from enxame.model.base import Model
 from enxame.model.dispatch import Assignments
+from enxame.transport import methods
 from enxame.transport.methods import (
     NODE_ASSIGNMENTS,
-    NODE_ATTACH,
-    NODE_DESCRIBE,
-    NODE_DETACH,
-    NODE_HEARTBEAT,
-    NODE_LEAVE,
-    NODE_REPORT,
     NODE_SESSION,
     Method,
     Nothing,
@@ -31,13 +26,11 @@ from enxame.transport.peer import Peer, Served
 Q = TypeVar("Q", bound=Model)
 A = TypeVar("A", bound=Model)
 
-_CALLS: Final[tuple[Method[Any, Any], ...]] = (
-    NODE_ATTACH,
-    NODE_DESCRIBE,
-    NODE_DETACH,
-    NODE_HEARTBEAT,
-    NODE_LEAVE,
-    NODE_REPORT,
+#: Plain calls of nodes: all of them are the leader's to answer.
+_CALLS: Final[tuple[Method[Any, Any], ...]] = tuple(
+    method
+    for method in vars(methods).values()
+    if isinstance(method, Method) and method.name.startswith("node.") and not method.stream
 )
 
 #: How long a node that asks for a session is kept waiting for a leader: seconds. An election takes about one.
