@@ -115,6 +115,36 @@ def test_machines_without_a_task_do_not_have_the_network(cluster: Cluster, overl
     assert not ours(cluster.workers[1], overlay)
 
 
+def test_a_network_with_ipv6_carries_both_and_large_subnets_have_room(cluster: Cluster) -> None:
+    body = {
+        "Name": "six",
+        "Driver": "overlay",
+        "EnableIPv6": True,
+        "IPAM": {"Config": [{"Subnet": "10.40.0.0/14", "IPRange": "10.42.7.0/24", "Gateway": "10.43.255.254"}]},
+        "Options": {"com.docker.network.driver.mtu": "1400"},
+    }
+    network = cluster.manager.api.post("/networks/create", body)["Id"]
+    cluster.create_service("web", 3, TaskTemplate=on(network))
+    places = Places(cluster, "web", network)
+    assert all(four.startswith("10.42.7.") and six.startswith("fd") for _, _, (four, six) in places.all)
+    for machine, container, address in places.pairs():
+        wait_until(lambda m=machine, c=container, a=address: reaches(m, c, a), f"{address} answers", timeout=3)
+    machine, container, _ = places.all[0]
+    other = next(found for there, _, found in places.all if there is not machine)
+    assert reaches(machine, container, other[0], size=1372)
+    shown = busybox(machine, container, "ip", "link", "show").stdout
+    assert "mtu 1400" in shown
+    inspected = machine.api.get(f"/networks/{network}", verbose="1")
+    assert len(inspected["Peers"]) == 3
+    assert {task["EndpointIP"] for task in inspected["Services"]["web"]["Tasks"]} == {
+        found[0] for _, _, found in places.all
+    }
+    (endpoint,) = inspected["Containers"].values()
+    assert endpoint["IPv6Address"] == f"{places.all[0][2][1]}/64"
+    cluster.manager.api.delete("/services/web")
+    wait_until(lambda: removed(cluster, network), "the network can be removed")
+
+
 def test_an_internal_network_leads_to_its_members_and_nowhere_else(cluster: Cluster) -> None:
     body = {"Name": "inner", "Driver": "overlay", "Internal": True}
     network = cluster.manager.api.post("/networks/create", body)["Id"]

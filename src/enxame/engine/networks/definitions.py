@@ -129,6 +129,7 @@ def of_swarm(network: Network) -> NetworkResource:
     config = next((item for item in configs if item.subnet and ":" not in item.subnet), None)
     if config is None:
         raise InvalidArgument(f"network {network.spec.name} ({network.id}) has no subnet")
+    config6 = next((item for item in configs if ":" in item.subnet), None) if network.spec.ipv6_enabled else None
     options = {**_driver_options(network)}
     return NetworkResource(
         name=network.spec.name,
@@ -139,7 +140,8 @@ def of_swarm(network: Network) -> NetworkResource:
         internal=network.spec.internal,
         attachable=network.spec.attachable,
         ingress=network.spec.ingress,
-        ipam=IPAM(config=[config]),
+        enable_ipv6=config6 is not None,
+        ipam=IPAM(config=[config, *([config6] if config6 is not None else [])]),
         options=options,
         labels=network.spec.labels,
     )
@@ -162,13 +164,13 @@ def address_pool(resource: NetworkResource) -> AddressPool:
 
 
 def address_pool6(resource: NetworkResource) -> AddressPool6 | None:
-    """The IPv6 addresses of a bridged network of this machine, if it has such.
+    """The IPv6 addresses of a bridged network, if it has such.
 
     Raises:
         InvalidArgument: an address is not of the subnet, or malformed.
     """
     config = next((item for item in resource.ipam.config if ":" in item.subnet), None)
-    if config is None or not resource.enable_ipv6 or resource.scope == "swarm":
+    if config is None or not resource.enable_ipv6:
         return None
     return AddressPool6(
         parse_subnet6(config.subnet),
@@ -196,6 +198,7 @@ def bridge_of(
             name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
             gateway=pool.gateway_interface,
             mtu=_mtu(options, underlay.inner_mtu if underlay is not None else _DEFAULT_MTU - OVERHEAD[4]),
+            gateway6=pool6.gateway_interface if pool6 is not None else None,
             internal=resource.internal,
             mac=underlay.mac if underlay is not None else b"",
             tunnel=underlay.tunnel(resource) if underlay is not None else None,

@@ -54,6 +54,8 @@ def take_address6(network: ActiveNetwork, settings: EndpointSettings) -> IPv6Add
                 "user specified IP address is supported only when connecting to networks with user configured subnets"
             )
         return None
+    if network.resource.scope == "swarm" and not text:
+        return None
     return network.pool6.take(parse_address6(text) if text else None)
 
 

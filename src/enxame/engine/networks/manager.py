@@ -346,7 +346,7 @@ class NetworkManager:
     async def _renew(self, network: ActiveNetwork) -> None:
         """Bring a swarm network's bridge in line with what carries it now."""
         fresh = ActiveNetwork.of(network.resource, self._registry.underlay)
-        fresh.pool, fresh.endpoints = network.pool, network.endpoints
+        fresh.pool, fresh.pool6, fresh.endpoints = network.pool, network.pool6, network.endpoints
         await self._add(fresh)
         await self._overlays.refresh(network.resource.id)
 
@@ -375,7 +375,7 @@ class NetworkManager:
                 raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
         fresh = ActiveNetwork.of(resource, self._registry.underlay)
         if known is not None and known.resource.ipam == resource.ipam:
-            fresh.pool, fresh.endpoints = known.pool, known.endpoints
+            fresh.pool, fresh.pool6, fresh.endpoints = known.pool, known.pool6, known.endpoints
         else:
             await self._refuse_overlap(fresh)
         await self._add(fresh)
