@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from enxame.agent.controller import Executor
 from enxame.agent.database import TaskDatabase
@@ -25,12 +25,27 @@ from enxame.model.task import Task
 
 log = logging.getLogger(__name__)
 
+#: A task that is to stop waits at most so long for other nodes to send it nothing new.
+WITHDRAWAL_SECONDS: Final = 0.5
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
 
 class Session(StatusSink, Protocol):
     """The conversation with a manager."""
 
     async def assignments(self) -> Assignments:
         """The next assignment set; the first one is complete. Waits for a change."""
+        ...
+
+    async def withdraw(self, task_id: str) -> None:
+        """A task is about to stop: returns when nobody sends it anything new."""
+        ...
+
+    async def acknowledge(self, number: int) -> None:
+        """What came with this number is done."""
         ...
 
     async def attach(self, request: AttachRequest) -> Attached:
@@ -178,7 +193,12 @@ class Agent:
     async def _follow(self, session: Session, group: asyncio.TaskGroup) -> None:
         while True:
             assignments = await session.assignments()
-            await self.apply(assignments)
+
+            def settled(number: int = assignments.acknowledge) -> None:
+                if number:
+                    group.create_task(self._acknowledge(session, number))
+
+            await self.apply(assignments, settled)
             if assignments.complete:
                 group.create_task(self._compare_attachments(assignments))
 
@@ -188,8 +208,25 @@ class Agent:
         except (EnxameError, OSError) as error:
             log.warning("containers outside services could not be compared with what the manager knows: %s", error)
 
-    async def apply(self, assignments: Assignments) -> None:
-        """Make an assignment set true. Traffic is turned away from tasks before they are told to stop."""
+    @staticmethod
+    async def _acknowledge(session: Session, number: int) -> None:
+        try:
+            await session.acknowledge(number)
+        except EnxameError as error:
+            log.debug("the manager did not hear that its tables are true: %s", error)
+
+    async def _withdraw(self, task_id: str) -> None:
+        """Let nobody send a task anything new; no longer than is worth waiting for."""
+        if self._session is None:
+            return
+        try:
+            async with asyncio.timeout(WITHDRAWAL_SECONDS):
+                await self._session.withdraw(task_id)
+        except (EnxameError, TimeoutError) as error:
+            log.warning("task %s stops before all nodes know: %s", task_id, error or "the manager is slow")
+
+    async def apply(self, assignments: Assignments, settled: Callable[[], None] = _nothing) -> None:
+        """Make an assignment set true. ``settled`` is called when packets and names go as it says."""
         self._payloads.keep(assignments.secrets, assignments.configs)
         if assignments.data_path is not None:
             await self._set_data_path(assignments.data_path)
@@ -197,6 +234,7 @@ class Agent:
             await self._ensure_network(network)
         if assignments.tables or assignments.complete:
             await self._set_tables(assignments)
+        settled()
         for task in assignments.tasks:
             worker = self._workers.get(task.id)
             if worker is None:
@@ -217,7 +255,8 @@ class Agent:
         await self._drop_networks()
 
     def _begin(self, task: Task) -> None:
-        worker = TaskWorker(task, self._executor.controller(task), self._changed, self._wall)
+        controller = self._executor.controller(task, self._withdraw)
+        worker = TaskWorker(task, controller, self._changed, self._wall)
         self._workers[task.id] = worker
         self._running[task.id] = asyncio.get_running_loop().create_task(self._work(worker), name=f"task {task.id}")
 

@@ -7,7 +7,7 @@ import logging
 from contextlib import aclosing
 
 from enxame.agent.container_spec import LABEL_PREFIX, container_name, container_request
-from enxame.agent.controller import TaskError
+from enxame.agent.controller import TaskError, Withdraw
 from enxame.agent.payloads import PayloadFiles
 from enxame.agent.template import TemplateContext
 from enxame.engine.engine import Engine
@@ -25,11 +25,14 @@ class ContainerController:
     goes on where the old one ended.
     """
 
-    def __init__(self, engine: Engine, task: Task, node: NodeDescription, payloads: PayloadFiles) -> None:
+    def __init__(
+        self, engine: Engine, task: Task, node: NodeDescription, payloads: PayloadFiles, withdraw: Withdraw
+    ) -> None:
         self._engine = engine
         self._task = task
         self._node = node
         self._payloads = payloads
+        self._withdraw = withdraw
         self._name = container_name(task)
         self._container_id = self._find()
 
@@ -96,12 +99,14 @@ class ContainerController:
                     raise TaskError("lost track of the container's health")
 
     async def shutdown(self) -> None:
-        """Stop signal, grace period, kill."""
+        """Out of names and load balancing everywhere first; then stop signal, grace period, kill."""
         if self._container_id is None:
             return
         spec = self._task.spec.container_spec
         grace = spec.stop_grace_period if spec and spec.stop_grace_period is not None else DEFAULT_STOP_GRACE
         await self._engine.networks.set_serving(self._container_id, False)
+        if self._state() == "running":
+            await self._withdraw(self._task.id)
         try:
             await self._engine.containers.stop(self._container_id, timeout=grace / 1e9)
         except (NotModified, NotFound):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from enxame import __version__
 from enxame.agent.container_controller import ContainerController
 from enxame.agent.container_spec import LABEL_PREFIX, container_name
+from enxame.agent.controller import Withdraw
 from enxame.agent.payloads import PayloadFiles
 from enxame.engine.engine import Engine
 from enxame.errors import EnxameError
@@ -56,9 +57,9 @@ class ContainerExecutor:
             ),
         )
 
-    def controller(self, task: Task) -> ContainerController:
+    def controller(self, task: Task, withdraw: Withdraw) -> ContainerController:
         """The controller of a task; it finds the task's container if there is one already."""
-        return ContainerController(self._engine, task, self._description, self._payloads)
+        return ContainerController(self._engine, task, self._description, self._payloads, withdraw)
 
     def describe(self) -> NodeDescription:
         """What this machine offers."""

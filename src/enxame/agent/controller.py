@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from enxame.model.node import NodeDescription
 from enxame.model.service import PortConfig
 from enxame.model.task import ContainerStatus, Task
+
+#: Called with a task's id before it is told to stop: returns when nobody sends it anything new, or soon.
+Withdraw = Callable[[str], Awaitable[None]]
 
 
 class TaskError(Exception):
@@ -56,8 +60,10 @@ class Controller(Protocol):
 class Executor(Protocol):
     """Makes controllers and speaks for the machine."""
 
-    def controller(self, task: Task) -> Controller:
-        """The controller of a task; made anew after a restart it finds what runs already."""
+    def controller(self, task: Task, withdraw: Withdraw) -> Controller:
+        """The controller of a task; made anew after a restart it finds what runs already. Before it stops what runs it
+        calls ``withdraw``.
+        """
         ...
 
     def describe(self) -> NodeDescription:

@@ -119,6 +119,10 @@ class NodeAssignments:
             message, complete=True, ingress=ingress, data_path=self._data_path(view), attachments=attachments
         )
 
+    def knows(self, network_id: str) -> bool:
+        """Whether the node was told who is on a network."""
+        return self._told.knows(network_id)
+
     def tables_changed(self, changes: Changes) -> bool:
         """The tables changed so; whether there is something to tell this node."""
         return self._told.changed(changes)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec.structs import replace
+
 from enxame.control.network_state import is_node_local
 from enxame.model.attachment import Attachment
 from enxame.model.dispatch import NetworkEndpoint, NetworkPeer, NetworkService, NetworkTable
@@ -63,6 +65,8 @@ class NetworkTables:
         self._networks: dict[str, _OnNetwork] = {}
         self._nodes: dict[str, NetworkPeer] = {}
         self._endpoints: dict[str, tuple[str, ...]] = {}
+        #: Tasks that are about to stop though the store does not say so yet.
+        self._withdrawn: set[str] = set()
         self._services: dict[str, tuple[str, ...]] = {}
         changes: Changes = {}
         for node in view.all(Node):
@@ -92,6 +96,18 @@ class NetworkTables:
             elif isinstance(obj, Network):
                 self._see_network(view, obj.id, changes)
         return changes
+
+    def withdraw(self, view: View, task_id: str) -> Changes:
+        """A task serves no more, whatever the store says of it; what changed."""
+        changes: Changes = {}
+        if task_id in self._endpoints:
+            self._withdrawn.add(task_id)
+            self._see_task(view, task_id, changes)
+        return changes
+
+    def networks_of(self, endpoint_id: str) -> tuple[str, ...]:
+        """Where an endpoint is."""
+        return self._endpoints.get(endpoint_id, ())
 
     def complete(self, network_id: str) -> NetworkTable:
         """A network's whole table."""
@@ -131,7 +147,12 @@ class NetworkTables:
         if task is not None and peer is not None:
             for attachment in task.networks_attachments:
                 if attachment.addresses and not is_node_local(attachment.network):
-                    now[attachment.network.id] = _endpoint(task, attachment, peer)
+                    endpoint = _endpoint(task, attachment, peer)
+                    if task_id in self._withdrawn:
+                        endpoint = replace(endpoint, serving=False)
+                    now[attachment.network.id] = endpoint
+        if not now:
+            self._withdrawn.discard(task_id)
         self._replace(task_id, now, changes)
 
     def _see_attachment(self, view: View, attachment_id: str, changes: Changes) -> None:
@@ -253,6 +274,10 @@ class TablesTold:
         self._tables = tables
         self._told: set[str] = set()
         self._outdated: Changes = {}
+
+    def knows(self, network_id: str) -> bool:
+        """Whether the node was told of a network."""
+        return network_id in self._told
 
     def changed(self, changes: Changes) -> bool:
         """Take changes in; whether any concerns this node."""

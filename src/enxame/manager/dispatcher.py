@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from enxame.control.assignments import NodeAssignments, route
 from enxame.control.network_table import Changes, NetworkTables
 from enxame.errors import Unavailable
 from enxame.manager import attachments
+from enxame.manager.settling import Settling
 from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.cluster import TLSInfo
 from enxame.model.dispatch import Assignments, TaskStatusUpdate
@@ -73,7 +74,7 @@ class Dispatcher:
                 tx.update(replace(node, status=known_status, description=known))
 
         await self._store.update(register)
-        session = NodeSession(self._store, node_id, self._current_tables, self._forget)
+        session = NodeSession(self._store, node_id, self._current_tables, self.withdraw, self._forget)
         self._sessions.setdefault(node_id, {})[session] = None
         return session
 
@@ -99,6 +100,21 @@ class Dispatcher:
             for session in self._all():
                 session.tables_changed(changes)
         own, shared = route(events)
+    async def withdraw(self, task_id: str) -> None:
+        """A task is about to stop: returns when all nodes that could send it something new do so no more, or after
+        :data:`WITHDRAWAL_SECONDS`.
+        """
+        tables = self._current_tables()
+        networks = tables.networks_of(task_id)
+        changes = tables.withdraw(self._store.view, task_id)
+        for session in self._all() if changes else ():
+            session.tables_changed(changes)
+        waiting = [session.settle() for session in self._all() if session.knows(networks)]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=WITHDRAWAL_SECONDS)
+            for answer in late:
+                answer.cancel()
+
         for node_id, mine in own.items():
             for session in self._sessions.get(node_id, ()):
                 session.take(mine)
@@ -136,12 +152,15 @@ class NodeSession:
         self._events: list[Event] = []
         self._news = asyncio.Event()
         self._closed = False
+        withdraw: Callable[[str], Awaitable[None]],
 
     async def assignments(self) -> Assignments:
         """The complete set at first, then each difference as soon as there is one.
 
         Raises:
+        self._withdraw = withdraw
             Unavailable: the session was closed, or the store ended.
+        self._settling = Settling()
         """
         while not self._closed:
             if not self._begun:
@@ -164,6 +183,8 @@ class NodeSession:
                 task = tx.get(Task, update.task_id)
                 if task is None or task.node_id != self.node_id or update.status.state < task.status.state:
                     continue
+            if self._settling.is_due:
+                return replace(difference or Assignments(), acknowledge=self._settling.ask())
                 if update.status != task.status:
                     tx.update(replace(task, status=update.status))
 
@@ -180,6 +201,25 @@ class NodeSession:
     def take(self, events: Iterable[Event]) -> None:
         """Events that may concern the node."""
         if not self._begun:
+    async def withdraw(self, task_id: str) -> None:
+        """A task of the node is about to stop; see :meth:`Dispatcher.withdraw`."""
+        if any(task.id == task_id for task in self._store.view.find(Task, "node_id", self.node_id)):
+            await self._withdraw(task_id)
+
+    async def acknowledge(self, number: int) -> None:
+        """The node did what it was told with this number, and all before."""
+        self._settling.answer(number)
+
+    def knows(self, networks: Iterable[str]) -> bool:
+        """Whether the node was told of one of these networks."""
+        return self._begun and any(self._told.knows(network_id) for network_id in networks)
+
+    def settle(self) -> asyncio.Future[None]:
+        """Done when the node has done everything that it was told until now, or the session ended."""
+        settled = self._settling.wait()
+        self._news.set()
+        return settled
+
             return
         self._events += events
         if len(self._events) > MOST_EVENTS:
@@ -197,6 +237,7 @@ class NodeSession:
         self._forget(self)
         self._news.set()
 
+        self._settling.end()
     def restart(self) -> None:
         """The node lost the thread: tell it everything again."""
         self._begun = False
@@ -207,7 +248,7 @@ class NodeSession:
         self._events = []
         self._told = NodeAssignments(self.node_id, self._tables())
         self._begun = True
-        return self._told.complete(self._store.view, [])
+        return replace(self._told.complete(self._store.view, []), acknowledge=self._settling.ask())
 
 
 def _known(description: NodeDescription, node: Node) -> NodeDescription:

@@ -21,6 +21,7 @@ from enxame.store.store import Store
 from enxame.store.watch import WatchLagged
 from enxame.transport.listener import Listener
 from enxame.transport.methods import (
+    NODE_ACKNOWLEDGE,
     NODE_ASSIGNMENTS,
     NODE_ATTACH,
     NODE_DESCRIBE,
@@ -29,6 +30,8 @@ from enxame.transport.methods import (
     NODE_LEAVE,
     NODE_REPORT,
     NODE_SESSION,
+    NODE_WITHDRAW,
+    Acknowledgement,
     Beat,
     Heartbeat,
     LeaveRequest,
@@ -37,6 +40,7 @@ from enxame.transport.methods import (
     SessionNews,
     SessionRequest,
     StatusReport,
+    Withdrawal,
 )
 from enxame.transport.peer import Peer, Served
 
@@ -74,6 +78,8 @@ class NodeSessions:
         served.stream(NODE_ASSIGNMENTS, self._assignments)
         served.call(NODE_REPORT, self._report)
         served.call(NODE_HEARTBEAT, self._heartbeat)
+        served.call(NODE_WITHDRAW, self._withdraw)
+        served.call(NODE_ACKNOWLEDGE, self._acknowledge)
         served.call(NODE_ATTACH, self._attach)
         served.call(NODE_DETACH, self._detach)
         served.call(NODE_LEAVE, self._leave)
@@ -216,6 +222,16 @@ class NodeSessions:
     async def _attach(self, peer: Peer, request: AttachRequest) -> Attached:
         _, node = self._registered(peer)
         return await node.attach(request)
+
+    async def _withdraw(self, peer: Peer, request: Withdrawal) -> Nothing:
+        _, node = self._registered(peer)
+        await node.withdraw(request.task_id)
+        return Nothing()
+
+    async def _acknowledge(self, peer: Peer, request: Acknowledgement) -> Nothing:
+        _, node = self._registered(peer)
+        await node.acknowledge(request.number)
+        return Nothing()
 
     async def _detach(self, peer: Peer, request: DetachRequest) -> Nothing:
         _, node = self._registered(peer)

@@ -103,7 +103,8 @@ class Assignments(Model):
 
     ``networks`` are those the tasks need; ``tables`` tell who is on them, complete for a network that the node is told
     of anew; a network's table goes with it. ``data_path`` is the node's own, when it may be news. ``attachments`` are
-    all that the node has, in a complete set. ``ingress`` is always the whole list when present (``None``: unchanged).
+    all that the node has, in a complete set. ``acknowledge``: the node is to repeat this number when packets and names
+    go as the tables say; 0: it need not. ``ingress`` is always the whole list when present (``None``: unchanged).
     """
 
     complete: bool = False
@@ -118,6 +119,7 @@ class Assignments(Model):
     data_path: DataPath | None = None
     attachments: list[Attachment] = field(default_factory=list)
     tables: list[NetworkTable] = field(default_factory=list)
+    acknowledge: int = 0
     ingress: list[IngressPort] | None = None
 
 

@@ -129,6 +129,18 @@ class LeaveRequest(Model):
     back_within: float = 0.0
 
 
+class Withdrawal(Model):
+    """A task of the calling node is about to stop: answered when nobody sends it anything new."""
+
+    task_id: str = ""
+
+
+class Acknowledgement(Model):
+    """The calling node did what it was told with this number, and all before."""
+
+    number: int = 0
+
+
 class StatusReport(Model):
     """What tasks of the calling node came to."""
 
@@ -217,6 +229,8 @@ NODE_ASSIGNMENTS: Final = Method("node.assignments", NODES, Nothing, Assignments
 NODE_REPORT: Final = Method("node.report", NODES, StatusReport, Nothing)
 NODE_HEARTBEAT: Final = Method("node.heartbeat", NODES, Beat, Heartbeat)
 NODE_DESCRIBE: Final = Method("node.describe", NODES, NodeNews, Nothing)
+NODE_WITHDRAW: Final = Method("node.withdraw", NODES, Withdrawal, Nothing)
+NODE_ACKNOWLEDGE: Final = Method("node.acknowledge", NODES, Acknowledgement, Nothing)
 NODE_ATTACH: Final = Method("node.attach", NODES, AttachRequest, Attached)
 NODE_DETACH: Final = Method("node.detach", NODES, DetachRequest, Nothing)
 NODE_LEAVE: Final = Method("node.leave", NODES, LeaveRequest, Nothing)

@@ -100,6 +100,24 @@ def test_a_node_that_is_down_takes_its_endpoints_with_it_and_brings_them_back(la
     assert {entry.data_path for entry in tables.complete("app").endpoints} == {"192.0.2.1", "192.0.2.99"}
 
 
+def test_a_task_that_is_about_to_stop_serves_no_more_though_it_still_runs(lab: Lab) -> None:
+    with_nodes(lab, "n1")
+    web = lab.service("web", 1, networks=ON_APP)
+    lab.settle()
+    task = lab.tasks(web)[0]
+    lab.report(task, TaskState.RUNNING)
+    tables = NetworkTables(lab.store.view)
+    lab.store.take_events()
+    assert tables.networks_of(task.id) == ("app",)
+    assert list(tables.withdraw(lab.store.view, task.id)) == ["app"]
+    assert [entry.serving for entry in tables.complete("app").endpoints] == [False]
+    assert tables.withdraw(lab.store.view, task.id) == {}
+    lab.report(task, TaskState.FAILED)
+    tables.apply(lab.store.view, lab.store.take_events())
+    assert tables.networks_of(task.id) == ()
+    assert tables.withdraw(lab.store.view, task.id) == {}
+
+
 def test_nodes_are_told_only_of_networks_that_they_are_on_and_of_ingress(lab: Lab) -> None:
     with_nodes(lab, "n1", "n2")
     tables = NetworkTables(lab.store.view)
