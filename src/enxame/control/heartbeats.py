@@ -115,6 +115,12 @@ class HeartbeatBook:
             entry.trusted_at = now + min(FIRST_PROBATION * 2 ** (len(entry.downs) - FLAPS), LONGEST_PROBATION)
         return entry.health
 
+    def turned_away(self, node_id: str, now: float) -> None:
+        """A node that reported for duty could not be taken up: it was heard of, and comes again after its back-off."""
+        entry = self._entries.get(node_id)
+        if entry is not None and entry.health is not Health.DOWN:
+            entry.heard, entry.grace = now, _return_grace(entry.period)
+
     def beat(self, node_id: str, now: float, period: float) -> bool:
         """A heartbeat came, and was answered with the period. False: the node must report for duty first."""
         entry = self._entries.get(node_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,13 +16,17 @@ from enxame.model.node import Node
 from enxame.model.service import Placement, Service, TaskSpec
 from enxame.model.task import Task, TaskInternal, TaskState, TaskStatus
 
+_MOMENT: Final = timedelta(microseconds=1)
+
 
 def new_task(board: Board, task_id: str, service: Service, key: SlotKey, desired: TaskState) -> Task:
     """A fresh task (NEW) for a slot; a node id as ``key`` ties it to that node."""
     internal = service.internal
+    # A slot's tasks are known apart by their age, also after people's clock was set back.
+    before = max((task.created_at for task in board.in_slot((service.id, key))), default=board.now.wall)
     return Task(
         id=task_id,
-        created_at=board.now.wall,
+        created_at=board.now.wall if before <= board.now.wall else before + _MOMENT,
         updated_at=board.now.wall,
         spec=task_spec(service, board.cluster()),
         service_id=service.id,

@@ -120,6 +120,8 @@ class RestartSupervisor:
         status = service.update_status
         if status is not None and status.state == "rollback_started":
             return []
+        if isinstance(slot[1], str) and board.node(slot[1]) is None:
+            return []
         newest = tasks[-1]
         # Removed ones (scaled down) free the slot; the policy has no say there.
         if newest.desired_state is TaskState.REMOVE or self._should_restart(board, slot, newest):
@@ -225,7 +227,8 @@ class RestartSupervisor:
         for task in tasks[1:]:
             if spec_version(task) == history.spec_version:
                 history.total += 1
-                history.times.append(board.now.mono - (board.now.wall - task.created_at).total_seconds())
+                age = max(0.0, (board.now.wall - task.created_at).total_seconds())
+                history.times.append(board.now.mono - age)
         if history.total:
             self._history[slot] = history
 

@@ -27,6 +27,18 @@ log = logging.getLogger(__name__)
 
 #: Events that wait for a slow session; beyond that it gets a complete set instead.
 MOST_EVENTS: Final = 10_000
+#: A node that does not answer must not keep tasks from stopping for longer.
+WITHDRAWAL_SECONDS: Final = 0.4
+
+
+def record_statuses(tx: Tx, node_id: str, updates: Iterable[TaskStatusUpdate]) -> None:
+    """Take in what a node's tasks came to. What is older than what is known, or not this node's, is dropped."""
+    for update in updates:
+        task = tx.get(Task, update.task_id)
+        if task is None or task.node_id != node_id or update.status.state < task.status.state:
+            continue
+        if update.status != task.status:
+            tx.update(replace(task, status=update.status))
 
 
 class Dispatcher:
@@ -88,18 +100,6 @@ class Dispatcher:
 
         await self._store.update(change)
 
-    def _current_tables(self) -> NetworkTables:
-        """Who is on which network; kept in step while :meth:`run` runs."""
-        if self._tables is None:
-            self._tables = NetworkTables(self._store.view)
-        return self._tables
-
-    def _hand_out(self, events: Sequence[Event]) -> None:
-        changes = self._current_tables().apply(self._store.view, events)
-        if changes:
-            for session in self._all():
-                session.tables_changed(changes)
-        own, shared = route(events)
     async def withdraw(self, task_id: str) -> None:
         """A task is about to stop: returns when all nodes that could send it something new do so no more, or after
         :data:`WITHDRAWAL_SECONDS`.
@@ -115,6 +115,18 @@ class Dispatcher:
             for answer in late:
                 answer.cancel()
 
+    def _current_tables(self) -> NetworkTables:
+        """Who is on which network; kept in step while :meth:`run` runs."""
+        if self._tables is None:
+            self._tables = NetworkTables(self._store.view)
+        return self._tables
+
+    def _hand_out(self, events: Sequence[Event]) -> None:
+        changes = self._current_tables().apply(self._store.view, events)
+        if changes:
+            for session in self._all():
+                session.tables_changed(changes)
+        own, shared = route(events)
         for node_id, mine in own.items():
             for session in self._sessions.get(node_id, ()):
                 session.take(mine)
@@ -140,27 +152,27 @@ class NodeSession:
         store: Store,
         node_id: str,
         tables: Callable[[], NetworkTables],
+        withdraw: Callable[[str], Awaitable[None]],
         closed: Callable[[NodeSession], None],
     ) -> None:
         self.node_id = node_id
         self._store = store
         self._tables = tables
+        self._withdraw = withdraw
         self._forget = closed
+        self._settling = Settling()
         self._told = NodeAssignments(node_id, tables())
         #: Whether the node was told everything, so that differences are enough.
         self._begun = False
         self._events: list[Event] = []
         self._news = asyncio.Event()
         self._closed = False
-        withdraw: Callable[[str], Awaitable[None]],
 
     async def assignments(self) -> Assignments:
         """The complete set at first, then each difference as soon as there is one.
 
         Raises:
-        self._withdraw = withdraw
             Unavailable: the session was closed, or the store ended.
-        self._settling = Settling()
         """
         while not self._closed:
             if not self._begun:
@@ -171,24 +183,15 @@ class NodeSession:
                 continue
             events, self._events = self._events, []
             difference = self._told.update(self._store.view, events)
+            if self._settling.is_due:
+                return replace(difference or Assignments(), acknowledge=self._settling.ask())
             if difference is not None:
                 return difference
         raise Unavailable("the session is closed")
 
     async def update_status(self, updates: Sequence[TaskStatusUpdate]) -> None:
-        """Commit what the node's tasks report. What is older than what is known, or not this node's, is dropped."""
-
-        def record(tx: Tx) -> None:
-            for update in updates:
-                task = tx.get(Task, update.task_id)
-                if task is None or task.node_id != self.node_id or update.status.state < task.status.state:
-                    continue
-            if self._settling.is_due:
-                return replace(difference or Assignments(), acknowledge=self._settling.ask())
-                if update.status != task.status:
-                    tx.update(replace(task, status=update.status))
-
-        await self._store.update(record)
+        """Commit what the node's tasks report; see :func:`record_statuses`."""
+        await self._store.update(lambda tx: record_statuses(tx, self.node_id, updates))
 
     async def attach(self, request: AttachRequest) -> Attached:
         """Put a container of the node on an attachable network."""
@@ -198,9 +201,6 @@ class NodeSession:
         """Take a container of the node off."""
         await attachments.detach(self._store, self.node_id, request)
 
-    def take(self, events: Iterable[Event]) -> None:
-        """Events that may concern the node."""
-        if not self._begun:
     async def withdraw(self, task_id: str) -> None:
         """A task of the node is about to stop; see :meth:`Dispatcher.withdraw`."""
         if any(task.id == task_id for task in self._store.view.find(Task, "node_id", self.node_id)):
@@ -220,6 +220,9 @@ class NodeSession:
         self._news.set()
         return settled
 
+    def take(self, events: Iterable[Event]) -> None:
+        """Events that may concern the node."""
+        if not self._begun:
             return
         self._events += events
         if len(self._events) > MOST_EVENTS:
@@ -234,10 +237,10 @@ class NodeSession:
     def close(self) -> None:
         """The conversation is over."""
         self._closed = True
+        self._settling.end()
         self._forget(self)
         self._news.set()
 
-        self._settling.end()
     def restart(self) -> None:
         """The node lost the thread: tell it everything again."""
         self._begun = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -34,6 +34,22 @@ _STATUS: Final = {
 }
 
 
+def ask_anew(tx: Tx, own_node_id: str) -> None:
+    """A manager came up: what it holds of all other nodes is that they are to report."""
+    for node in tx.all(Node):
+        if node.id != own_node_id and node.status.state not in ("down", "unknown"):
+            tx.update(replace(node, status=replace(node.status, state="unknown", message=MANAGER_CAME_UP)))
+
+
+def record_health(tx: Tx, book: HeartbeatBook, verdicts: Mapping[str, Health]) -> None:
+    """Write verdicts down that still hold."""
+    for node_id, health in verdicts.items():
+        node = tx.get(Node, node_id)
+        if node is not None and book.health(node_id) is health:
+            state, message = _STATUS[health]
+            tx.update(replace(node, status=replace(node.status, state=state, message=message)))
+
+
 class FailureDetector:
     """``mono`` gives monotonic seconds; ``cut`` cuts a node's links. Watches all nodes but the manager's own."""
 
@@ -57,15 +73,7 @@ class FailureDetector:
 
     async def start(self) -> None:
         """Take up the swarm's nodes: what they were before is not what they are now."""
-
-        def ask_anew(tx: Tx) -> None:
-            for node in tx.all(Node):
-                if node.id != self._own and node.status.state not in ("down", "unknown"):
-                    tx.update(
-                        replace(node, status=replace(node.status, state="unknown", message=MANAGER_CAME_UP)),
-                    )
-
-        await self._store.update(ask_anew)
+        await self._store.update(lambda tx: ask_anew(tx, self._own))
         returning = []
         for node in self._store.view.all(Node):
             if node.id == self._own:
@@ -107,6 +115,10 @@ class FailureDetector:
         log.warning("node %s came and went too often; it gets no tasks for a while", node_id)
         return NodeStatus(state="down", message=FLAPPING)
 
+    def turned_away(self, node_id: str) -> None:
+        """A node that reported for duty could not be taken up: its state could not be written."""
+        self._book.turned_away(node_id, self._mono())
+
     def beat(self, node_id: str) -> bool:
         """A node's heartbeat. False: it must report for duty first."""
         return self._book.beat(node_id, self._mono(), self.period)
@@ -138,16 +150,8 @@ class FailureDetector:
 
     async def _decide(self) -> None:
         verdicts = self._undecided
-
-        def record(tx: Tx) -> None:
-            for node_id, health in verdicts.items():
-                node = tx.get(Node, node_id)
-                if node is not None and self._book.health(node_id) is health:
-                    state, message = _STATUS[health]
-                    tx.update(replace(node, status=replace(node.status, state=state, message=message)))
-
         try:
-            await self._store.update(record)
+            await self._store.update(lambda tx: record_health(tx, self._book, verdicts))
         except Exception:
             log.exception("the state of %d nodes could not be recorded; trying again", len(verdicts))
             return

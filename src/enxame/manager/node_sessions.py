@@ -168,7 +168,11 @@ class NodeSessions:
             if request.incarnation > self._news_for_all().incarnation:
                 raise Unavailable(f"node {peer.node_id} follows the swarm as it was recovered elsewhere")
             status = self._detector.register(peer.node_id)
-            session.node = await self._dispatcher.open(peer.node_id, request.description, peer.address, status)
+            try:
+                session.node = await self._dispatcher.open(peer.node_id, request.description, peer.address, status)
+            except BaseException:
+                self._detector.turned_away(peer.node_id)
+                raise
             told = None
             while True:
                 session.changed.clear()
@@ -219,10 +223,6 @@ class NodeSessions:
         await self._dispatcher.describe(peer.node_id, request.description)
         return Nothing()
 
-    async def _attach(self, peer: Peer, request: AttachRequest) -> Attached:
-        _, node = self._registered(peer)
-        return await node.attach(request)
-
     async def _withdraw(self, peer: Peer, request: Withdrawal) -> Nothing:
         _, node = self._registered(peer)
         await node.withdraw(request.task_id)
@@ -232,6 +232,10 @@ class NodeSessions:
         _, node = self._registered(peer)
         await node.acknowledge(request.number)
         return Nothing()
+
+    async def _attach(self, peer: Peer, request: AttachRequest) -> Attached:
+        _, node = self._registered(peer)
+        return await node.attach(request)
 
     async def _detach(self, peer: Peer, request: DetachRequest) -> Nothing:
         _, node = self._registered(peer)

@@ -61,6 +61,10 @@ class Table:
         """Ids whose index has the value. The table's own dict: do not change it."""
         return self._indexes[index].get(index_key(index, value), {})
 
+    def same_indexes(self, other: Table) -> bool:
+        """Whether both find the same by all indexes, in whatever order."""
+        return self._indexes == other._indexes  # noqa: SLF001 - one class
+
     @staticmethod
     def _unindex(index: dict[Hashable, dict[str, None]], values: tuple[Hashable, ...], object_id: str) -> None:
         for value in values:

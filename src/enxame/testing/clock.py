@@ -31,6 +31,8 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self.mono = 0.0
+        #: How far people's clock was set forward since the beginning: seconds.
+        self.shift = 0.0
         self._calls: list[tuple[float, int, Timer]] = []
         self._order = count()
 
@@ -40,7 +42,7 @@ class VirtualClock:
 
     def wall(self) -> datetime:
         """The present moment as people show it."""
-        return EPOCH + timedelta(seconds=self.mono)
+        return EPOCH + timedelta(seconds=self.mono + self.shift)
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         """Run ``call`` at a time (seconds since the beginning), at once if that is past."""
@@ -60,3 +62,57 @@ class VirtualClock:
             if call is not None:
                 call()
         self.mono = max(self.mono, when)
+
+
+class Process:
+    """A process' part in a clock's time: while it is stopped nothing of it happens, afterwards all that was due."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._stopped = False
+        self._due: list[Timer] = []
+
+    @property
+    def mono(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock.mono
+
+    def wall(self) -> datetime:
+        """The present moment as people show it."""
+        return self._clock.wall()
+
+    @property
+    def stopped(self) -> bool:
+        """It hangs."""
+        return self._stopped
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        """Run ``call`` after so many seconds, or when the process goes on."""
+        timer = Timer(call)
+
+        def due() -> None:
+            if self._stopped:
+                self._due.append(timer)
+            else:
+                _run(timer)
+
+        self._clock.call_later(delay, due)
+        return timer
+
+    def stop(self) -> None:
+        """Hang."""
+        self._stopped = True
+
+    def go_on(self) -> None:
+        """Hang no more."""
+        if self._stopped:
+            self._stopped = False
+            due, self._due = self._due, []
+            for timer in due:
+                self._clock.call_later(0.0, lambda timer=timer: _run(timer))  # type: ignore[misc]
+
+
+def _run(timer: Timer) -> None:
+    call, timer.call = timer.call, None
+    if call is not None:
+        call()

@@ -50,6 +50,8 @@ class Daemon:
         self.socket = directory / "daemon.sock"
         self.log = directory / "daemon.log"
         self.url = f"unix://{self.socket}"
+        #: What the daemon's environment has beside this process's own.
+        self.environment: dict[str, str] = {}
         self._extra_args = list(extra_args)
         self._process: subprocess.Popen[bytes] | None = None
         self._client: EngineClient | None = None
@@ -82,6 +84,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
                 start_new_session=True,
             )
         try:

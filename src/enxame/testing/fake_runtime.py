@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enxame.agent.task_machine import Operation, Transition, failed, is_to_stop, plan, succeeded
 from enxame.model.dispatch import Assignments
 from enxame.model.task import Task, TaskState, TaskStatus
-from enxame.testing.clock import Timer, VirtualClock
+from enxame.testing.clock import Process, Timer
 
 
 @dataclass(slots=True)
@@ -26,6 +26,7 @@ class LocalTask:
     operation: Operation = Operation.NOTHING
     timer: Timer | None = None
     runs: bool = False
+    status: TaskStatus | None = None
 
     @property
     def image(self) -> str:
@@ -42,7 +43,7 @@ class FakeNode:
     def __init__(
         self,
         node_id: str,
-        clock: VirtualClock,
+        clock: Process,
         rng: random.Random,
         report: Callable[[str, TaskStatus], None],
         moved: Callable[[LocalTask], None],
@@ -76,6 +77,22 @@ class FakeNode:
             self._break_off(local)
             self._set_runs(local, runs=False)
         self.tasks.clear()
+
+    def die(self) -> None:
+        """The daemon dies; containers go on without it."""
+        for local in self.tasks.values():
+            self._break_off(local)
+
+    def revive(self) -> None:
+        """A new daemon finds the tasks in its database, and their containers, and goes on with them."""
+        for local in list(self.tasks.values()):
+            self._drive(local)
+
+    def report_all(self) -> None:
+        """Tell what is known of every task: a session begins."""
+        for local in self.tasks.values():
+            if local.status is not None:
+                self._report(local.task.id, local.status)
 
     def kill(self, task_id: str) -> None:
         """A container dies behind everybody's back."""
@@ -157,6 +174,7 @@ class FakeNode:
 
     def _tell(self, local: LocalTask, message: str, err: str) -> None:
         status = TaskStatus(timestamp=self._clock.wall(), state=local.state, message=message, err=err)
+        local.status = status
         self._report(local.task.id, status)
 
     def _break_off(self, local: LocalTask) -> None:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from enxame.control.board import is_dead
+from enxame.control.board import is_dead, is_wanted
 from enxame.control.enforcer import REJECTED_BY_ENFORCER
+from enxame.control.heartbeats import Health
 from enxame.control.leader import Leader
 from enxame.control.replicated import replicas
+from enxame.model.base import Meta
+from enxame.model.cluster import Cluster
+from enxame.model.network import Network
 from enxame.model.node import Node
 from enxame.model.service import Service
 from enxame.model.task import Task, TaskState
 from enxame.store.interface import Action, Event
+from enxame.store.tables import Table
 from enxame.testing.fake_runtime import LocalTask
 
 if TYPE_CHECKING:
     from enxame.testing.sim_swarm import SimSwarm
+
+#: A node that nothing has been wrong with for so long is never held to be down: its longest back-off, and some more.
+WELL: Final = 20.0
+#: A node that has not been in reach for so long is not ready any more: seconds (what is forgiven to nodes of a manager
+#: that was away itself, with room for flapping ones).
+MISSED_WITHIN: Final = 40.0
+#: A drained node's tasks are to stop, and have stopped, within so many seconds.
+DRAINED_WITHIN: Final = 10.0
+#: Between two looks at what must hold within some time: seconds.
+PROBE: Final = 5.0
 
 #: Why a task may wait for ever: there is no room for it.
 _NO_ROOM = ("no suitable node", "insufficient resources", "could not find an available IP", "host-mode port", "port '")
@@ -37,13 +52,16 @@ class Invariants:
         self._ports: dict[tuple[int, str], str] = {}
         self._ports_of: dict[str, list[tuple[int, str]]] = {}
         self._running: dict[tuple[str, int], set[str]] = {}
+        self._acknowledged: dict[str, tuple[int, bool]] = {}
+        self._unreachable: dict[str, float] = {}
+        self._drained: dict[str, float] = {}
         #: Containers that the leader was right to give up: their node was lost.
         self._lost: set[str] = set()
 
     # At every moment
 
-    def see(self, events: Iterable[Event]) -> None:
-        """A commit's changes."""
+    def see(self, events: Iterable[Event], *, user: bool = False) -> None:
+        """A commit's changes; ``user``: somebody asked for them."""
         # A commit is atomic: what it gives back it may give away again.
         events = list(events)
         for event in events:
@@ -55,9 +73,70 @@ class Invariants:
                 self._see_task(event, obj)
             elif isinstance(obj, Service):
                 self._see_service(event, obj)
+                self._keeps_its_spec(event, obj, user=user)
             elif isinstance(obj, Node) and (event.action is Action.DELETE or obj.status.state == "down"):
-                link = self._swarm.links.get(obj.id)
-                self._lost.update(link.node.tasks if link is not None else ())
+                # Those that it was told of and has not begun may begin any time: nobody can tell it not to.
+                self._lost.update(task.id for task in self._swarm.store.view.find(Task, "node_id", obj.id))
+
+    def acknowledged(self, events: Iterable[Event]) -> None:
+        """A user was told that these changes are made: whatever happens, they stay."""
+        for event in events:
+            self._acknowledged[event.object.id] = (event.version, event.action is Action.DELETE)
+
+    def judged(self, node_id: str, health: Health) -> None:
+        """The failure detector's verdict on a node: nobody is accused who did nothing."""
+        link = self._swarm.links.get(node_id)
+        if health is not Health.DOWN or link is None:
+            return
+        now = self._swarm.clock.mono
+        if link.well_since is not None and now - link.well_since > WELL:
+            raise Violation(f"node {node_id} is held to be down, but has been well for {now - link.well_since:.1f} s")
+        led_since = self._swarm.led_since
+        if now < link.excused_until and led_since is not None and led_since <= link.excused_at:
+            raise Violation(f"node {node_id} is held to be down before the time that it asked for")
+
+    def probe(self) -> None:
+        """What must hold within some time, and what was acknowledged."""
+        swarm, now = self._swarm, self._swarm.clock.mono
+        for object_id, (revision, deleted) in self._acknowledged.items():
+            present = self._find(object_id)
+            if (present is None) is not deleted or (present is not None and present.version.index < revision):
+                raise Violation(f"what was acknowledged of {object_id} at revision {revision} is lost")
+        led_for = now - swarm.led_since if swarm.led_since is not None else 0.0
+        for node in swarm.store.view.all(Node):
+            link = swarm.links[node.id]
+            reachable = link.heard and link.runs and not link.process.stopped
+            missing = self._for(self._unreachable, node.id, not reachable and now >= link.excused_until)
+            if min(missing, led_for) > MISSED_WITHIN and node.status.state == "ready":
+                raise Violation(f"node {node.id} is ready, but has been out of reach for {missing:.0f} s")
+            drained = self._for(self._drained, node.id, node.spec.availability == "drain")
+            if min(drained, led_for) > DRAINED_WITHIN:
+                for task in swarm.store.view.find(Task, "node_id", node.id):
+                    if is_wanted(task) and not is_dead(task):
+                        raise Violation(
+                            f"task {task.id} is still to run on node {node.id}, drained {drained:.0f} s ago"
+                        )
+
+    def _for(self, since: dict[str, float], node_id: str, holds: bool) -> float:
+        """For how long something has been so, as far as probes can tell."""
+        if not holds:
+            since.pop(node_id, None)
+            return 0.0
+        return self._swarm.clock.mono - since.setdefault(node_id, self._swarm.clock.mono)
+
+    def _find(self, object_id: str) -> Meta | None:
+        view = self._swarm.store.view
+        kinds: tuple[type[Meta], ...] = (Service, Node, Cluster, Network)
+        return next(filter(None, (view.get(kind, object_id) for kind in kinds)), None)
+
+    @staticmethod
+    def _keeps_its_spec(event: Event, service: Service, *, user: bool) -> None:
+        """What a user asked for is changed by nobody else, except back to what was asked before."""
+        old = event.old
+        if user or event.action is not Action.UPDATE or not isinstance(old, Service):
+            return
+        if service.spec not in (old.spec, old.previous_spec):
+            raise Violation(f"the spec of {service.id} was changed by nobody")
 
     def container_moved(self, local: LocalTask) -> None:
         """A container started or stopped: never two of one slot unless the update wants both or a node was lost."""
@@ -152,7 +231,17 @@ class Invariants:
                     raise Violation(f"node {node_id} still has task {task_id}")
                 if local.runs and stored[task_id].desired_state is not TaskState.RUNNING:
                     raise Violation(f"node {node_id} runs task {task_id} that is to stop")
+        self._indexes_are_true()
         self._same_after_election()
+
+    def _indexes_are_true(self) -> None:
+        """The store's indexes hold what an index made anew would hold."""
+        for kind, table in self._swarm.store.tables.by_kind.items():
+            anew = Table(table.kind)
+            for obj in table.objects.values():
+                anew.put(obj)
+            if not table.same_indexes(anew):
+                raise Violation(f"an index of {kind.__name__} leaked")
 
     def _service_is_well(self, service: Service) -> None:
         view = self._swarm.store.view

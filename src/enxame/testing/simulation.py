@@ -1,4 +1,4 @@
-"""Random lives of small swarms: ``python -m enxame.testing.simulation --seed N [--runs K] [-v]``.
+"""Random lives of swarms: ``python -m enxame.testing.simulation --seed N [--runs K] [--jobs J] [-v]``.
 
 A seed decides everything; a run that breaks an invariant is repeated by its seed.
 """
@@ -6,372 +6,139 @@ A seed decides everything; a run that breaks an invariant is repeated by its see
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Final
 
-from msgspec.structs import replace
-
-from enxame.model.base import ObjectVersion
-from enxame.model.cluster import NANOSECONDS, Cluster
-from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
-from enxame.model.node import Node, NodeDescription, NodeResources, NodeSpec, NodeStatus
-from enxame.model.service import (
-    ContainerSpec,
-    EndpointSpec,
-    GlobalJob,
-    GlobalService,
-    JobStatus,
-    NetworkAttachmentConfig,
-    Placement,
-    PortConfig,
-    ReplicatedJob,
-    ReplicatedService,
-    Reservation,
-    ResourceRequirements,
-    RestartPolicy,
-    Service,
-    ServiceInternal,
-    ServiceMode,
-    ServiceSpec,
-    TaskSpec,
-    UpdateConfig,
-)
 from enxame.model.task import Task
-from enxame.store.interface import Tx
-from enxame.testing.invariants import Violation
+from enxame.testing.invariants import PROBE, Violation
+from enxame.testing.sim_faults import SimFaults
 from enxame.testing.sim_swarm import SimSwarm
+from enxame.testing.sim_users import SimUsers
 
 #: Virtual seconds of trouble, and of the peace after it.
-TROUBLE = 120.0
-PEACE = 900.0
+TROUBLE: Final = 120.0
+PEACE: Final = 900.0
+#: Nodes that came and went too often are trusted again within so many seconds.
+TRUSTED_WITHIN: Final = 330.0
+#: Sizes of swarms (at most so many nodes), and how many of ten thousand lives have them.
+SIZES: Final = ((5, 6500), (8, 2300), (16, 900), (30, 200), (50, 100))
+#: Lives that a process takes at once.
+CHUNK: Final = 5
 
 
 class Simulation:
     """One life: trouble at random, then peace."""
 
     def __init__(self, seed: int) -> None:
+        self._rng = rng = random.Random(f"{seed} operations")
         self.swarm = SimSwarm(seed)
-        self._rng = random.Random(f"{seed} operations")
-        self._spec_version = 0
+        self.size = rng.choices([size for size, _ in SIZES], [share for _, share in SIZES])[0]
+        self.users = SimUsers(self.swarm, rng, self.size)
+        self.faults = SimFaults(self.swarm, rng)
 
     def run(self) -> None:
         """Live through it. Raises Violation."""
         swarm, rng = self.swarm, self._rng
-        swarm.commit(self._found)
-        for _ in range(rng.randint(1, 5)):
-            self._join_node()
+        swarm.commit(self.users.found, user=True)
         swarm.start_leader()
+        for _ in range(rng.randint(max(1, self.size // 2), self.size)):
+            self.users.join_node()
+        operations = [*self.users.requests, *self.faults.faults]
         when = 0.0
         while when < TROUBLE:
             when += rng.expovariate(1.0)
-            swarm.clock.run_until(when)
-            rng.choices([operation for operation, _ in self._operations], [weight for _, weight in self._operations])[
-                0
-            ]()
+            self._live_until(when)
+            rng.choices([operation for operation, _ in operations], [weight for _, weight in operations])[0]()
         self._make_peace()
-        swarm.clock.run_until(swarm.clock.mono + PEACE)
+        self._live_until(swarm.clock.mono + PEACE)
         swarm.invariants.settled()
 
-    # Operations
-
-    @property
-    def _operations(self) -> list[tuple[Callable[[], None], int]]:
-        return [
-            (self._create_service, 14),
-            (self._scale_service, 14),
-            (self._update_service, 14),
-            (self._remove_service, 6),
-            (self._kill_container, 14),
-            (self._cut_node, 4),
-            (self._crash_node, 3),
-            (self._heal_node, 10),
-            (self._set_availability, 6),
-            (self._relabel_node, 3),
-            (self._join_node, 1),
-            (self._remove_node, 1),
-            (self._restart_leader, 3),
-        ]
-
-    def _found(self, tx: Tx) -> None:
-        tx.create(Cluster(id="cluster"))
-        tx.create(Network(id="ingress-id", spec=NetworkSpec(name="ingress", ingress=True)))
-        tx.create(Network(id="wide", spec=NetworkSpec(name="wide")))
-        # So small that it runs out of addresses.
-        tight = IPAMOptions(configs=[IPAMConfig(subnet="10.9.0.0/28")])
-        tx.create(Network(id="tight", spec=NetworkSpec(name="tight", ipam_options=tight)))
-
-    def _join_node(self) -> None:
-        if len(self.swarm.links) >= 7:
+    def _live_until(self, when: float) -> None:
+        clock = self.swarm.clock
+        if self.swarm.resting:
+            clock.run_until(when)
             return
-        node_id = self.swarm.new_id("n")
-        self.swarm.say(f"{node_id} joins")
-        self.swarm.add_node(
-            Node(
-                id=node_id,
-                spec=NodeSpec(role="worker", availability="active", labels={"zone": self._rng.choice("ab")}),
-                description=NodeDescription(
-                    hostname=node_id, resources=NodeResources(nano_cpus=4 * NANOSECONDS, memory_bytes=8 << 30)
-                ),
-                status=NodeStatus(state="ready", addr="192.0.2.1"),
-            )
-        )
-
-    def _create_service(self) -> None:
-        if len(self.swarm.store.view.all(Service)) >= 6:  # type: ignore[arg-type]
-            return
-        rng, service_id = self._rng, self.swarm.new_id("s")
-        draw = rng.random()
-        if draw < 0.06:
-            mode = ServiceMode(global_job=GlobalJob())
-        elif draw < 0.12:
-            mode = ServiceMode(replicated_job=ReplicatedJob(max_concurrent=rng.randint(1, 3), total_completions=4))
-        elif draw < 0.3:
-            mode = ServiceMode(global_=GlobalService())
-        else:
-            mode = ServiceMode(replicated=ReplicatedService(replicas=rng.randint(0, 6)))
-        spec = ServiceSpec(
-            name=service_id,
-            mode=mode,
-            task_template=self._template(),
-            endpoint_spec=self._endpoint(service_id),
-            update_config=self._update_config(),
-            rollback_config=self._update_config(),
-        )
-        self._spec_version += 1
-        internal = ServiceInternal(spec_version=self._spec_version)
-        self.swarm.say(f"create {service_id}: {spec}")
-        job = JobStatus() if is_job(spec) else None
-        service = Service(id=service_id, spec=spec, internal=internal, job_status=job)
-        self.swarm.commit(lambda tx: tx.create(service))
-
-    def _template(self) -> TaskSpec:
-        rng = self._rng
-        image = rng.choices(["ok", "slow", "missing", "crash", "exits"], [10, 2, 1, 1, 1])[0]
-        reserved = Reservation(nano_cpus=rng.randint(1, 2) * NANOSECONDS) if rng.random() < 0.3 else None
-        return TaskSpec(
-            container_spec=ContainerSpec(image=image, stop_grace_period=rng.randint(1, 15) * NANOSECONDS),
-            resources=ResourceRequirements(reservations=reserved) if reserved is not None else None,
-            restart_policy=RestartPolicy(
-                condition=rng.choices(["any", "on-failure", "none"], [8, 2, 1])[0],
-                delay=rng.choice([0, 0, NANOSECONDS, 5 * NANOSECONDS]),
-                max_attempts=rng.choice([None, None, None, 3]),
-                window=rng.choice([None, 10 * NANOSECONDS]),
-            ),
-            placement=self._placement(),
-            networks=[
-                NetworkAttachmentConfig(target=target)
-                for target, chance in (("wide", 0.3), ("tight", 0.2))
-                if rng.random() < chance
-            ],
-        )
-
-    def _placement(self) -> Placement | None:
-        rng = self._rng
-        constraints = [f"node.labels.zone=={rng.choice('ab')}"] if rng.random() < 0.15 else []
-        most = rng.randint(1, 3) if rng.random() < 0.15 else 0
-        return Placement(constraints=constraints, max_replicas=most) if constraints or most else None
-
-    def _endpoint(self, service_id: str) -> EndpointSpec:
-        rng = self._rng
-        taken = {
-            port.published_port
-            for service in self.swarm.store.view.all(Service)
-            if service.id != service_id
-            for port in [*(service.spec.endpoint_spec or EndpointSpec()).ports, *service.endpoint.ports]
-        }
-        ports = []
-        if rng.random() < 0.4:
-            published = rng.choice([0, 8080, 8081, 8082, 30000])
-            if published not in taken or not published:
-                mode = rng.choices(["ingress", "host"], [4, 1])[0]
-                ports.append(PortConfig(protocol="tcp", target_port=80, published_port=published, publish_mode=mode))
-        return EndpointSpec(mode=rng.choice(["vip", "vip", "dnsrr"]) if not ports else "vip", ports=ports)
-
-    def _update_config(self) -> UpdateConfig | None:
-        rng = self._rng
-        if rng.random() < 0.3:
-            return None
-        return UpdateConfig(
-            parallelism=rng.randint(0, 3),
-            delay=rng.choice([0, 0, NANOSECONDS]),
-            failure_action=rng.choice(["pause", "continue", "rollback"]),
-            monitor=rng.choice([NANOSECONDS // 2, 3 * NANOSECONDS]),
-            max_failure_ratio=rng.choice([0.0, 0.0, 0.5]),
-            order=rng.choice(["stop-first", "stop-first", "start-first"]),
-        )
-
-    def _scale_service(self) -> None:
-        service = self._any_service()
-        if service is not None and service.spec.mode.replicated is not None:
-            wanted = self._rng.randint(0, 8)
-            self.swarm.say(f"scale {service.id} to {wanted}")
-            mode = ServiceMode(replicated=ReplicatedService(replicas=wanted))
-            self._change_service(service, replace(service.spec, mode=mode))
-
-    def _update_service(self) -> None:
-        service = self._any_service()
-        if service is not None:
-            template = replace(self._template(), force_update=self._rng.randint(1, 1000))
-            endpoint = service.spec.endpoint_spec if self._rng.random() < 0.8 else self._endpoint(service.id)
-            spec = replace(service.spec, task_template=template, endpoint_spec=endpoint)
-            self.swarm.say(f"update {service.id}: {template}")
-            self._change_service(service, spec)
-
-    def _change_service(self, service: Service, spec: ServiceSpec) -> None:
-        internal = service.internal or ServiceInternal()
-        version = internal.spec_version
-        old = service.spec
-        if (spec.task_template, spec.endpoint_spec) != (old.task_template, old.endpoint_spec):
-            self._spec_version += 1
-            version = self._spec_version
-        job = service.job_status
-        if job is not None:
-            job = JobStatus(job_iteration=ObjectVersion(index=job.job_iteration.index + 1))
-        changed = replace(
-            service,
-            spec=spec,
-            job_status=job,
-            previous_spec=old,
-            update_status=None,
-            internal=ServiceInternal(spec_version=version, previous_spec_version=internal.spec_version),
-        )
-        self.swarm.commit(lambda tx: tx.update(changed))
-
-    def _remove_service(self) -> None:
-        service = self._any_service()
-        if service is not None:
-            self.swarm.say(f"remove {service.id}")
-            self.swarm.commit(lambda tx: tx.delete(Service, service.id))
-
-    def _kill_container(self) -> None:
-        link = self.swarm.links[self._rng.choice(sorted(self.swarm.links))]
-        running = sorted(task_id for task_id, local in link.node.tasks.items() if local.runs)
-        if running:
-            task_id = self._rng.choice(running)
-            self.swarm.say(f"kill {task_id}")
-            link.node.kill(task_id)
-
-    def _cut_node(self) -> None:
-        node_id = self._rng.choice(sorted(self.swarm.links))
-        self.swarm.say(f"cut {node_id}")
-        self.swarm.cut(node_id)
-
-    def _crash_node(self) -> None:
-        node_id = self._rng.choice(sorted(self.swarm.links))
-        self.swarm.say(f"crash {node_id}")
-        self.swarm.crash_node(node_id)
-
-    def _heal_node(self) -> None:
-        down = sorted(node_id for node_id, link in self.swarm.links.items() if not link.up)
-        if down:
-            node_id = self._rng.choice(down)
-            self.swarm.say(f"heal {node_id}")
-            self.swarm.heal(node_id)
-
-    def _remove_node(self) -> None:
-        down = sorted(node_id for node_id, link in self.swarm.links.items() if not link.up)
-        if down and len(self.swarm.links) > 2:
-            self.swarm.say(f"remove {down[0]}")
-            self.swarm.remove_node(down[0])
-
-    def _set_availability(self) -> None:
-        node_id = self._rng.choice(sorted(self.swarm.links))
-        availability = self._rng.choice(["active", "active", "pause", "drain"])
-        self.swarm.say(f"{availability} {node_id}")
-        self._change_node(node_id, lambda spec: replace(spec, availability=availability))
-
-    def _relabel_node(self) -> None:
-        node_id = self._rng.choice(sorted(self.swarm.links))
-        zone = self._rng.choice("ab")
-        self.swarm.say(f"{node_id} moves to zone {zone}")
-        self._change_node(node_id, lambda spec: replace(spec, labels={"zone": zone}))
-
-    def _restart_leader(self) -> None:
-        if self.swarm.leader is None:
-            return
-        self.swarm.say("the leader is gone")
-        self.swarm.stop_leader()
-        self.swarm.clock.call_later(self._rng.random() * 4, self._elect)
-
-    def _elect(self) -> None:
-        if self.swarm.leader is None:
-            self.swarm.say("a new leader")
-            self.swarm.start_leader()
-
-    # Peace
+        while clock.mono < when:
+            probe = (clock.mono // PROBE + 1) * PROBE
+            clock.run_until(min(when, probe))
+            if clock.mono == probe:
+                self.swarm.invariants.probe()
 
     def _make_peace(self) -> None:
         swarm = self.swarm
-        self._elect()
-        for node_id in sorted(swarm.links):
-            swarm.heal(node_id)
-            self._change_node(node_id, lambda spec: replace(spec, availability="active"))
-        services = sorted(swarm.store.view.all(Service), key=lambda service: service.id)
-        for service in services:
-            template = service.spec.task_template
-            container = template.container_spec or ContainerSpec()
-            good = replace(
-                template,
-                container_spec=replace(container, image="exits" if is_job(service.spec) else "ok"),
-                restart_policy=RestartPolicy(condition="on-failure" if is_job(service.spec) else "any"),
-                placement=None,
-                force_update=template.force_update + 1,
-            )
-            self._change_service(service, replace(service.spec, task_template=good))
+        self.faults.end()
+        while swarm.led_since is None:
+            self._live_until(swarm.clock.mono + 1.0)
+        self.users.calm_down()
         swarm.say("peace")
-
-    def _change_node(self, node_id: str, change: Callable[[NodeSpec], NodeSpec]) -> None:
-        def update(tx: Tx) -> None:
-            node = tx.get(Node, node_id)
-            if node is not None:
-                tx.update(replace(node, spec=change(node.spec)))
-
-        self.swarm.commit(update)
-
-    def _any_service(self) -> Service | None:
-        services = sorted(self.swarm.store.view.all(Service), key=lambda service: service.id)
-        return self._rng.choice(services) if services else None
-
-
-def is_job(spec: ServiceSpec) -> bool:
-    """Its tasks are to end."""
-    return spec.mode.replicated_job is not None or spec.mode.global_job is not None
+        patient_until = swarm.clock.mono + TRUSTED_WITHIN
+        while swarm.distrusted() or swarm.ghosts:
+            if swarm.clock.mono > patient_until:
+                ghosts = [link.node_id for link in swarm.ghosts]
+                raise Violation(f"nodes that are well are not ready: {swarm.distrusted()}; unaware: {ghosts}")
+            self._live_until(swarm.clock.mono + PROBE)
+        swarm.rest()
 
 
 def run_seed(seed: int) -> None:
     """One life. Raises Violation with the seed in its text."""
+    failure = _failure_of(seed)
+    if failure:
+        raise Violation(failure)
+
+
+def run_seeds(seeds: Iterable[int], jobs: int | None = None) -> Iterator[str]:
+    """Many lives on all processors (or ``jobs`` processes); what went wrong in those in which something did."""
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("forkserver")) as pool:
+        yield from filter(None, pool.map(_failure_of, seeds, chunksize=CHUNK))
+
+
+def _failure_of(seed: int, *, verbose: bool = False) -> str:
     simulation = Simulation(seed)
     try:
         simulation.run()
     except Violation as violation:
-        raise Violation(f"seed {seed} at {simulation.swarm.clock.mono:.3f} s: {violation}") from violation
+        if verbose:
+            _tell(simulation.swarm)
+        return f"seed {seed} at {simulation.swarm.clock.mono:.3f} s: {violation}"
+    return ""
+
+
+def _tell(swarm: SimSwarm) -> None:
+    sys.stdout.write("\n".join(swarm.log) + "\n")
+    for task in swarm.store.view.all(Task):
+        sys.stdout.write(
+            f"{task.id} {task.service_id}.{task.slot or task.node_id} on {task.node_id}: "
+            f"{task.status.state.value} -> {task.desired_state.value} {task.status.err}\n"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run seeds from a command line; exit status 1 if one breaks an invariant."""
-    parser = argparse.ArgumentParser(description="Simulate small swarms on virtual time.")
+    parser = argparse.ArgumentParser(description="Simulate swarms on virtual time.")
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default 1)")
-    parser.add_argument("--runs", type=int, default=1, help="how many seeds, one after the other (default 1)")
+    parser.add_argument("--runs", type=int, default=1, help="how many seeds (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share them (default 1)")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell the story of a run that fails")
     options = parser.parse_args(arguments)
     failures = 0
     began = time.monotonic()
-    for seed in range(options.seed, options.seed + options.runs):
-        simulation = Simulation(seed)
-        try:
-            simulation.run()
-        except Violation as violation:
-            failures += 1
-            if options.verbose:
-                sys.stdout.write("\n".join(simulation.swarm.log) + "\n")
-                for task in simulation.swarm.store.view.all(Task):
-                    sys.stdout.write(
-                        f"{task.id} {task.service_id}.{task.slot or task.node_id} on {task.node_id}: "
-                        f"{task.status.state.value} -> {task.desired_state.value} {task.status.err}\n"
-                    )
-            sys.stdout.write(f"seed {seed} at {simulation.swarm.clock.mono:.3f} s: {violation}\n")
+    seeds = range(options.seed, options.seed + options.runs)
+    found = (
+        run_seeds(seeds, options.jobs)
+        if options.jobs > 1
+        else filter(None, (_failure_of(seed, verbose=options.verbose) for seed in seeds))
+    )
+    for failure in found:
+        failures += 1
+        sys.stdout.write(f"{failure}\n")
+        sys.stdout.flush()
     seconds = time.monotonic() - began
     sys.stdout.write(f"{options.runs} runs, {failures} failed, {seconds:.1f} s\n")
     return 1 if failures else 0

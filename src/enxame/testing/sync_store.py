@@ -16,26 +16,37 @@ from enxame.store.transaction import Staging
 R = TypeVar("R")
 
 
+class Refused(Exception):
+    """A commit was refused: nothing of it happened."""
+
+
 class SyncStore:
-    """Commits at once, in memory. ``events`` are all commits' events since they were last taken."""
+    """Commits at once, in memory. While it is ``full`` no commit is taken; nor one of an ``epoch`` that is over."""
 
     def __init__(self, wall: Callable[[], datetime]) -> None:
-        self._tables = Tables()
+        #: The committed state, with its indexes.
+        self.tables = Tables()
         self._wall = wall
         self.revision = 0
+        self.full = False
+        self.epoch = 0
         self._events: list[Event] = []
 
     @property
     def view(self) -> View:
         """The committed state."""
-        return self._tables
+        return self.tables
 
-    def update(self, fn: Callable[[Tx], R]) -> R:
-        """Run a transaction and commit it; what it raises undoes it."""
-        staging = Staging(self._tables, self.revision + 1, self._wall)
+    def update(self, fn: Callable[[Tx], R], epoch: int | None = None) -> R:
+        """Run a transaction and commit it; what it raises undoes it. Raises Refused."""
+        staging = Staging(self.tables, self.revision + 1, self._wall)
         result: R = staging.run(fn)
         changes = staging.changes()
         if changes:
+            if self.full:
+                raise Refused("no space left on device")
+            if epoch not in (None, self.epoch):
+                raise Refused(f"epoch {epoch} is over: it is {self.epoch}")
             self.revision += 1
             for old, new in changes:
                 self._events.append(self._apply(old, new))
@@ -49,8 +60,8 @@ class SyncStore:
     def _apply(self, old: Meta | None, new: Meta | None) -> Event:
         if new is None:
             assert old is not None
-            self._tables.by_kind[type(old)].pop(old.id)
+            self.tables.by_kind[type(old)].pop(old.id)
             return Event(Action.DELETE, old, old, self.revision)
         stored = replace(new, version=ObjectVersion(index=self.revision))
-        self._tables.by_kind[type(stored)].put(stored)
+        self.tables.by_kind[type(stored)].put(stored)
         return Event(Action.CREATE if old is None else Action.UPDATE, stored, old, self.revision)

@@ -76,3 +76,15 @@ def test_removing_the_node_removes_its_task_from_what_is_wanted(lab: Lab) -> Non
     lab.delete(node)
     lab.play()
     assert lab.wanted(web) == []
+
+
+def test_an_update_makes_nothing_for_a_node_that_was_removed(lab: Lab) -> None:
+    lab.node("n1")
+    gone = lab.node("n2")
+    web = lab.service("web", -1, restart_policy=policy("none"))
+    lab.play()
+    lab.delete(gone)
+    lab.play()
+    lab.update(web, container_spec=ContainerSpec(image="other"))
+    lab.play()
+    assert {task.node_id for task in lab.tasks(web) if task.spec.container_spec.image == "other"} == {"n1"}

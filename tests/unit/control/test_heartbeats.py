@@ -351,3 +351,16 @@ def test_many_nodes_that_restart_in_order_do_not_pull_the_brake():
     nodes.alive.remove("n7")
     nodes.run(GRACE + 1)
     assert nodes.seen() == [("n7", Health.DOWN)]
+
+
+def test_a_node_that_could_not_be_taken_up_has_the_time_to_come_again():
+    nodes = Nodes(2)
+    nodes.alive.remove("n1")
+    for _ in range(10):
+        nodes.run(GRACE - 1)
+        nodes.book.register("n1", nodes.now, 1.0)
+        nodes.book.turned_away("n1", nodes.now)
+        nodes.run(8)
+    assert nodes.seen() == []
+    nodes.run(RETURN_GRACE)
+    assert nodes.seen() == [("n1", Health.DOWN)]

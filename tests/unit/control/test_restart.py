@@ -146,3 +146,32 @@ def test_a_new_leader_keeps_the_rest_of_a_delay(lab: Lab) -> None:
     assert lab.wake == pytest.approx(5)
     lab.pass_time(2)
     assert lab.tasks(web)[1].desired_state is TaskState.RUNNING
+
+
+def test_the_newest_task_of_a_slot_stays_so_when_people_s_clock_is_set_back(lab: Lab) -> None:
+    lab.node("n1")
+    web = lab.service("web", 1, restart_policy=policy("any", delay=0))
+    lab.play()
+    lab.clock.shift = -3600
+    (first,) = lab.tasks(web)
+    lab.report(first, TaskState.FAILED, "gone")
+    lab.play()
+    (newest,) = lab.wanted(web)
+    assert newest.created_at > first.created_at
+    lab.elect()
+    lab.play()
+    assert [task.id for task in lab.wanted(web)] == [newest.id]
+
+
+def test_attempts_are_not_held_against_a_slot_for_longer_when_people_s_clock_is_set_back(lab: Lab) -> None:
+    lab.node("n1")
+    web = lab.service("web", 1, restart_policy=policy("any", delay=0, attempts=1, window=10))
+    lab.play()
+    lab.report(lab.wanted(web)[0], TaskState.FAILED, "gone")
+    lab.play()
+    lab.clock.shift = -3600
+    lab.elect()
+    lab.pass_time(11)
+    lab.report(lab.wanted(web)[0], TaskState.FAILED, "gone")
+    lab.play()
+    assert len(lab.wanted(web)) == 1
