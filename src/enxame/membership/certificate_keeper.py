@@ -55,14 +55,21 @@ class CertificateKeeper:
         self._rng = rng
         self._wall = wall
         self._look = asyncio.Event()
-        #: What the managers were told last.
-        self.told = TLSInfo()
+        #: What the managers were told last, as far as is known.
+        self._told = TLSInfo()
 
     async def trust(self, root: str, next_root: str) -> None:
         """The swarm's roots, as a manager tells them."""
         if root and await self._own.trust(root, next_root):
             log.info("this node trusts %s", "two root certificates, one to come" if next_root else "a new root")
             self._look.set()
+
+    def shown(self) -> TLSInfo:
+        """Whom the node trusts, for a description that is about to be sent: it may arrive late, after what is told
+        meanwhile, and takes its place then.
+        """
+        self._told = self._own.tls_info
+        return self._told
 
     async def run(self) -> None:
         """Look after the certificate until cancelled."""
@@ -78,16 +85,19 @@ class CertificateKeeper:
                     await self.renew()
                     log.info("this node's certificate was renewed")
                     random = self._rng()
-                elif self.told != (shown := self._own.tls_info):
+                elif self._told != (shown := self._own.tls_info):
                     await self._tell(shown)
-                    self.told = shown
+                    self._told = shown
                 else:
                     await self._wait(min(remaining, LOOK_AT_CLOCK))
                 failures = 0
             except (EnxameError, OSError) as error:
                 delay = _delay(failures, rotating=rotating or remaining > 0)
                 failures += 1
-                log.warning("this node's certificate was not renewed; trying again in %g s: %s", delay, error)
+                if rotating or remaining <= 0:
+                    log.warning("this node's certificate was not renewed; trying again in %g s: %s", delay, error)
+                else:
+                    log.info("the managers do not know yet whom this node trusts: %s", error)
                 await self._wait(delay)
 
     async def renew(self) -> None:

@@ -33,7 +33,7 @@ from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_joining import ManagerJoining
 from enxame.membership.manager_port import ManagerPort
 from enxame.membership.member_files import MemberFiles
-from enxame.membership.member_plan import MemberPlan
+from enxame.membership.member_plan import MemberPlan, manager_trouble
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
@@ -45,7 +45,7 @@ from enxame.model.dispatch import Assignments
 from enxame.model.node import Node, NodeDescription
 from enxame.security import ca
 from enxame.store import pointer as pointers
-from enxame.store.backend import NoLeader
+from enxame.store.backend import CommitFailed, NoLeader
 from enxame.store.interface import View
 from enxame.store.watch import WatchLagged
 from enxame.transport.identity import Identity
@@ -315,6 +315,7 @@ class ManagerParts:
             node_files=lambda: node_files.collect(self._state, self._directory),
             leads=lambda: self._link.is_leader,
             manager_trouble=self._leading.manager_trouble,
+            own_trouble=manager_trouble,
             own=lambda: self._own.identity,
             settled=autolock.apply,
         )
@@ -356,7 +357,7 @@ class ManagerParts:
 
     async def _lost_its_part(self) -> bool:
         """Whether the others know no member of this manager's (any more)."""
-        return self._swarm.kind == "etcd" and await self._joining.lost_its_part()
+        return self._swarm.kind == "etcd" and not self._joining.under_way and await self._joining.lost_its_part()
 
     async def _forget_part(self) -> None:
         """The data of this manager's member is worth nothing any more: it has to join anew."""
@@ -384,7 +385,10 @@ class ManagerParts:
         try:
             await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if working.done() and not working.cancelled() and (error := working.exception()) is not None:
-                log.error("%s broke off; it begins again in %g s", what, RESTART_DELAY, exc_info=error)
+                if _is_refusal(error):
+                    log.warning("%s ended: another manager leads, or none", what)
+                else:
+                    log.error("%s broke off; it begins again in %g s", what, RESTART_DELAY, exc_info=error)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_DELAY):
                         await asyncio.shield(waiting)
@@ -410,16 +414,16 @@ class ManagerParts:
     # -- this node as the leader sees it
 
     def _describe(self) -> NodeDescription:
-        if self._port is not None:
-            self._port.certificate.told = self._own.tls_info
-        return described(self._executor.describe(), self._state, self._own.tls_info)
+        shown = self._port.certificate.shown() if self._port is not None else self._own.tls_info
+        return described(self._executor.describe(), self._state, shown)
 
-    async def _tell(self, _trusts: TLSInfo) -> None:
+    async def _tell(self, trusts: TLSInfo) -> None:
+        description = described(self._executor.describe(), self._state, trusts)
         dispatcher = self._leading.dispatcher if self._leading is not None else None
         if dispatcher is not None:
-            await dispatcher.describe(self._state.node_id, self._describe())
+            await dispatcher.describe(self._state.node_id, description)
         elif self._session.peer is not None:
-            await self._session.peer.call(NODE_DESCRIBE, NodeNews(description=self._describe()))
+            await self._session.peer.call(NODE_DESCRIBE, NodeNews(description=description))
         else:
             raise Unavailable("no manager is in reach")
 
@@ -480,6 +484,13 @@ class ManagerParts:
                                 )
             except WatchLagged:
                 log.warning("events of the swarm were produced faster than they could be told; some are left out")
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether all that happened is that commits were refused."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_refusal(one) for one in error.exceptions)
+    return isinstance(error, CommitFailed)
 
 
 async def _within(seconds: float, what: Coroutine[Any, Any, object]) -> None:

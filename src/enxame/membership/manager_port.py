@@ -16,6 +16,7 @@ from enxame.membership.addresses import host_of
 from enxame.membership.certificate_files import seconds_to_renewal
 from enxame.membership.certificate_keeper import CertificateKeeper
 from enxame.membership.manager_admission import ManagerAdmission
+from enxame.membership.member_plan import manager_trouble
 from enxame.membership.member_trust import MemberTrust
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.state_file import NodeState
@@ -61,7 +62,13 @@ class ManagerPort:
         self.changing = asyncio.Lock()
         self.front = SessionFront(leadership)
         self._admission = Admission(
-            self._store, leadership, new_id=new_id, wall=wall, joined=joined, own=lambda: own.identity
+            self._store,
+            leadership,
+            new_id=new_id,
+            wall=wall,
+            joined=joined,
+            own=lambda: own.identity,
+            own_trouble=manager_trouble,
         )
         #: What this manager serves to other nodes.
         self.served = Served()
@@ -89,8 +96,6 @@ class ManagerPort:
         if own is None or seconds_to_renewal(own, self._wall(), 1.0) <= 0 or not self._names_this_manager(own):
             await self.certificate.renew()
         await self._believe()
-        # The node is about to describe itself to whoever leads.
-        self.certificate.told = self._own.tls_info
         host, _, port = self._state.listen_addr.rpartition(":")
         try:
             await self.listener.listen(host.strip("[]"), int(port), await self._own.server_context())

@@ -31,9 +31,12 @@ def distrusted(started_with: str, believed: str) -> bool:
     return not _roots(started_with) <= _roots(believed)
 
 
-def turn(view: View, node_id: str) -> int:
-    """Which manager's turn it is: 0 for the first. All managers come to the same order."""
-    managers = sorted(node.id for node in view.all(Node) if node.manager_status is not None)
+def turn(view: View, node_id: str, leader: str) -> int:
+    """Which manager's turn it is: 0 for the first. All managers come to the same order; who leads is the last, so that
+    leadership changes once.
+    """
+    managers = [node.id for node in view.all(Node) if node.manager_status is not None]
+    managers.sort(key=lambda manager: (manager == leader, manager))
     return managers.index(node_id) if node_id in managers else 0
 
 
@@ -57,7 +60,7 @@ class MemberTrust:
                 continue
             await etcd.client.renew()
             if distrusted(etcd.server.started_with, seen.believed):
-                await asyncio.sleep(SPACING * turn(self._swarm.store.view, self._node_id))
+                await asyncio.sleep(SPACING * turn(self._swarm.store.view, self._node_id, self._swarm.leader))
                 await self._start_again()
 
     async def _start_again(self) -> None:

@@ -229,12 +229,12 @@ class WorkerParts:
             await asyncio.wait(running)
 
     def _describe(self) -> NodeDescription:
-        self._certificate.told = self._own.tls_info
-        return described(self._executor.describe(), self._state, self._own.tls_info)
+        return described(self._executor.describe(), self._state, self._certificate.shown())
 
-    async def _tell(self, _trusts: TLSInfo) -> None:
+    async def _tell(self, trusts: TLSInfo) -> None:
         peer = await self._in_session()
-        await peer.call(NODE_DESCRIBE, NodeNews(description=self._describe()))
+        description = described(self._executor.describe(), self._state, trusts)
+        await peer.call(NODE_DESCRIBE, NodeNews(description=description))
 
     async def _heard(self, news: SessionNews, _address: str) -> None:
         self._error, self._ready = "", True
