@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from enxame.errors import EnxameError, InvalidArgument, Unavailable, rpc_error
 from enxame.manager.leadership import LeaderLocator
+from enxame.manager.nodes import no_trouble
 from enxame.manager.signer import Signer
 from enxame.model.cluster import Cluster, ClusterSecrets, JoinTokens, PeerNode
 from enxame.model.node import Node, NodeDescription, NodeSpec, NodeStatus
@@ -37,7 +38,8 @@ AVAILABILITIES: Final = ("active", "pause", "drain")
 
 
 class Admission:
-    """``joined`` is told the id of every new node; ``own`` is this manager's identity, which external signers want.
+    """``joined`` is told the id of every new node; ``own`` is this manager's identity, which external signers want;
+    ``own_trouble``: why it cannot have other managers beside it.
 
     Only the manager that leads lets nodes in, and knows who was removed: the others pass requests on.
     """
@@ -51,12 +53,14 @@ class Admission:
         wall: Callable[[], datetime],
         joined: Callable[[str], None],
         own: Callable[[], Identity | None] = lambda: None,
+        own_trouble: Callable[[], Awaitable[str]] = no_trouble,
     ) -> None:
         self._store = store
         self._leadership = leadership
         self._new_id = new_id
         self._signer = Signer(store, wall=wall, own=own)
         self._joined = joined
+        self._own_trouble = own_trouble
 
     def serve(self, served: Served) -> None:
         """Add the methods."""
@@ -99,6 +103,8 @@ class Admission:
             return await self._pass_on(peer, request)
         if role == "manager" and request.manager_trouble:
             raise Unavailable(f"this node cannot become a manager: {request.manager_trouble}")
+        if role == "manager" and (trouble := await self._own_trouble()):
+            raise Unavailable(f"the swarm cannot have another manager: its leader says: {trouble}")
         seen_from = request.seen_from if request.seen_from and peer.role == "manager" else peer.address
         availability = request.availability.lower() or "active"
         if availability not in AVAILABILITIES:

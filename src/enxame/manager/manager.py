@@ -12,7 +12,7 @@ from enxame.manager.backups import BackupControl
 from enxame.manager.configs import ConfigControl
 from enxame.manager.logs import LogBroker, TaskLogReader
 from enxame.manager.networks import NetworkControl
-from enxame.manager.nodes import NodeControl
+from enxame.manager.nodes import NodeControl, no_trouble
 from enxame.manager.secrets import SecretControl
 from enxame.manager.services import ServiceControl
 from enxame.manager.swarm import SwarmControl
@@ -42,7 +42,7 @@ class Manager:
     ``read_log`` reads one task's log on its node; ``new_name`` names services that were given none;
     ``leads``: whether this manager does; ``node_files`` is what backups keep of this node;
     ``own`` is its identity, which external signers want to see; ``manager_trouble`` says why a node cannot become a
-    manager, empty when it can.
+    manager, ``own_trouble`` why this one cannot have others beside it.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Manager:
         node_files: Callable[[], Sequence[Item]] = _no_files,
         leads: Callable[[], bool] = lambda: True,
         manager_trouble: Callable[[str], str] = lambda _node_id: "",
+        own_trouble: Callable[[], Awaitable[str]] = no_trouble,
         own: Callable[[], Identity | None] = lambda: None,
         settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -65,7 +66,7 @@ class Manager:
         self.swarm = SwarmControl(store, wall=wall, own=own, settled=settled)
         self.services = ServiceControl(store, wall=wall, new_id=new_id, new_name=new_name)
         self.tasks = TaskControl(store, node_id)
-        self.nodes = NodeControl(store, node_id, manager_trouble=manager_trouble)
+        self.nodes = NodeControl(store, node_id, manager_trouble=manager_trouble, own_trouble=own_trouble)
         self.networks = NetworkControl(store, new_id)
         self.secrets = SecretControl(store, new_id)
         self.configs = ConfigControl(store, new_id)

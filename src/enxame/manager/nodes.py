@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -16,24 +16,35 @@ from enxame.model.node import Node, NodeSpec
 from enxame.store.interface import Tx
 from enxame.store.store import Store
 
-__all__ = ["NodeControl"]
+__all__ = ["NodeControl", "no_trouble"]
 
 _ROLES: Final = ("worker", "manager")
 _AVAILABILITIES: Final = ("active", "pause", "drain")
 _MEMBERSHIPS: Final = ("pending", "accepted")
 
 
+async def no_trouble() -> str:
+    """All is well."""
+    return ""
+
+
 class NodeControl:
     """``/nodes``. ``node_id`` is this node's: what ``self`` means; ``manager_trouble`` says why a node cannot become a
-    manager, empty when it can.
+    manager, ``own_trouble`` why this one cannot have others beside it; both empty when all is well.
     """
 
     def __init__(
-        self, store: Store, node_id: str = "", *, manager_trouble: Callable[[str], str] = lambda _node_id: ""
+        self,
+        store: Store,
+        node_id: str = "",
+        *,
+        manager_trouble: Callable[[str], str] = lambda _node_id: "",
+        own_trouble: Callable[[], Awaitable[str]] = no_trouble,
     ) -> None:
         self._store = store
         self._node_id = node_id
         self._manager_trouble = manager_trouble
+        self._own_trouble = own_trouble
 
     def list(self, filters: Filters) -> Sequence[Node]:
         """Nodes that match ``id``, ``name``, ``label`` (the engine's), ``node.label``, ``role``, ``membership``."""
@@ -65,7 +76,10 @@ class NodeControl:
             raise InvalidArgument(f'invalid Role: "{spec.role}"')
         if availability not in _AVAILABILITIES:
             raise InvalidArgument(f'invalid Availability: "{spec.availability}"')
-        node_id = self.get(ref).id
+        known = self.get(ref)
+        node_id = known.id
+        if role == "manager" and known.spec.role != role and (trouble := await self._own_trouble()):
+            raise rpc_error("FailedPrecondition", f"the swarm cannot have another manager: {trouble}")
 
         def change(tx: Tx) -> None:
             node = lookup.node(tx, node_id)
@@ -101,6 +115,9 @@ def _check_demotion(tx: Tx, node: Node) -> None:
     managers = [other for other in tx.all(Node) if other.spec.role == "manager"]
     if len(managers) == 1:
         raise rpc_error("FailedPrecondition", "attempting to demote the last manager of the swarm")
+    if node.manager_status is None or node.manager_status.reachability != "reachable":
+        # Those that agree now still do without it, more easily than before.
+        return
     reachable = [
         other
         for other in managers

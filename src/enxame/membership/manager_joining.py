@@ -59,9 +59,17 @@ class ManagerJoining:
         self._keys = keys
         self._managers = managers
         self._context = context
+        self.under_way = False
 
     async def join(self, new_member: NewMember) -> EtcdNode:
         """Ask the managers in turn; returns the running member, a voter. Raises EnxameError: not now."""
+        self.under_way = True
+        try:
+            return await self._ask_in_turn(new_member)
+        finally:
+            self.under_way = False
+
+    async def _ask_in_turn(self, new_member: NewMember) -> EtcdNode:
         last: EnxameError = Unavailable("no manager of the swarm is known")
         for address in self._others():
             for _ in range(MOST_HOPS):

@@ -2,6 +2,7 @@ import pytest
 from msgspec.structs import replace
 
 from enxame.errors import EnxameError, InvalidArgument, NotFound
+from enxame.manager.nodes import NodeControl
 from enxame.model.filters import Filters
 from enxame.model.node import Node, NodeSpec
 from tests.unit.manager.conftest import manager_node, worker_node
@@ -106,6 +107,40 @@ async def test_a_demotion_that_would_lose_the_quorum_is_refused(nodes, put):
     )
     await demote(nodes, "m2")
     assert nodes.get("m2").spec.role == "worker"
+
+
+async def test_a_manager_that_is_out_of_reach_may_be_demoted_whoever_else_is(nodes, put):
+    await put(
+        manager_node("node2", "host2", leader=False, reachability="unreachable"),
+        manager_node("node3", "host3", leader=False, reachability="unreachable"),
+    )
+    for ref in ("node2", "node3"):
+        node = nodes.get(ref)
+        await nodes.update(ref, node.version.index, replace(node.spec, role="worker"))
+        assert nodes.get(ref).spec.role == "worker"
+
+
+async def test_a_promotion_that_cannot_be_is_refused_before_anything_is_changed(manager, put):
+    troubles = {"own": "", "worker1": "there is no etcd"}
+
+    async def own_trouble():
+        return troubles["own"]
+
+    nodes = NodeControl(manager.store, "node1", manager_trouble=troubles.__getitem__, own_trouble=own_trouble)
+    await put(worker_node("worker1", "lab2"))
+    wanted = replace(nodes.get("worker1").spec, role="manager")
+    version = nodes.get("worker1").version.index
+    with pytest.raises(InvalidArgument) as refused:
+        await nodes.update("worker1", version, wanted)
+    assert refused.value.message == f"{PRECONDITION}node worker1 cannot become a manager: there is no etcd"
+    troubles |= {"own": "etcd is too old", "worker1": ""}
+    with pytest.raises(InvalidArgument) as refused:
+        await nodes.update("worker1", version, wanted)
+    assert refused.value.message == f"{PRECONDITION}the swarm cannot have another manager: etcd is too old"
+    assert nodes.get("worker1").version.index == version
+    troubles["own"] = ""
+    await nodes.update("worker1", version, wanted)
+    assert nodes.get("worker1").spec.role == "manager"
 
 
 @pytest.mark.parametrize(
