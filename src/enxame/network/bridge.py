@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from enxame.errors import EnxameError
-from enxame.network import rtnetlink, vxlan
+from enxame.network import macvlan, rtnetlink, vxlan
 from enxame.network.netlink import NetlinkError, NetlinkSocket
 from enxame.network.vxlan import Tunnel
 
@@ -20,7 +20,8 @@ class Bridge:
     ``gateway`` is the bridge's own address with its network's prefix. ``masquerade``: containers reach other machines
     with this machine's address. ``internal``: they reach nobody outside. ``isolated``: not even each other. ``mac`` is
     the bridge's own link address, by default that of its gateway address. ``tunnel``: its port to other machines.
-    ``gateway6``: its IPv6 address, if the network has such.
+    ``gateway6``: its IPv6 address, if the network has such. With a ``parent`` there is no bridge: containers get
+    macvlan links of that ``mode`` on this link of the machine, and ``gateway`` is somebody else's.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Bridge:
     mac: bytes = b""
     tunnel: Tunnel | None = None
     gateway6: IPv6Interface | None = None
+    parent: str = ""
+    mode: str = ""
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -45,6 +48,8 @@ def make_bridge(socket: NetlinkSocket, bridge: Bridge) -> int:
     Raises:
         EnxameError: the kernel refuses, or the name belongs to a link that is no bridge.
     """
+    if bridge.parent:
+        return macvlan.find_parent(socket, bridge.parent, bridge.mode)
     mac = bridge.mac or mac_of(bridge.gateway.ip)
     socket.execute([rtnetlink.add_bridge(bridge.name, mac, bridge.mtu)])
     body = socket.get(rtnetlink.get_link(bridge.name))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
-from enxame.network import conntrack, dns_server, ingress, ports, rtnetlink, ruleset
+from enxame.network import conntrack, dns_server, ingress, macvlan, ports, rtnetlink, ruleset
 from enxame.network.beside_docker import BesideDocker
 from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
 from enxame.network.ingress import PortKey, Published
@@ -274,7 +274,11 @@ class DataPlane:
         try:
             await self._call(
                 lambda: namespace.socket.execute(
-                    [rtnetlink.delete_source_rule(address.ip, table, table) for address in _addresses(attachment)]
+                    [
+                        *(rtnetlink.delete_source_rule(address.ip, table, table) for address in _addresses(attachment)),
+                        # One with an end here goes with that.
+                        *([rtnetlink.delete_link(attachment.inner)] if attachment.bridge.parent else []),
+                    ]
                 )
             )
         finally:
@@ -396,7 +400,7 @@ class DataPlane:
 
     def _make_bridge(self, bridge: Bridge) -> int:
         index = make_bridge(self._routes(), bridge)
-        if bridge.gateway6 is not None:
+        if bridge.gateway6 is not None and not bridge.parent:
             self._ipv6.switch_on()
         return index
 
@@ -431,6 +435,18 @@ class DataPlane:
             if known is None:
                 raise EnxameError(f"the bridge {bridge.name} does not exist")
             mac = attachment.mac or mac_of(attachment.address.ip)
+            if bridge.parent:
+                requests.append(
+                    macvlan.add_macvlan(
+                        attachment.inner,
+                        parent=known[1],
+                        mode=bridge.mode,
+                        mac=mac,
+                        mtu=bridge.mtu,
+                        namespace_fd=namespace.fd,
+                    )
+                )
+                continue
             requests += [
                 rtnetlink.add_veth(
                     attachment.link,

@@ -108,7 +108,7 @@ def table(*, forward_others: bool, forward_others6: bool = True) -> str:
 
 
 def add_bridge(bridge: Bridge) -> str:
-    """The elements of a network."""
+    """The elements of a network; one without a bridge has none."""
     return _bridge_elements("add", bridge)
 
 
@@ -118,6 +118,8 @@ def delete_bridge(bridge: Bridge) -> str:
 
 
 def _bridge_elements(verb: str, bridge: Bridge) -> str:
+    if bridge.parent:
+        return ""
     name = f'"{bridge.name}"'
     network = bridge.gateway.network
     lines = [

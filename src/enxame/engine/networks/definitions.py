@@ -12,11 +12,12 @@ import msgspec
 
 from enxame.engine.networks.underlay import Underlay
 from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
-from enxame.model.network import IPAM, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
+from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
 from enxame.network.bridge import Bridge
 from enxame.network.dataplane import BRIDGE_PREFIX
 from enxame.network.ipam import AddressPool, SubnetPool, free_subnet, parse_address, parse_subnet
 from enxame.network.ipam6 import AddressPool6, free_subnet6, parse_address6, parse_subnet6
+from enxame.network.macvlan import MODES
 from enxame.network.vxlan import OVERHEAD
 
 DEFAULT_BRIDGE: Final = "enxame0"
@@ -57,11 +58,13 @@ def requested(
             raise InvalidArgument("invalid network config: a gateway or ip-range needs a subnet")
         subnet = free_subnet(pools, [*own, *foreign])
     settled = msgspec.structs.replace(config, subnet=str(subnet))
+    driver = request.driver or "bridge"
     resource = NetworkResource(
         name=request.name,
         id=id_,
         created=created,
-        driver="bridge",
+        driver=driver,
+        config_from=request.config_from or ConfigFrom(),
         enable_ipv6=request.enable_ipv6,
         internal=request.internal,
         attachable=request.attachable,
@@ -203,6 +206,17 @@ def bridge_of(
             mac=underlay.mac if underlay is not None else b"",
             tunnel=underlay.tunnel(resource) if underlay is not None else None,
         )
+    if resource.driver == "macvlan":
+        parent, mode = _macvlan_options(options)
+        return Bridge(
+            name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
+            gateway=pool.gateway_interface,
+            mtu=_mtu(options, 0),
+            internal=resource.internal,
+            gateway6=pool6.gateway_interface if pool6 is not None else None,
+            parent=parent,
+            mode=mode,
+        )
     name = options.get(f"{_OPTION}name") or f"{BRIDGE_PREFIX}{resource.id[:10]}"
     if len(name) > _LINK_NAME_LENGTH or "/" in name or any(character.isspace() for character in name):
         raise InvalidArgument(
@@ -224,22 +238,26 @@ def host_binding(resource: NetworkResource) -> str:
     return resource.options.get(f"{_OPTION}host_binding_ipv4", "")
 
 
-def _check(request: NetworkCreateRequest) -> None:
-    name, driver = request.name, request.driver or "bridge"
+def _check_name(name: str) -> None:
     if not name.strip():
         raise InvalidArgument("network name cannot be empty")
     if name in PREDEFINED or name == "default":
         raise PermissionDenied(f"operation is not permitted on predefined {name} network")
+
+
+def _check(request: NetworkCreateRequest) -> None:
+    driver = request.driver or "bridge"
+    _check_name(request.name)
     if driver in ("host", "null"):
         raise PermissionDenied(f'only one instance of "{driver}" network is allowed')
-    if driver != "bridge":
+    if driver == "ipvlan":
+        raise Unimplemented("ipvlan networks are not supported: take a macvlan or a bridge network")
+    if driver not in ("bridge", "macvlan"):
         raise NotFound(f'plugin "{driver}" not found')
     if request.scope not in ("", "local"):
-        raise InvalidArgument(f"invalid scope {request.scope!r} for the driver bridge")
+        raise InvalidArgument(f"invalid scope {request.scope!r} for the driver {driver}")
     if request.ingress:
         raise PermissionDenied("Ingress network can only be global scope")
-    if request.config_only or (request.config_from is not None and request.config_from.network):
-        raise Unimplemented("configuration-only networks are not supported")
     if not request.enable_ipv4:
         raise Unimplemented("networks without IPv4 are not supported")
     if request.ipam is not None and request.ipam.driver not in ("", "default"):
@@ -254,6 +272,80 @@ def _configs(ipam: IPAM | None) -> tuple[IPAMConfig, IPAMConfig]:
     if len(of_four) > 1 or len(of_six) > 1:
         raise InvalidArgument("bridge driver doesn't support multiple subnets")
     return of_four[0] if of_four else IPAMConfig(), of_six[0] if of_six else IPAMConfig()
+
+
+def _macvlan_options(options: Mapping[str, str]) -> tuple[str, str]:
+    """Parent link and mode. Raises InvalidArgument."""
+    for name in options:
+        if name not in ("parent", "macvlan_mode", _MTU):
+            raise InvalidArgument(f"invalid option for the driver macvlan: {name}")
+    parent, mode = options.get("parent", ""), options.get("macvlan_mode") or "bridge"
+    if not parent:
+        raise InvalidArgument("a macvlan network needs a link of this machine: give it with -o parent=LINK")
+    if len(parent) > _LINK_NAME_LENGTH:
+        raise InvalidArgument(f"invalid parent {parent!r}: it is no name of a link")
+    if mode not in MODES:
+        raise InvalidArgument(
+            f"requested macvlan mode '{mode}' is not valid, 'bridge' mode is the macvlan driver default"
+        )
+    return parent, mode
+
+
+def configuration(request: NetworkCreateRequest, id_: str, created: datetime) -> NetworkResource:
+    """A network that only is a configuration, for others to be made from.
+
+    Raises:
+        InvalidArgument, PermissionDenied: what Docker refuses.
+    """
+    _check_name(request.name)
+    if request.ingress or request.internal or request.attachable or request.scope not in ("", "local"):
+        raise PermissionDenied(
+            "configuration network can only contain network specific fields. Network operator fields like "
+            "[ ingress | internal | attachable | scope ] are not supported."
+        )
+    if request.config_from is not None and request.config_from.network:
+        raise PermissionDenied("a configuration network cannot depend on another configuration network")
+    config, config6 = _configs(request.ipam)
+    for item, parse in ((config, parse_subnet), (config6, parse_subnet6)):
+        if item.subnet:
+            parse(item.subnet)
+    return NetworkResource(
+        name=request.name,
+        id=id_,
+        created=created,
+        driver="null",
+        enable_ipv6=request.enable_ipv6,
+        config_only=True,
+        ipam=request.ipam or IPAM(),
+        options=request.options,
+        labels=request.labels,
+    )
+
+
+def configured(request: NetworkCreateRequest, source: NetworkResource | None) -> NetworkCreateRequest:
+    """What a request for a network made from the configuration ``source`` comes to.
+
+    Raises:
+        NotFound: there is no such configuration.
+        PermissionDenied: the request has a configuration of its own.
+    """
+    if request.config_from is None or not request.config_from.network:
+        return request
+    if source is None or not source.config_only:
+        raise NotFound(f'configuration network "{request.config_from.network}" does not exist')
+    own = request.ipam.config if request.ipam is not None else []
+    if request.enable_ipv6 or request.labels or request.options or own:
+        raise PermissionDenied(
+            "user specified configurations are not supported if the network depends on a configuration network"
+        )
+    return msgspec.structs.replace(
+        request,
+        enable_ipv6=source.enable_ipv6,
+        ipam=source.ipam,
+        options=source.options,
+        labels=source.labels,
+        config_from=ConfigFrom(network=source.name),
+    )
 
 
 def _driver_options(network: Network) -> Mapping[str, str]:

@@ -180,7 +180,16 @@ class NetworkManager:
         async with self._changing:
             if self._registry.by_name(request.name) is not None and request.name not in definitions.PREDEFINED:
                 raise Conflict(f"network with name {request.name} already exists")
+            if request.config_only:
+                configuration = ActiveNetwork(definitions.configuration(request, secrets.token_hex(32), self._wall()))
+                await self._add(configuration)
+                return configuration.resource.id
+            source = self._registry.by_name(request.config_from.network) if request.config_from else None
+            request = definitions.configured(request, source.resource if source is not None else None)
             foreign = await self._dataplane.routes(without=self._bridge_names())
+            if request.driver == "macvlan":
+                # It is on this machine's own wire, whose subnet it may share.
+                foreign = []
             resource = definitions.requested(
                 request,
                 secrets.token_hex(32),
@@ -515,8 +524,12 @@ class NetworkManager:
         self._names.drop(network.resource.id)
 
     def _refuse_in_use(self, network: ActiveNetwork) -> None:
+        resource = network.resource
+        if resource.config_only and any(
+            other.resource.config_from.network == resource.name for other in self._registry
+        ):
+            raise PermissionDenied(f'configuration network "{resource.name}" is in use')
         if network.endpoints:
-            resource = network.resource
             raise PermissionDenied(
                 f"error while removing network: network {resource.name} id {resource.id} has active endpoints"
             )

@@ -16,7 +16,7 @@ from enxame.engine.networks.port_requests import PortRequest, parse_port, parse_
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import InterfaceRecord, PublishedRecord, SandboxRecord
 from enxame.engine.sandbox import SandboxRequest
-from enxame.errors import EnxameError, InvalidArgument
+from enxame.errors import EnxameError, InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointSettings, PortBinding
 from enxame.network.bridge import mac_of
 from enxame.network.dataplane import LINK_PREFIX, Attachment
@@ -85,6 +85,8 @@ class Planner:
         default: bool,
     ) -> None:
         """Plan one endpoint, ``eth<number>`` inside."""
+        if network.resource.config_only:
+            raise PermissionDenied(f"cannot create endpoint on configuration-only network {network.resource.name}")
         if network.pool is None or network.bridge is None:
             raise InvalidArgument(f"a container cannot be on {network.resource.name} and on other networks")
         if container_id in network.endpoints:
@@ -134,7 +136,9 @@ class Planner:
 
     def ports(self, plan: Plan, request: SandboxRequest) -> None:
         """Plan the published ports of a new connection."""
-        target = next((item for item in plan.attachments if item.default), plan.attachments[0])
+        target = port_target(plan.attachments)
+        if target is None:
+            return
         number = plan.attachments.index(target)
         default_ip = definitions.host_binding(plan.networks[number].resource)
         wanted = parse_requests(
@@ -179,6 +183,14 @@ class Planner:
             self._held_ports.give_back(held)
         for network in plan.networks:
             network.leave(container_id)
+
+
+def port_target(attachments: Sequence[Attachment]) -> Attachment | None:
+    """Where published ports lead: to the link with the default route, if that is on a bridge. None for a container
+    that is on the wire alone.
+    """
+    bridged = [item for item in attachments if not item.bridge.parent]
+    return next((item for item in bridged if item.default), bridged[0] if bridged else None)
 
 
 def _led_to(held: HeldPort, target: Attachment, port: int) -> list[PublishedRecord]:

@@ -18,7 +18,7 @@ from enxame.engine.networks import name_files
 from enxame.engine.networks.container_rules import ContainerRules
 from enxame.engine.networks.endpoints import bare_endpoint, resource, way_out
 from enxame.engine.networks.name_service import NameService
-from enxame.engine.networks.plans import Plan, Planner, attachments_of, dns_names, free_number, led_to
+from enxame.engine.networks.plans import Plan, Planner, attachments_of, dns_names, free_number, led_to, port_target
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import SandboxFiles, SandboxRecord
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
@@ -465,7 +465,7 @@ class Sandboxes:
     async def _led_to_exit(self, record: SandboxRecord) -> SandboxRecord:
         """Published ports follow the default route; without any network there are none."""
         places = attachments_of(record, self._registry)
-        target = next((item for _, _, item in places if item.default), places[0][2] if places else None)
+        target = port_target([item for _, _, item in places])
         before = [port.port() for port in record.published]
         if target is None:
             await self._dataplane.unpublish(before)

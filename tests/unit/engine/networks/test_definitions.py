@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
+import msgspec
 import pytest
 
 from enxame.engine.networks import definitions
@@ -55,11 +56,10 @@ def test_subnet_of_the_users_choice_may_hide_a_route_but_not_another_network() -
         ({"name": "host"}, PermissionDenied, "operation is not permitted on predefined host network"),
         ({"driver": "host"}, PermissionDenied, 'only one instance of "host" network is allowed'),
         ({"driver": "null"}, PermissionDenied, 'only one instance of "null" network is allowed'),
-        ({"driver": "macvlan"}, NotFound, 'plugin "macvlan" not found'),
         ({"scope": "swarm"}, InvalidArgument, "scope"),
         ({"ingress": True}, PermissionDenied, "Ingress"),
-        ({"config_only": True}, Unimplemented, "configuration-only"),
-        ({"config_from": ConfigFrom(network="x")}, Unimplemented, "configuration-only"),
+        ({"driver": "ipvlan"}, Unimplemented, "ipvlan"),
+        ({"driver": "macvlan"}, InvalidArgument, "parent=LINK"),
         ({"enable_ipv4": False}, Unimplemented, "IPv4"),
         ({"enable_ipv6": True, "ipam": IPAM(config=[IPAMConfig(subnet="fd00::/127")])}, InvalidArgument, "no room"),
         ({"ipam": IPAM(driver="dhcp")}, NotFound, "dhcp"),
@@ -119,3 +119,48 @@ def test_swarm_network_takes_subnet_gateway_and_options_from_the_manager() -> No
 def test_swarm_network_without_addresses_is_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"network app .* has no subnet"):
         definitions.of_swarm(Network(id="n" * 25, spec=NetworkSpec(name="app")))
+
+
+CONFIG = NetworkCreateRequest(
+    name="plan",
+    config_only=True,
+    ipam=IPAM(config=[IPAMConfig(subnet="10.77.0.0/24")]),
+    options={"com.docker.network.driver.mtu": "1400"},
+    labels={"a": "b"},
+)
+
+
+def test_a_network_can_be_made_from_a_configuration():
+    plan = definitions.configuration(CONFIG, "c" * 64, NOW)
+    assert (plan.config_only, plan.driver) == (True, "null")
+    asked = NetworkCreateRequest(name="made", config_from=ConfigFrom(network="plan"), internal=True)
+    made = definitions.configured(asked, plan)
+    assert (made.name, made.internal, made.labels, made.options, made.ipam) == (
+        "made",
+        True,
+        {"a": "b"},
+        plan.options,
+        plan.ipam,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"internal": True}, "configuration network can only contain network specific fields"),
+        ({"attachable": True}, "Network operator fields"),
+        ({"config_from": ConfigFrom(network="x")}, "cannot depend on another configuration network"),
+    ],
+)
+def test_a_configuration_is_only_a_configuration(changes, message):
+    with pytest.raises(PermissionDenied, match=message):
+        definitions.configuration(msgspec.structs.replace(CONFIG, **changes), "c" * 64, NOW)
+
+
+def test_what_is_made_from_a_configuration_has_no_other_and_needs_one_that_exists():
+    asked = NetworkCreateRequest(name="made", config_from=ConfigFrom(network="plan"))
+    with pytest.raises(NotFound, match='configuration network "plan" does not exist'):
+        definitions.configured(asked, None)
+    plan = definitions.configuration(CONFIG, "c" * 64, NOW)
+    with pytest.raises(PermissionDenied, match="user specified configurations are not supported"):
+        definitions.configured(msgspec.structs.replace(asked, labels={"x": "y"}), plan)

@@ -1,0 +1,85 @@
+"""Containers on the wire of this machine's own link."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from enxame.errors import EnxameError, InvalidArgument, Unimplemented
+from enxame.model.container import EndpointSettings, PortBinding
+from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest
+from enxame.network.macvlan import find_parent
+from enxame.network.netlink import NetlinkSocket
+from tests.engine.network_lab import OUTSIDE, Lab
+from tests.engine.test_network_names import lab, machine
+from tests.engine.test_networks import Machine, publish
+
+__all__ = ["lab", "machine"]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+WIRE = "203.0.113.0/24"
+
+
+def works(lab: Lab) -> bool:
+    def probe() -> bool:
+        socket = NetlinkSocket()
+        try:
+            find_parent(socket, "up0", "bridge")
+        except EnxameError:
+            return False
+        finally:
+            socket.close()
+        return True
+
+    return bool(lab.run(lab.host, probe))
+
+
+async def make(machine: Machine, name: str, **options: str) -> str:
+    ipam = IPAM(config=[IPAMConfig(subnet=WIRE, gateway="203.0.113.1", ip_range="203.0.113.128/25")])
+    with machine.lab.within_host():
+        return await machine.manager.create(
+            NetworkCreateRequest(name=name, driver="macvlan", ipam=ipam, options=options)
+        )
+
+
+async def test_a_container_is_on_the_wire_with_its_own_address_and_has_names_and_ports_elsewhere(
+    machine: Machine,
+) -> None:
+    if not works(machine.lab):
+        pytest.skip("the kernel has no macvlan")
+    machine.lab.command(machine.lab.outside, "ip addr add 203.0.113.9/24 dev eth0")
+    await make(machine, "wire", parent="up0")
+    container, info = await machine.connect(
+        endpoints={"wire": EndpointSettings()}, port_bindings=publish("80/tcp", PortBinding(host_port="8080"))
+    )
+    endpoint = info.endpoints["wire"]
+    assert (endpoint.ip_address, endpoint.gateway) == ("203.0.113.128", "203.0.113.1")
+    assert not info.ports
+    assert "127.0.0.11" in info.resolv_conf
+    machine.serve(info.netns_path, 80, "web")
+    assert await machine.ask(machine.lab.outside, "203.0.113.128", 80) == ("web", "203.0.113.9")
+    _, other = await machine.connect(endpoints={"wire": EndpointSettings()})
+    assert await machine.ask(other.netns_path, "203.0.113.128", 80) == ("web", "203.0.113.129")
+    await machine.stop()
+    await machine.start()
+    assert (await machine.ask(machine.lab.outside, "203.0.113.128", 80))[0] == "web"
+    with machine.lab.within_host():
+        both = await machine.manager.join(container, "bridge", EndpointSettings())
+        assert set(both.endpoints) == {"wire", "bridge"}
+        left = await machine.manager.part(container, "wire")
+    assert list(left.endpoints) == ["bridge"]
+    machine.serve(machine.lab.outside, 7000, "outside")
+    assert (await machine.ask(info.netns_path, OUTSIDE, 7000))[0] == "outside"
+    assert "203.0.113.128" not in machine.lab.command(info.netns_path, "ip addr")
+
+
+async def test_a_network_on_the_wire_needs_a_link_of_this_machine(machine: Machine) -> None:
+    with pytest.raises(InvalidArgument, match="needs a link of this machine: give it with -o parent=LINK"):
+        await make(machine, "bare")
+    with pytest.raises(EnxameError, match="invalid subinterface nope0: there is no such link"):
+        await make(machine, "missing", parent="nope0")
+    with pytest.raises(InvalidArgument, match="requested macvlan mode 'fast' is not valid"):
+        await make(machine, "mode", parent="up0", macvlan_mode="fast")
+    with machine.lab.within_host(), pytest.raises(Unimplemented, match="ipvlan networks are not supported"):
+        await machine.manager.create(NetworkCreateRequest(name="ipvlan", driver="ipvlan"))
