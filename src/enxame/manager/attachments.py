@@ -35,20 +35,21 @@ async def attach(store: Store, node_id: str, request: AttachRequest) -> Attached
         PermissionDenied: the network is not attachable.
         EnxameError: no address is to be had.
     """
+    created: list[str] = []
     async with store.watch(Attachment) as watch:
-        made = None
-        while made is None:
-            made = await store.update(lambda tx: _note(tx, node_id, request))
         try:
+            made = None
+            while made is None:
+                made = await store.update(lambda tx: _note(tx, node_id, request, created))
             async with asyncio.timeout(DEADLINE):
                 made = await _allocated(store, watch, made)
             if made.err:
                 raise EnxameError(made.err)
-        except TimeoutError:
-            await _delete(store, [made.id])
-            raise Unavailable("the leader gave no address in time: check the managers' logs") from None
-        except BaseException:
-            await asyncio.shield(_delete(store, [made.id]))
+        except BaseException as error:
+            # What was asked of the store is done even for one who does not wait for it: it is taken back behind it.
+            await asyncio.shield(_delete(store, created))
+            if isinstance(error, TimeoutError):
+                raise Unavailable("the leader gave no address in time: check the managers' logs") from None
             raise
     network = store.view.get(Network, made.network_id)
     if network is None:
@@ -74,8 +75,10 @@ async def detach_all(store: Store, node_id: str) -> None:
         await _delete(store, [attachment.id for attachment in mine])
 
 
-def _note(tx: Tx, node_id: str, request: AttachRequest) -> Attachment | None:
-    """Write the wish down. None: what was there before had to go first; once more."""
+def _note(tx: Tx, node_id: str, request: AttachRequest, created: list[str]) -> Attachment | None:
+    """Write the wish down. None: what was there before had to go first; once more. ``created`` gets the id of what was
+    not there before.
+    """
     try:
         network = lookup.network(tx, request.network)
     except NotFound:
@@ -96,6 +99,7 @@ def _note(tx: Tx, node_id: str, request: AttachRequest) -> Attachment | None:
     known = tx.get(Attachment, wanted.id)
     if known is None:
         tx.create(wanted)
+        created.append(wanted.id)
         return wanted
     have = {address.partition("/")[0] for address in known.addresses}
     if known.err or not have.issuperset(request.addresses):
