@@ -74,6 +74,7 @@ class NodeSessions:
 
     def serve(self, served: Served) -> None:
         """Add the methods."""
+        self._common = self._news_for_all()
         served.stream(NODE_SESSION, self._session)
         served.stream(NODE_ASSIGNMENTS, self._assignments)
         served.call(NODE_REPORT, self._report)
