@@ -148,7 +148,6 @@ class WorkerParts:
     async def start(self) -> None:
         """Take up this node's tasks, and begin to look for a manager."""
         await self._agent.start()
-        self._manager_trouble = await manager_trouble()
         own = await self._own.load()
         if own is None:
             raise EnxameError(f"this node's certificate is missing below {self._directory}")
@@ -159,6 +158,7 @@ class WorkerParts:
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(self._session.run(), name="session"),
+            loop.create_task(self._look_for_etcd(), name="etcd's version"),
             loop.create_task(self._certificate.run(), name="certificate renewal"),
         ]
 
@@ -249,7 +249,12 @@ class WorkerParts:
         if news.spec.role == "manager":
             await self._become_manager()
 
+    async def _look_for_etcd(self) -> None:
+        """Find out whether this node could be a manager; nobody waits for that."""
+        self._manager_trouble = await manager_trouble()
+
     async def _become_manager(self) -> None:
+        await self._look_for_etcd()
         if self._manager_trouble:
             log.error("the swarm wants this node to be a manager: %s", self._manager_trouble)
             return
