@@ -295,3 +295,43 @@ def test_backups_are_made_by_themselves_and_the_newest_restores_in_the_same_plac
     assert all(version < 10_000_000 for version in versions)
     cluster.create_service("after", 1)
     assert max(service["Version"]["Index"] for service in manager.api.get("/services")) > 10_000_000
+
+
+def test_one_of_three_managers_goes_on_alone_and_the_others_come_back_to_it(swarm: Recovery) -> None:
+    cluster, manager, spare = swarm.cluster, swarm.manager, swarm.spare
+    cluster.join(spare)
+    others = swarm.workers
+    docker = swarm.docker(manager)
+    docker("node", "promote", *(other.swarm()["NodeID"] for other in others))
+
+    def standing() -> list[str]:
+        return sorted(docker("node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}").splitlines())
+
+    whole = ["node1 Ready Leader", "node2 Ready Reachable", "node3 Ready Reachable", "node4 Ready "]
+    wait_until(lambda: sorted(line.replace("Leader", "Reachable") for line in standing())[1:3] == whole[1:3], "three")
+    cluster.create_service("web", 8)
+    services = {service["ID"] for service in manager.api.get("/services")}
+    assert len(manager.api.get("/info")["Swarm"]["RemoteManagers"]) == 3
+    before = containers([manager, spare])
+    for other in others:
+        other.kill()
+    wait_until(lambda: "not have a leader" in docker.result("service", "ls").err, "nobody leads", timeout=40)
+    assert len(containers([spare])) == 2, "tasks go on"
+
+    docker("swarm", "init", "--force-new-cluster", "--advertise-addr", manager.network.host_address)
+    assert {service["ID"] for service in manager.api.get("/services")} == services
+    wait_until(
+        lambda: standing() == ["node1 Ready Leader", "node2 Down ", "node3 Down ", "node4 Ready "],
+        "the survivor leads alone, and the worker is back by itself",
+    )
+    wait_until(lambda: len(cluster.running("web")) == 8, "lost tasks run elsewhere")
+    assert before.items() <= containers([manager, spare]).items(), "those that ran go on"
+    cluster.create_service("after", 1)
+
+    # Both at once: together they would be a majority of what was.
+    for other in others:
+        other.start()
+    wait_until(lambda: standing() == whole, "they are managers again", timeout=60)
+    assert len(manager.api.get("/info")["Swarm"]["RemoteManagers"]) == 3
+    assert {service["Spec"]["Name"] for service in others[0].api.get("/services")} == {"web", "after"}
+    wait_until(lambda: sum(len(m.task_containers()) for m in cluster.machines) == 9, "nothing runs twice")

@@ -94,7 +94,8 @@ class Admission:
         return await self._signer.certify(node_id, role, signing_request, addresses)
 
     async def _root(self, _peer: Peer, _request: Nothing) -> RootCertificate:
-        return RootCertificate(root=self._cluster()[1].ca_cert)
+        secrets = self._cluster()[1]
+        return RootCertificate(root=secrets.ca_cert, incarnation=secrets.incarnation)
 
     async def _issue(self, peer: Peer, request: IssueRequest) -> NodeCertificate:
         cluster, _ = self._cluster()

@@ -93,12 +93,15 @@ class NodeControl:
         await self._store.update(change)
 
     async def remove(self, ref: str, *, force: bool = False) -> None:
-        """Forget a node. Managers must be demoted first, nodes that are up only go by force."""
+        """Forget a node. Managers must be demoted first, unless they have lost their part in a recovery; nodes that are
+        up only go by force.
+        """
         node_id = self.get(ref).id
 
         def change(tx: Tx) -> None:
             node = lookup.node(tx, node_id)
-            if node.spec.role == "manager" or node.manager_status is not None:
+            lost = node.manager_status is None and node.status.state == "down"
+            if node.manager_status is not None or (node.spec.role == "manager" and not lost):
                 raise rpc_error(
                     "FailedPrecondition",
                     f"node {node.id} is a cluster manager and is a member of the raft cluster. It must be demoted to "
@@ -112,7 +115,13 @@ class NodeControl:
 
 
 def _check_demotion(tx: Tx, node: Node) -> None:
-    managers = [other for other in tx.all(Node) if other.spec.role == "manager"]
+    if node.manager_status is None and node.status.state == "down":
+        return  # it has no part in the managers' agreement
+    managers = [
+        other
+        for other in tx.all(Node)
+        if other.spec.role == "manager" and (other.manager_status is not None or other.status.state != "down")
+    ]
     if len(managers) == 1:
         raise rpc_error("FailedPrecondition", "attempting to demote the last manager of the swarm")
     if node.manager_status is None or node.manager_status.reachability != "reachable":

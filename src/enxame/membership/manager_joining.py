@@ -19,7 +19,9 @@ from enxame.membership.state_keys import KeyMaterial, StateKeys
 from enxame.membership.swarm_state import NewMember
 from enxame.store import pointer as pointers
 from enxame.transport import dialer
+from enxame.transport.identity import joining_context
 from enxame.transport.methods import (
+    CA_ROOT,
     MANAGER_JOIN,
     MANAGER_READY,
     MANAGER_STANDING,
@@ -38,11 +40,13 @@ log = logging.getLogger(__name__)
 TURN_DEADLINE: Final = 40.0
 START_DEADLINE: Final = 20.0
 MOST_HOPS: Final = 4
+#: Longest wait for the others' word on the swarm's incarnation: seconds.
+ASK_DEADLINE: Final = 2.0
 
 
 class ManagerJoining:
     """``managers`` are the addresses of those there are; ``context`` shows this node's certificate, a manager's;
-    ``keys`` are to become those of the swarm's state.
+    ``keys`` are to become those of the swarm's state; ``roots`` are the certificates (PEM) that this node believes.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class ManagerJoining:
         keys: StateKeys,
         managers: Callable[[], Sequence[str]],
         context: Callable[[], ssl.SSLContext],
+        roots: Callable[[], str],
     ) -> None:
         self._directory = directory
         self._plan = plan
@@ -60,6 +65,7 @@ class ManagerJoining:
         self._managers = managers
         self._context = context
         self.under_way = False
+        self._roots = roots
 
     async def join(self, new_member: NewMember) -> EtcdNode:
         """Ask the managers in turn; returns the running member, a voter. Raises EnxameError: not now."""
@@ -83,6 +89,33 @@ class ManagerJoining:
                     return joined
                 address = joined  # noqa: PLW2901  # the one that leads
         raise last
+
+    async def is_superseded(self, incarnation: int) -> bool:
+        """Whether another manager says that the swarm was recovered since this incarnation: what this one has is
+        worth nothing any more. No answer in time: False.
+        """
+
+        async def ask(address: str) -> bool:
+            try:
+                # Without the own certificate: the recovered swarm may not know this manager.
+                async with dialer.link(address, joining_context(self._roots())) as peer:
+                    return (await peer.call(CA_ROOT, Nothing())).incarnation > incarnation
+            except EnxameError:
+                return False
+
+        asked = [asyncio.create_task(ask(address)) for address in self._others()]
+        try:
+            for answer in asyncio.as_completed(asked, timeout=ASK_DEADLINE):
+                if await answer:
+                    return True
+        except TimeoutError:
+            pass
+        finally:
+            for task in asked:
+                task.cancel()
+            if asked:
+                await asyncio.wait(asked)
+        return False
 
     async def lost_its_part(self) -> bool:
         """Whether the manager that leads says that this one is none of its fellows (any more). No answer: False."""

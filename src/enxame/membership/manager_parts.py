@@ -35,9 +35,11 @@ from enxame.membership.manager_port import ManagerPort
 from enxame.membership.member_files import MemberFiles
 from enxame.membership.member_plan import MemberPlan, manager_trouble
 from enxame.membership.own_identity import OwnIdentity
+from enxame.membership.recovery import REVISION_GAP
 from enxame.membership.self_description import described
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import StateKeys
+from enxame.membership.survivor import bring_home
 from enxame.membership.swarm_state import SwarmState
 from enxame.membership.worker_session import WorkerSession
 from enxame.model.cluster import Cluster, PeerNode, SwarmInfo, TLSInfo
@@ -113,13 +115,14 @@ class ManagerParts:
         self._keys = keys
         self._member_files = member_files
         self._own = OwnIdentity(directory, keys, member_files)
-        plan = MemberPlan(state, member_files.paths, peer_port)
+        self._plan = plan = MemberPlan(state, member_files.paths, peer_port)
         self._joining = ManagerJoining(
             directory,
             plan,
             keys=keys,
             managers=lambda: self._session.managers,
             context=lambda: self._own.client_context,
+            roots=lambda: self._own.identity.believed if self._own.identity is not None else "",
         )
         self._swarm = SwarmState(directory, state.node_id, keys=keys, member=plan, join=self._joining.join, wall=wall)
         self._link = LeaderLink(state.node_id, self._swarm, view=self._view, context=lambda: self._own.client_context)
@@ -312,7 +315,7 @@ class ManagerParts:
             new_id=self._new_id,
             wall=self._wall,
             read_log=task_log_reader(self._state.node_id, self._executor.read_log, port.front.peer),
-            node_files=lambda: node_files.collect(self._state, self._directory),
+            node_files=lambda: node_files.collect(self._state, self._own.identity),
             leads=lambda: self._link.is_leader,
             manager_trouble=self._leading.manager_trouble,
             own_trouble=manager_trouble,
@@ -324,6 +327,7 @@ class ManagerParts:
         self._running.append(loop.create_task(self._publish_events(), name="swarm events"))
         self._running.append(loop.create_task(self._remember_managers(), name="managers"))
         self._running.append(loop.create_task(self._again_and_again("the lock", autolock.follow), name="autolock"))
+        self._running.append(loop.create_task(self._mind_recoveries(), name="recoveries"))
         backups = self._manager.backup_schedules.run
         self._running.append(
             loop.create_task(self._again_and_again("the schedule of backups", backups), name="backups")
@@ -334,6 +338,9 @@ class ManagerParts:
 
     async def _take_up_patiently(self) -> None:
         while not self._opened.is_set():
+            # Two of three that come back together would be a majority of what was: they ask before they vote.
+            if self._swarm.kind == "etcd" and await self._is_superseded():
+                await self._forget_part()
             attempt = asyncio.create_task(self._take_up(), name="opening the state")
             try:
                 while not attempt.done():
@@ -356,14 +363,48 @@ class ManagerParts:
                 await asyncio.sleep(RESTART_DELAY)
 
     async def _lost_its_part(self) -> bool:
-        """Whether the others know no member of this manager's (any more)."""
-        return self._swarm.kind == "etcd" and not self._joining.under_way and await self._joining.lost_its_part()
+        """Whether the others know no member of this manager's (any more), or have gone on without it."""
+        if self._swarm.kind != "etcd" or self._joining.under_way:
+            return False
+        return await self._is_superseded() or await self._joining.lost_its_part()
+
+    async def _is_superseded(self) -> bool:
+        return await self._joining.is_superseded(self._incarnation)
 
     async def _forget_part(self) -> None:
         """The data of this manager's member is worth nothing any more: it has to join anew."""
         log.warning("this manager has no part in the managers' agreement: it asks for one")
         before = pointers.read(self._directory)
         await asyncio.to_thread(pointers.write, self._directory, replace(pointers.NONE, moves=before.moves))
+
+    async def salvage(self) -> None:
+        """Instead of :meth:`start`: make this manager's state one that needs no others. Raises EnxameError, OSError."""
+        await self._own.load()
+        try:
+            await bring_home(self._directory, self._plan, gap=REVISION_GAP)
+        finally:
+            await asyncio.to_thread(self._member_files.remove)
+
+    async def _mind_recoveries(self) -> None:
+        """Give way to a swarm that was recovered without this manager, wherever it leads the former one."""
+        while True:
+            await asyncio.sleep(ASK_EVERY)
+            alone = not self._swarm.leads or self._swarm.etcd is None
+            if not alone and await self._is_superseded():
+                self._start_over()
+
+    @property
+    def _incarnation(self) -> int:
+        """Of the swarm's state as it is here."""
+        view = self._view()
+        cluster = next(iter(view.all(Cluster)), None) if view is not None else None
+        if cluster is None or cluster.internal is None:
+            return self._state.incarnation
+        return cluster.internal.incarnation
+
+    def _start_over(self) -> None:
+        log.warning("the swarm was recovered without this manager: it begins anew there")
+        self._change_role("manager")
 
     # -- leading and following
 
@@ -433,6 +474,8 @@ class ManagerParts:
         await self._remember(replace(self._state, managers=managers, incarnation=news.incarnation))
         if news.spec.role == "worker" and not news.manages and self._session.peer is not None:
             await self._become_worker(news)
+        elif self._opened.is_set() and news.incarnation > self._incarnation:
+            self._start_over()
 
     async def _remember_managers(self) -> None:
         """Where the other managers are: to be found when the swarm's state is not there, or says nothing new."""

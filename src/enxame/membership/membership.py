@@ -23,6 +23,7 @@ from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import availability_of
 from enxame.membership.joining import Wish
 from enxame.membership.leave_warning import leave_warning
+from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.member_plan import manager_trouble
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import Locked, StateKeys
@@ -251,7 +252,7 @@ class Membership:
             place = recovery.place_of(former, wanted, self._default_advertise, await self._interfaces())
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
-                state = await recovery.restore(backup, self._directory, place, wall=self._wall)
+                state = await recovery.restore(backup, self._directory, place, keys=self._keys, wall=self._wall)
                 await asyncio.to_thread(state_file.write, self._file, state)
                 await self._run(state)
             except BaseException:
@@ -272,9 +273,9 @@ class Membership:
 
     async def _go_on_alone(self, request: InitRequest) -> str:
         """``--force-new-cluster``: this manager goes on with what it has, without the others."""
-        state = self._state
-        if state is None:
-            state = await asyncio.to_thread(state_file.read, self._file)
+        if self._locked:
+            raise Locked
+        state = await asyncio.to_thread(state_file.read, self._file)
         if state is None or state.role != "manager":
             raise Unavailable(WORKER)
         wanted = RestoreRequest(
@@ -287,6 +288,10 @@ class Membership:
         if parts is not None:
             await parts.stop()
         try:
+            if pointers.read(self._directory).kind != "sqlite":
+                survivor = self._build(state, self._change_role)
+                assert isinstance(survivor, ManagerParts)
+                await survivor.salvage()
             after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
             await asyncio.to_thread(state_file.write, self._file, after)
         except (EnxameError, OSError) as error:
@@ -481,7 +486,11 @@ class Membership:
     async def _switch(self, role: str) -> None:
         async with self._changing:
             before, parts = await asyncio.to_thread(state_file.read, self._file), self._parts
-            if before is None or parts is None or before.role == role:
+            if before is None or parts is None:
+                return
+            if before.role == role:
+                if role == "manager":
+                    await self._start_over(before, parts)
                 return
             log.info("this node is to be a %s now", role)
             after = replace(before, role=role)
@@ -496,6 +505,17 @@ class Membership:
             except (EnxameError, OSError, TimeoutError) as error:
                 self._parts, self._error = None, str(error)
                 log.error("this node cannot work as a %s: %s", role, error)
+
+    async def _start_over(self, state: NodeState, parts: SwarmParts) -> None:
+        """The swarm was recovered elsewhere: give up what this manager has, and ask for a part of that."""
+        await parts.stop()
+        former = pointers.read(self._directory)
+        await asyncio.to_thread(pointers.write, self._directory, replace(pointers.NONE, moves=former.moves))
+        try:
+            await self._run(state)
+        except (EnxameError, OSError, TimeoutError) as error:
+            self._parts, self._error = None, str(error)
+            log.error("this manager cannot take part in the recovered swarm: %s", error)
 
     async def _run(self, state: NodeState) -> None:
         await self._open_keys(state)

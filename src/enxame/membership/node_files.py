@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from enxame.backup.form import FILE, Damaged, Item
-from enxame.membership import certificate_files
 from enxame.membership.state_file import NodeState
 from enxame.transport.identity import Identity
 
@@ -21,10 +19,9 @@ _KEY: Final = "key.pem"
 _ROOT: Final = "root.pem"
 
 
-def collect(state: NodeState, directory: Path) -> list[Item]:
-    """The node's part of a backup. Raises EnxameError when its certificate cannot be read."""
+def collect(state: NodeState, own: Identity | None) -> list[Item]:
+    """The node's part of a backup: ``own`` is its certificate."""
     found = {_STATE: msgspec.json.encode(state)}
-    own = certificate_files.read(directory)
     if own is not None:
         found |= {_CERTIFICATE: own.certificate.encode(), _KEY: own.key.encode(), _ROOT: own.root.encode()}
     return [Item(FILE, name, 0, data) for name, data in found.items()]

@@ -12,21 +12,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from enxame.backup.form import FILE, Backup, Damaged
 from enxame.errors import EnxameError
 from enxame.membership import addresses, certificate_files, node_files
 from enxame.membership.addresses import Interface, host_of
-from enxame.membership.founding import STATE_DATABASE
+from enxame.membership.founding import STATE_DATABASE, unlock_key_of
 from enxame.membership.sealed_state import sealed_state
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import StateKeys
 from enxame.model.backup import RestoreRequest
 from enxame.model.cluster import Cluster, ClusterSecrets
 from enxame.model.node import ManagerStatus, Node
+from enxame.store import pointer as pointers
 from enxame.store.backend import Record
 from enxame.store.interface import Tx
+from enxame.store.kinds import KINDS
 from enxame.store.sqlite import SqliteBackend, write_database
 from enxame.store.store import Store
 
@@ -35,7 +38,7 @@ __all__ = ["NOT_RECOVERED", "REVISION_GAP", "go_on_alone", "moved_to", "place_of
 #: Restored objects get versions beyond all that the lost managers may have given after the backup: a client's version
 #: of that time is refused rather than taken for another one.
 REVISION_GAP: Final = 10_000_000
-NOT_RECOVERED: Final = "the swarm was recovered without this manager: let it leave (--force) and join again"
+NOT_RECOVERED: Final = "the swarm was recovered without this manager"
 
 
 def place_of(state: NodeState, wanted: RestoreRequest, default: str, interfaces: Sequence[Interface]) -> NodeState:
@@ -76,45 +79,44 @@ def moved_to(state: NodeState, interfaces: Sequence[Interface]) -> NodeState | N
 
 
 async def restore(
-    backup: Backup,
-    directory: Path,
-    state: NodeState,
-    *,
-    wall: Callable[[], datetime],
+    backup: Backup, directory: Path, state: NodeState, *, keys: StateKeys, wall: Callable[[], datetime]
 ) -> NodeState:
-    """Write the state of a backup into an empty ``directory``, with the node at the place that ``state`` says.
+    """Write the state of a backup into an empty ``directory``, with the node at the place that ``state`` says. ``keys``
+    become those of the state: locked, if its managers lock themselves.
 
     Raises:
         Damaged: the backup's objects cannot be read.
         OSError: the disk refused.
     """
     head = backup.head
-    records = [Record(*item) for item in backup.items if item.kind != FILE]
+    cluster = _cluster_of(backup)
+    await asyncio.to_thread(keys.create, unlock_key=unlock_key_of(cluster))
+    records = (
+        Record(item.kind, item.id, item.revision, keys.ring.seal(item.kind, item.id, item.data))
+        for item in backup.items
+        if item.kind != FILE
+    )
     database = directory / STATE_DATABASE
     await asyncio.to_thread(write_database, database, head.revision + REVISION_GAP, records)
-    store = Store(SqliteBackend(database), wall=wall)
-    try:
-        await store.start()
-        incarnation = await store.update(lambda tx: go_on_alone(tx, state, wall()))
-        secrets = _cluster(store).internal or ClusterSecrets()
-    except EnxameError as error:
-        raise Damaged(f"the backup cannot be used: {error.message}") from error
-    finally:
-        await store.close()
+    secrets = cluster.internal or ClusterSecrets()
     if not secrets.ca_key and (own := node_files.identity_of(backup.items)) is not None:
         # Somebody else signs the swarm's certificates: until then the old one has to do.
-        await asyncio.to_thread(certificate_files.write, directory, own)
-    return replace(state, cluster_id=head.cluster_id, role="manager", incarnation=incarnation, managers=[])
+        await asyncio.to_thread(certificate_files.write, directory, own, keys.passphrase)
+    try:
+        after = await take_over(directory, state, keys=keys, wall=wall)
+    except EnxameError as error:
+        raise Damaged(f"the backup cannot be used: {error.message}") from error
+    return replace(after, cluster_id=head.cluster_id, role="manager", managers=[])
 
 
 async def take_over(directory: Path, state: NodeState, *, keys: StateKeys, wall: Callable[[], datetime]) -> NodeState:
-    """Make the manager whose state is in ``directory`` the only one, at the place that ``state`` says. Nothing else may
-    use the state meanwhile.
+    """Make the manager whose state is in ``directory``, in SQLite, the only one, at the place that ``state`` says.
+    Nothing else may use the state meanwhile.
 
     Raises:
         EnxameError: the state is damaged, or in use.
     """
-    backend = SqliteBackend(directory / STATE_DATABASE)
+    backend = SqliteBackend(directory / pointers.read(directory).place)
     store = Store(await sealed_state(backend, keys, make_keys=True), wall=wall)
     try:
         await store.start()
@@ -144,13 +146,21 @@ def go_on_alone(tx: Tx, state: NodeState, now: datetime) -> int:
             spec = replace(node.spec, role="manager")
             tx.update(replace(node, spec=spec, status=own, manager_status=status))
         elif node.spec.role == "manager" or node.manager_status is not None:
+            # It stays one that is to be a manager: when it comes back it asks for a part in what there is now.
             down = replace(node.status, state="down", message=NOT_RECOVERED)
-            tx.update(replace(node, spec=replace(node.spec, role="worker"), status=down, manager_status=None))
+            tx.update(replace(node, status=down, manager_status=None))
     return incarnation
 
 
-def _cluster(store: Store) -> Cluster:
-    return next(iter(store.view.all(Cluster)))
+def _cluster_of(backup: Backup) -> Cluster:
+    name = KINDS[Cluster].name
+    try:
+        found = [KINDS[Cluster].decode(item.data) for item in backup.items if item.kind == name]
+    except msgspec.DecodeError as error:
+        raise Damaged(f"the backup cannot be used: its swarm cannot be read: {error}") from error
+    if not found or not isinstance(found[0], Cluster):
+        raise Damaged("the backup cannot be used: it holds no swarm")
+    return found[0]
 
 
 def _kept_listen(state: NodeState, here: set[str]) -> str:

@@ -38,9 +38,10 @@ class Nothing(Model):
 
 
 class RootCertificate(Model):
-    """PEM."""
+    """PEM; and the swarm's ``incarnation``, which is higher after every recovery."""
 
     root: str = ""
+    incarnation: int = 0
 
 
 class IssueRequest(Model):
