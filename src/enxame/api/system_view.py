@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from enxame import API_VERSION, MIN_API_VERSION, __version__
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.host_facts import HostFacts, program_version
+from enxame.engine.create_request import log_drivers
 from enxame.model.cluster import SwarmInfo
 from enxame.model.filters import Filters
 from enxame.store.backend import NoLeader
@@ -87,9 +88,9 @@ def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[st
         "DriverStatus": [["Supports d_type", "true"], ["Native Overlay Diff", "true"]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null", "overlay"],
+            "Network": ["bridge", "host", "macvlan", "null", "overlay"],
             "Authorization": None,
-            "Log": ["json-file", "local", "none"],
+            "Log": log_drivers(),
         },
         "MemoryLimit": "memory" in host.controllers,
         "SwapLimit": host.swap_accounting or not v1,

@@ -32,6 +32,7 @@ from enxame.engine.runtime import Runtime
 from enxame.engine.signals import parse_signal
 from enxame.engine.streams import Streams
 from enxame.engine.surroundings import Surroundings
+from enxame.engine.syslog_forwarding import SyslogForwarders
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotModified
 from enxame.model.container import ContainerCreateRequest, ContainerUpdateRequest, EndpointSettings
 from enxame.model.container_view import (
@@ -80,7 +81,9 @@ class ContainerManager:
         self._around = around
         self._table = ContainerTable()
         self._watch: DirectoryWatch | None = None
-        self._life = Lifecycle(around, find=self.find, forget=self._forget, started=self._started)
+        self._life = Lifecycle(
+            around, find=self.find, forget=self._forget, started=self._started, log_goes=self._log_goes
+        )
         self._listing = Listing(around, self._table)
         self._streams = Streams(self._life)
         self._networks = ContainerNetworks(around)
@@ -89,6 +92,7 @@ class ContainerManager:
         self.files = ContainerFiles(around, self.find)
         self._creation = Creation(around, self._table, self.files)
         self._health = HealthMonitors(around, self._execs.probe)
+        self._syslog = SyslogForwarders(around)
 
     @property
     def runtime(self) -> Runtime:
@@ -104,6 +108,9 @@ class ContainerManager:
             directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._watch = DirectoryWatch(str(around.exits), self._exit_appeared, self._look_at_exits)
         await restore(self._life, self._table)
+        for container in self._table:
+            if not container.running:  # its last lines may have been written while no daemon was there
+                self._syslog.watch(container)
         around.background.start(self._streams.bound_logs(self._table.by_id), "bound logs")
 
     async def close(self) -> None:
@@ -138,6 +145,10 @@ class ContainerManager:
 
     def _started(self, container: Container) -> None:
         self._health.started(container)
+        self._syslog.watch(container)
+
+    async def _log_goes(self, container: Container) -> None:
+        await self._syslog.finish(container)
 
     # -- looking
 

@@ -19,6 +19,7 @@ from enxame.engine.naming import new_id
 from enxame.engine.network_modes import check_network_mode
 from enxame.engine.resource_limits import possible_limits
 from enxame.engine.signals import parse_signal
+from enxame.engine.syslog_messages import parse_target
 from enxame.errors import InvalidArgument
 from enxame.model.container import (
     ContainerConfig,
@@ -34,7 +35,7 @@ _IPC_SYSCTLS = frozenset(
     f"kernel.{name}" for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )
 _LEAST_PROBE_TIME = 1_000_000
-_LOG_DRIVERS = {"", "json-file", "local", "none", "journald"}
+_LOG_DRIVERS = ("json-file", "local", "none", "syslog")
 _JOURNAL = "/run/systemd/journal/socket"
 _CONFIG_FIELDS = tuple(ContainerConfig.__struct_fields__)
 
@@ -175,12 +176,19 @@ def _checked_host(host: HostConfig, warnings: list[str], *, kernel: KernelLimits
     )
 
 
+def log_drivers() -> list[str]:
+    """Those that containers of this machine can have."""
+    return sorted([*_LOG_DRIVERS, *(["journald"] if os.path.exists(_JOURNAL) else [])])
+
+
 def _check_log(config: LogConfig) -> None:
     driver = config.type
-    if driver not in _LOG_DRIVERS:
-        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     if driver == "journald" and not os.path.exists(_JOURNAL):
         raise InvalidArgument("journald is not enabled on this host")
+    if driver and driver not in log_drivers():
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    if driver == "syslog":
+        parse_target(config.config)
     bounds_of(config)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,7 +43,9 @@ def _now() -> datetime:
 
 
 class Lifecycle:
-    """The steps. ``forget`` drops a container from the table; ``started`` is told of one that runs."""
+    """The steps. ``forget`` drops a container from the table; ``started`` is told of one that runs, ``log_goes`` before
+    the log of one is removed.
+    """
 
     def __init__(
         self,
@@ -52,11 +54,12 @@ class Lifecycle:
         find: Callable[[str], Container],
         forget: Callable[[Container], None],
         started: Callable[[Container], None],
+        log_goes: Callable[[Container], Awaitable[None]],
     ) -> None:
         self.around = around
         self.cleanup = Cleanup(around)
         self._preparation = Preparation(around, self.cleanup, find)
-        self._forget, self._started = forget, started
+        self._forget, self._started, self._log_goes = forget, started, log_goes
         self.stopping = False
 
     # -- start
@@ -343,6 +346,7 @@ class Lifecycle:
             await self.around.images.delete_layer(container.id)
             if anonymous_volumes:
                 await self._remove_volumes(container)
+            await self._log_goes(container)
             await asyncio.to_thread(self.around.records.delete, container.id)
         except BaseException:
             container.removing = False

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from enxame.engine.syslog_messages import SYSLOG_OPTIONS
 from enxame.errors import InvalidArgument
 from enxame.model.base import Model
 from enxame.model.container import LogConfig
@@ -18,8 +19,8 @@ _KNOWN = (
     | {"mode", "max-buffer-size"}
 )
 
-#: Drivers that bound their files unasked. journald's is our own copy, for reading.
-_DEFAULTS = {"local": ("20m", "5"), "journald": ("20m", "5")}
+#: Drivers that bound their files unasked. Those of journald and syslog are our own copies, for reading.
+_DEFAULTS = {"local": ("20m", "5"), "journald": ("20m", "5"), "syslog": ("20m", "5")}
 
 
 class LogBounds(Model):
@@ -37,7 +38,7 @@ def bounds_of(config: LogConfig) -> LogBounds:
     """
     driver = config.type or "json-file"
     for name in config.config:
-        if name not in _KNOWN:
+        if name not in _KNOWN and not (driver == "syslog" and name in SYSLOG_OPTIONS):
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
     size, number = _DEFAULTS.get(driver, ("", "1"))
     text = config.config.get("max-size", size)

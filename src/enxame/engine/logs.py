@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
@@ -94,7 +94,7 @@ def to_seconds(timestamp: str) -> float:
 
 async def read_log(
     path: Path, options: LogOptions, *, running: Callable[[], bool], ended: Callable[[], asyncio.Future[None]]
-) -> AsyncIterator[LogRecord]:
+) -> AsyncGenerator[LogRecord, None]:
     """The records of a log file that ``options`` ask for; with ``follow`` until the container has ended.
 
     ``running`` tells whether more may come; ``ended()`` gives a future that resolves when it no longer may.
