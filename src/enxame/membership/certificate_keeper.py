@@ -9,12 +9,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from enxame.errors import EnxameError, Unavailable
+from enxame.errors import EnxameError
 from enxame.membership.certificate_files import seconds_to_renewal
 from enxame.membership.own_identity import OwnIdentity
 from enxame.model.cluster import TLSInfo
 from enxame.security import ca
-from enxame.transport.identity import Identity
 from enxame.transport.methods import NodeCertificate
 
 __all__ = ["LOOK_AT_CLOCK", "RENEWAL_RETRY", "CertificateKeeper"]
@@ -104,11 +103,7 @@ class CertificateKeeper:
         """Get another certificate now. Raises EnxameError, OSError; then the old one stands."""
         key, request = await asyncio.to_thread(ca.new_signing_request)
         answer = await self._obtain(request)
-        before = self._own.identity
-        root = answer.root or (before.root if before is not None else "")
-        if not root:
-            raise Unavailable("the swarm's root certificate is not known")
-        await self._own.replace(Identity(answer.certificate, key, root, answer.next_root))
+        await self._own.certified(answer.certificate, key, answer.root, answer.next_root)
         self._renewed()
 
     async def _wait(self, seconds: float) -> None:

@@ -83,6 +83,16 @@ class OwnIdentity:
             await self._write(renewed)
             await self._take(renewed)
 
+    async def certified(self, certificate: str, key: str, root: str, next_root: str) -> None:
+        """Take another certificate. The roots count only where none are known yet: others may have come meanwhile."""
+        async with self._writing:
+            known = self.identity
+            if known is not None:
+                root, next_root = known.root, known.next_root
+            renewed = Identity(certificate, key, root, next_root)
+            await self._write(renewed)
+            await self._take(renewed)
+
     async def next_change(self) -> None:
         """Wait until there is another certificate, or other roots."""
         await self._changed.wait()
@@ -112,11 +122,14 @@ class OwnIdentity:
 
     async def trust(self, root: str, next_root: str) -> bool:
         """Believe these roots and no others; False when it was so already."""
-        own = self._known.identity
-        if (own.root, own.next_root) == (root, next_root):
-            return False
-        await self.replace(replace(own, root=root, next_root=next_root))
-        return True
+        async with self._writing:
+            own = self._known.identity
+            if (own.root, own.next_root) == (root, next_root):
+                return False
+            changed = replace(own, root=root, next_root=next_root)
+            await self._write(changed)
+            await self._take(changed)
+            return True
 
     @property
     def _known(self) -> _Derived:
