@@ -97,12 +97,26 @@ class LeaderLink:
                 raise LeadsItself
             try:
                 async with self._linking:
-                    return await self._open(leader)
+                    return await self._open_while_it_leads(leader)
             except Unavailable:
                 # It may be gone without anybody having noticed yet.
                 if asyncio.get_running_loop().time() >= deadline:
                     raise
                 await asyncio.sleep(_LOOK)
+
+    async def _open_while_it_leads(self, leader: PeerNode) -> Peer:
+        """Try no longer than that manager leads: it may be out of reach, and another one elected meanwhile."""
+        opening = asyncio.ensure_future(self._open(leader))
+        try:
+            while not opening.done():
+                await asyncio.wait({opening}, timeout=_LOOK)
+                if not opening.done() and (known := self.leader) is not None and known != leader:
+                    raise Unavailable(f"node {leader.node_id} does not lead the swarm any more")
+            return opening.result()
+        finally:
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait({opening})
 
     async def _open(self, leader: PeerNode) -> Peer:
         if self._peer is not None and not self._peer.closed and self._to == leader.addr:
@@ -123,7 +137,7 @@ class LeaderLink:
         try:
             while True:
                 await asyncio.sleep(_LOOK)
-                if self._peer is None or self._linking.locked():
+                if self._linking.locked() or self._peer is None:
                     continue
                 leader = self.leader
                 if leader is not None and leader.addr != self._to:

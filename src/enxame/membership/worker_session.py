@@ -161,18 +161,16 @@ class WorkerSession:
     async def run(self) -> None:
         """Keep a session until cancelled. Tasks go on whatever becomes of it."""
         loop = asyncio.get_running_loop()
-        delay, turn, hops, target = 0.0, 0, 0, ""
+        delay, turn, hops, target, failed = 0.0, 0, 0, "", ""
         while True:
-            known = [manager for manager in self.managers if manager != self._own]
-            if not known and not target:
+            address = target or self._candidate(turn, failed)
+            if not address:
                 await self._pause(ALONE_DELAY)
                 continue
-            address = target or known[turn % len(known)]
             turn, target = turn + (not target), ""
             began = loop.time()
             try:
-                async with dialer.link(address, self._context(), self._served) as peer:
-                    await self._converse(peer, address)
+                await self._attempt(address)
             except Redirected as redirect:
                 hops += 1
                 if hops <= MOST_HOPS and redirect.address != self._own:
@@ -185,17 +183,28 @@ class WorkerSession:
                 continue
             except EnxameError as error:
                 if self._again:
-                    self._again, self.peer, turn = False, None, turn - 1
+                    self._again, self.peer, target = False, None, address
                     continue
                 self._say(logging.WARNING, f"no session with the manager at {address}: {error}")
             except Exception:
                 log.exception("the session with the manager at %s broke off", address)
             lasted = self.peer is not None and loop.time() - began > LASTING
-            self.peer, hops = None, 0
+            self.peer, hops, failed = None, 0, address
             self.opened.clear()
             delay = dialer.next_delay(0.0 if lasted else delay, self._rng())
             if await self._pause(delay):
                 delay, turn = 0.0, 0
+
+    def _candidate(self, turn: int, failed: str) -> str:
+        """Whom to try next: somebody else than who just failed, if there is; empty when nobody is known."""
+        known = [manager for manager in self.managers if manager != self._own]
+        others = [manager for manager in known if manager != failed] or known
+        return others[turn % len(others)] if others else ""
+
+    async def _attempt(self, address: str) -> None:
+        deadline = dialer.SHORT_CONNECT_DEADLINE if len(self.managers) > 1 else dialer.CONNECT_DEADLINE
+        async with dialer.link(address, self._context(), self._served, connect_deadline=deadline) as peer:
+            await self._converse(peer, address)
 
     def reconnect(self) -> None:
         """Begin a new link, with the certificate of now, in place of the one there is."""

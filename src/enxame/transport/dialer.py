@@ -15,6 +15,8 @@ from enxame.transport import identity
 from enxame.transport.peer import Peer, Served
 
 CONNECT_DEADLINE: Final = 5.0
+#: Where there are others to be tried: enough for a first packet that was lost.
+SHORT_CONNECT_DEADLINE: Final = 2.0
 #: Longer: thousands of nodes that come at once are all let in, one after the other.
 HANDSHAKE_DEADLINE: Final = 20.0
 #: Back-off between tries to reach a manager: seconds (swarmkit agent/session.go).
@@ -25,7 +27,9 @@ _BUSY: Final = "TLSV1_ALERT_INTERNAL_ERROR"
 
 
 @asynccontextmanager
-async def link(address: str, context: ssl.SSLContext, served: Served | None = None) -> AsyncIterator[Peer]:
+async def link(
+    address: str, context: ssl.SSLContext, served: Served | None = None, *, connect_deadline: float = CONNECT_DEADLINE
+) -> AsyncIterator[Peer]:
     """A link to ``host:port``, cut when the block ends. ``served`` is what the other side may call here.
 
     Where the context verifies, the other side must be a manager.
@@ -35,7 +39,7 @@ async def link(address: str, context: ssl.SSLContext, served: Served | None = No
     """
     host, _, port = address.rpartition(":")
     try:
-        async with asyncio.timeout(CONNECT_DEADLINE):
+        async with asyncio.timeout(connect_deadline):
             connected = await _connect(host.strip("[]"), int(port))
         async with asyncio.timeout(HANDSHAKE_DEADLINE):
             reader, writer = await asyncio.open_connection(sock=connected, ssl=context, server_hostname="")
