@@ -109,11 +109,14 @@ class Dispatcher:
         changes = tables.withdraw(self._store.view, task_id)
         for session in self._all() if changes else ():
             session.tables_changed(changes)
-        waiting = [session.settle() for session in self._all() if session.knows(networks)]
+        waiting = {session.settle(): session.node_id for session in self._all() if session.knows(networks)}
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=WITHDRAWAL_SECONDS)
             for answer in late:
                 answer.cancel()
+            if late:
+                names = ", ".join(waiting[answer] for answer in late)
+                log.warning("task %s stops though these nodes may not know it yet: %s", task_id, names)
 
     def _current_tables(self) -> NetworkTables:
         """Who is on which network; kept in step while :meth:`run` runs."""

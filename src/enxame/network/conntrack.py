@@ -22,6 +22,7 @@ _CTA_TUPLE_REPLY: Final = 2
 _CTA_STATUS: Final = 3
 _CTA_FILTER: Final = 25
 _CTA_STATUS_MASK: Final = 26
+_SEEN_REPLY: Final = 1 << 1
 _DESTINATION_TRANSLATED: Final = 1 << 5
 _CTA_TUPLE_IP: Final = 1
 _CTA_TUPLE_PROTO: Final = 2
@@ -49,24 +50,42 @@ def forget_addresses(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -
     netlink.execute(requests)
 
 
-def forget_answers_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address], protocol: int = 0) -> None:
-    """Delete every tracked connection (of a protocol) that one of the addresses answers. Blocks."""
+def forget_answers_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -> None:
+    """Delete every tracked connection that one of the addresses answers. Blocks."""
+    _forget_to(netlink, addresses, b"", _BY_SOURCE)
+
+
+def turn_away_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -> None:
+    """Delete what need not stay with addresses that serve no more: conversations over UDP, and connections that got no
+    answer yet, which would be tried there again and again. Blocks.
+    """
+    addresses = list(addresses)
+    udp = nested(_CTA_TUPLE_PROTO, u8(_CTA_PROTO_NUM, socket.IPPROTO_UDP))
+    _forget_to(netlink, addresses, udp, _BY_SOURCE | _BY_PROTOCOL)
+    _forget_to(netlink, addresses, b"", _BY_SOURCE, *_without(_SEEN_REPLY))
+
+
+def _forget_to(netlink: NetlinkSocket, addresses: Iterable[IPv4Address], content: bytes, by: int, *only: bytes) -> None:
     addresses = list(addresses)
     if not addresses or _none_tracked():
         return
-    number = nested(_CTA_TUPLE_PROTO, u8(_CTA_PROTO_NUM, protocol)) if protocol else b""
-    by = _BY_SOURCE | (_BY_PROTOCOL if protocol else 0)
     netlink.execute(
         [
             _delete(
                 _CTA_TUPLE_REPLY,
-                nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, address.packed)) + number,
+                nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, address.packed)) + content,
                 by,
                 f"forget connections to {address}",
+                *only,
             )
             for address in addresses
         ]
     )
+
+
+def _without(status: int) -> tuple[bytes, bytes]:
+    """Only entries that have not that bit of their status."""
+    return attribute(_CTA_STATUS, struct.pack("!I", 0)), attribute(_CTA_STATUS_MASK, struct.pack("!I", status))
 
 
 def forget_udp_ports(netlink: NetlinkSocket, ports: Iterable[int]) -> None:
@@ -82,10 +101,7 @@ def forget_refused(netlink: NetlinkSocket, ports: Iterable[tuple[int, int]]) -> 
     """
     if _none_tracked():
         return
-    only = (
-        attribute(_CTA_STATUS, struct.pack("!I", 0)),
-        attribute(_CTA_STATUS_MASK, struct.pack("!I", _DESTINATION_TRANSLATED)),
-    )
+    only = _without(_DESTINATION_TRANSLATED)
     netlink.execute([_delete_port(protocol, port, *only) for protocol, port in ports])
 
 

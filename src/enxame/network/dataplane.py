@@ -475,7 +475,7 @@ def _forget_ways(
 ) -> None:
     conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
     conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
-    conntrack.forget_answers_from(kernel, turned, socket.IPPROTO_UDP)
+    conntrack.turn_away_from(kernel, turned)
     conntrack.forget_answers_from(kernel, gone)
 
 

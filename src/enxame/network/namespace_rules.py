@@ -45,9 +45,9 @@ class _Closable(Protocol):
 @dataclass(frozen=True, slots=True)
 class Change:
     """What to do in the namespace at ``path``. ``transaction`` is made by :func:`transaction_of`. ``routes`` are for
-    its routing tables. Afterwards conversations over UDP that go to ``turned`` addresses are forgotten, and all
-    connections that go to ``gone`` ones: the next packet finds another way. ``tracks``: connections begin to be
-    tracked here.
+    its routing tables. Afterwards what need not stay with ``turned`` addresses is forgotten
+    (:func:`enxame.network.conntrack.turn_away_from`), and all connections that go to ``gone`` ones: the next packet
+    finds another way. ``tracks``: connections begin to be tracked here.
     """
 
     path: Path
@@ -132,7 +132,7 @@ def _apply(change: Change, used: list[_Closable]) -> None:
     if change.turned or change.gone:
         tracked = NetlinkSocket(_NETLINK_NETFILTER)
         used.append(tracked)
-        conntrack.forget_answers_from(tracked, change.turned, socket.IPPROTO_UDP)
+        conntrack.turn_away_from(tracked, change.turned)
         conntrack.forget_answers_from(tracked, change.gone)
 
 

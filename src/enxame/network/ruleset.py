@@ -10,7 +10,8 @@ A packet's way: ``prerouting``/``output`` send what goes to a published port of 
 (services first, then container ports of one address, then of any address). ``forward`` admits what was sent so,
 answers, and what containers begin; it keeps networks apart. ``postrouting`` hides the client's address only where
 answers could not find their way back otherwise: connections to 127.0.0.1, a container reaching its own network's
-published port, and containers talking to other machines.
+published port, one on a swarm network reaching any port of the mesh (it may reach itself, by another of its addresses),
+and containers talking to other machines.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ table inet enxame {
   set within { type ifname . ifname; }
   set local_sources { type ifname . ipv4_addr; flags interval; }
   set masqueraded { type ipv4_addr; flags interval; }
+  set swarm { type ifname; }
+  set swarm_sources { type ipv4_addr; flags interval; }
   set local_sources6 { type ifname . ipv6_addr; flags interval; }
   set masqueraded6 { type ipv6_addr; flags interval; }
   map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -86,6 +89,7 @@ table inet enxame {
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname . ip saddr @local_sources ct status dnat masquerade
+    oifname @swarm ip saddr @swarm_sources ct status dnat masquerade
     oifname . ip6 saddr @local_sources6 ct status dnat masquerade
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname @bridges return
@@ -132,6 +136,8 @@ def _bridge_elements(verb: str, bridge: Bridge) -> str:
         lines.append(change(verb, "internal", [name]))
     elif bridge.masquerade:
         lines.append(change(verb, "masqueraded", [str(network)]))
+    if bridge.tunnel is not None:
+        lines += [change(verb, "swarm", [name]), change(verb, "swarm_sources", [str(network)])]
     if bridge.gateway6 is not None:
         lines.append(change(verb, "local_sources6", [f"{name} . {bridge.gateway6.network}"]))
         if bridge.masquerade and not bridge.internal:

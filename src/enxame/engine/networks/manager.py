@@ -79,7 +79,7 @@ class NetworkManager:
         self._held_ports = HeldPorts(self._dataplane.new_socket)
         records = exec_root / "networks"
         #: Who is on the swarm's networks; parts that need it subscribe.
-        self._tables = NetworkTables()
+        self._tables = NetworkTables(TableFiles(records / "tables"))
         self._rules = ContainerRules(self._registry, self._tables, self._dataplane.rules)
         self._names = NameService(self._registry, self._dataplane, self._tables)
         self._sandboxes = Sandboxes(
@@ -93,7 +93,6 @@ class NetworkManager:
         )
         self._swarm_ports = SwarmPorts(self._held_ports, self._dataplane, self._tables, self._node_id)
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
-        self._table_files = TableFiles(records / "tables", self._tables)
         #: What this machine reached without a router when the daemon started.
         self._reached: list[IPv4Network] = []
         self._changing = asyncio.Lock()
@@ -108,7 +107,7 @@ class NetworkManager:
         await self._dataplane.open()
         await self._overlays.load()
         self._registry.load()
-        self._table_files.load()
+        self._tables.load()
         self._names.load()
         self._sandboxes.load()
         await self._define_predefined()
@@ -130,7 +129,6 @@ class NetworkManager:
     async def stop(self) -> None:
         """Let go; containers and their traffic go on."""
         await self._swarm_ports.close()
-        await self._table_files.close()
         await self._overlays.close()
         await self._names.close()
         await self._sandboxes.settled()

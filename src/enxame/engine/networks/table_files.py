@@ -1,79 +1,72 @@
-"""The manager's tables on disk: a daemon that starts while no manager is in reach knows what the one before knew.
+"""The manager's tables on disk, as they were told: a daemon that starts knows what the one before programmed, whether a
+manager is in reach or not.
 
-They are under the exec root: after a reboot there are no containers whose networks they could tell of.
+One file a network, a line a message. The first is a whole table, those after it are differences; a file that grew much
+longer than the table is begun anew. They are under the exec root: after a reboot there are no containers whose networks
+they could tell of.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from enxame.engine.networks.tables import NetworkTables, TableChange
 from enxame.errors import EnxameError
 from enxame.model.base import decode, encode
 from enxame.model.dispatch import NetworkTable
 
 _log = logging.getLogger(__name__)
-#: Changes that come within this time are written together: seconds.
-_DELAY: Final = 0.2
+#: Bytes of differences that are kept beside a small table.
+_ROOM: Final = 256 * 1024
 
 
 class TableFiles:
-    """One file a network in ``directory``, some time after each change. Subscribe it after those who program."""
+    """The files in ``directory``."""
 
-    def __init__(self, directory: Path, tables: NetworkTables) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._tables = tables
-        self._outdated: set[str] = set()
-        self._writer: asyncio.Task[None] | None = None
-        tables.subscribe(self._changed)
+        #: Size of the whole table and of the differences after it.
+        self._sizes: dict[str, tuple[int, int]] = {}
 
-    def load(self) -> None:
-        """Take up what was written; observers are not told. What cannot be read is reported and dropped."""
+    def load(self) -> Iterator[NetworkTable]:
+        """All messages in their order. What cannot be read is reported and dropped."""
         self._directory.mkdir(parents=True, exist_ok=True)
         for path in self._directory.glob("*.json"):
             try:
-                self._tables.restore(decode(path.read_bytes(), NetworkTable))
+                # The end of a message that was cut off has no line end.
+                lines = path.read_bytes().split(b"\n")[:-1]
+                yield from [decode(line, NetworkTable) for line in lines]
             except (EnxameError, OSError) as error:
                 _log.error("the table of a network %s cannot be used: %s", path, error)
                 path.unlink(missing_ok=True)
 
-    async def close(self) -> None:
-        """Write what was not written yet."""
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
-        await self._write()
+    def keep(self, told: NetworkTable, whole: Callable[[], NetworkTable]) -> None:
+        """A message came; ``whole`` gives the table with it."""
+        network_id = told.network_id
+        path = self._directory / f"{network_id}.json"
+        line = encode(told) + b"\n"
+        base, more = self._sizes.get(network_id, (0, 0))
+        try:
+            if base and not told.complete and more + len(line) <= base + _ROOM:
+                with path.open("ab") as file:
+                    file.write(line)
+                self._sizes[network_id] = base, more + len(line)
+                return
+            if not told.complete:
+                line = encode(whole()) + b"\n"
+            self._directory.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".new")
+            draft.write_bytes(line)
+            draft.replace(path)
+            self._sizes[network_id] = len(line), 0
+        except OSError as error:
+            # What is told now is true now; only a restart without a manager would not know it.
+            self._sizes.pop(network_id, None)
+            _log.error("the table of a network cannot be kept in %s: %s", path, error)
 
-    async def _changed(self, changes: Sequence[TableChange]) -> None:
-        self._outdated.update(change.network_id for change in changes)
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._work(), name="network tables")
-
-    async def _work(self) -> None:
-        while self._outdated:
-            await asyncio.sleep(_DELAY)
-            await self._write()
-
-    async def _write(self) -> None:
-        outdated, self._outdated = self._outdated, set()
-        for network_id in outdated:
-            table = self._tables.get(network_id)
-            content = encode(table.told()) if table is not None else None
-            path = self._directory / f"{network_id}.json"
-            try:
-                await asyncio.shield(asyncio.to_thread(_replace, path, content))
-            except OSError as error:
-                _log.error("the table of a network cannot be kept in %s: %s", path, error)
-
-
-def _replace(path: Path, content: bytes | None) -> None:
-    if content is None:
-        path.unlink(missing_ok=True)
-        return
-    draft = path.with_suffix(".new")
-    draft.write_bytes(content)
-    draft.replace(path)
+    def drop(self, network_id: str) -> None:
+        """There is no such table any more. Idempotent."""
+        self._sizes.pop(network_id, None)
+        (self._directory / f"{network_id}.json").unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from enxame.engine.networks.table_files import TableFiles
 from enxame.errors import EnxameError
 from enxame.model.dispatch import NetworkEndpoint, NetworkPeer, NetworkService, NetworkTable
 
@@ -69,10 +70,11 @@ Observer = Callable[[Sequence[TableChange]], Awaitable[None]]
 
 class NetworkTables:
     """All tables that this node was told. Observers are called in the order of their subscription, one change after
-    the other, each with all that came together.
+    the other, each with all that came together. With ``files`` the next daemon will know them, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: TableFiles | None = None) -> None:
+        self._files = files
         self._tables: dict[str, KnownTable] = {}
         self._observers: list[Observer] = []
         self._telling = asyncio.Lock()
@@ -88,9 +90,10 @@ class NetworkTables:
         """Tell of all changes from now on."""
         self._observers.append(observer)
 
-    def restore(self, table: NetworkTable) -> None:
-        """Know a table that was told to an earlier daemon. Observers are not told."""
-        self._take(table)
+    def load(self) -> None:
+        """Know what an earlier daemon was told. Observers are not told."""
+        for told in self._files.load() if self._files is not None else ():
+            self._take(told)
 
     async def set(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Take in what the manager says. ``complete``: there are no other tables.
@@ -99,7 +102,11 @@ class NetworkTables:
             EnxameError: an observer could not do its part; the others did theirs.
         """
         async with self._telling:
-            changes = [self._take(table) for table in tables]
+            changes: list[TableChange] = []
+            for table in tables:
+                changes.append(self._take(table))
+                if self._files is not None:
+                    self._files.keep(table, changes[-1].table.told)
             if complete:
                 named = {table.network_id for table in tables}
                 changes += [self._end(network_id) for network_id in list(self._tables) if network_id not in named]
@@ -134,6 +141,8 @@ class NetworkTables:
 
     def _end(self, network_id: str) -> TableChange:
         known = self._tables.pop(network_id)
+        if self._files is not None:
+            self._files.drop(network_id)
         return TableChange(
             known,
             _merge(known.endpoints, (), (), complete=True),

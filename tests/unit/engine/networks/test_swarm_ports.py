@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, SwarmPorts
+from enxame.engine.networks.table_files import TableFiles
 from enxame.engine.networks.tables import NetworkTables
 from enxame.model.dispatch import NetworkEndpoint, NetworkService, NetworkTable
 from enxame.model.service import PortConfig
@@ -45,10 +47,10 @@ class FakeHeldPorts:
 class World:
     """This machine is ``here``."""
 
-    def __init__(self) -> None:
+    def __init__(self, tables: NetworkTables | None = None) -> None:
         self.plane = FakeDataPlane()
         self.held = FakeHeldPorts()
-        self.tables = NetworkTables()
+        self.tables = tables or NetworkTables()
         self.ports = SwarmPorts(self.held, self.plane, self.tables, lambda: "here")  # type: ignore[arg-type]
 
     async def tell(self, *services: NetworkService, **table: object) -> None:
@@ -149,12 +151,13 @@ async def test_occupied_port_is_named_others_work_and_it_is_taken_when_it_is_fre
     await world.ports.close()
 
 
-async def test_restarted_daemon_begins_with_what_was_known() -> None:
-    world = World()
+async def test_restarted_daemon_begins_with_what_was_known(tmp_path: Path) -> None:
+    before = World()
+    before.tables = NetworkTables(TableFiles(tmp_path))
+    await before.tell(web(port(30000)), endpoints=[task("10.0.0.3", port(30000))])
+    world = World(NetworkTables(TableFiles(tmp_path)))
     world.held.taken = {30000}
-    world.tables.restore(
-        NetworkTable(network_id="ingress", services=[web(port(30000))], endpoints=[task("10.0.0.3", port(30000))])
-    )
+    world.tables.load()
     assert world.ports.load() == {("tcp", 30000): Published((Backend(IPv4Address("10.0.0.3"), 80),))}
     assert world.held.held == {30000}
     await world.tables.set([], complete=True)

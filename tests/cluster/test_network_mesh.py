@@ -1,0 +1,367 @@
+"""Published ports on every machine of a swarm: who answers, whom the task sees, and what changes do to clients."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from enxame.testing.cluster import Cluster, Machine
+from enxame.testing.daemons import wait_until
+from enxame.testing.namespace import LanHost, NetworkNamespace, enter_network_namespace
+
+PORT = 8080
+LOAD = Path(__file__).with_name("network_load.py")
+
+#: Runs only once it listens, and serves on for a moment when it is told to stop.
+DRAINING = 'hostname > /www/index.html; trap "sleep 0.3; exit 0" TERM; httpd -f -p 80 -h /www & wait'
+HEALTH = {
+    "Test": ["CMD", "wget", "-qO", "/dev/null", "http://127.0.0.1/"],
+    "Interval": 100_000_000,
+    "Timeout": 5_000_000_000,
+    "Retries": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def client(machines: Cluster) -> LanHost:
+    """A machine beside the swarm's."""
+    return machines.lan.attach()
+
+
+def published(*, target: int = 80, protocol: str = "tcp") -> dict:
+    return {"Ports": [{"TargetPort": target, "PublishedPort": PORT, "Protocol": protocol}]}
+
+
+def who(namespace: NetworkNamespace, address: str, timeout: float = 5) -> tuple[str, str]:
+    """Who answers, and which client address he sees."""
+    answer = namespace.http_get(address, PORT, "/cgi-bin/whoami", timeout)
+    name = re.search(r"Hostname: (\S+)", answer)
+    source = re.search(r"RemoteAddr: \[?(?:::ffff:)?([\d.]+)\]?:", answer)
+    assert name is not None, answer
+    assert source is not None, answer
+    return name[1], source[1]
+
+
+def containers(cluster: Cluster, service: str) -> dict[str, Machine]:
+    """Short container ids of a service's tasks, and where they run."""
+    machines = {machine.swarm()["NodeID"]: machine for machine in cluster.machines}
+    return {
+        task["Status"]["ContainerStatus"]["ContainerID"][:12]: machines[task["NodeID"]]
+        for task in cluster.running(service)
+    }
+
+
+def known_everywhere(cluster: Cluster, client: LanHost, service: str) -> set[str]:
+    """The names of a service's tasks, once all machines send connections to all of them."""
+    names = set(containers(cluster, service))
+
+    def known(machine: Machine) -> bool:
+        try:
+            return {who(client.host, machine.network.host_address, 1)[0] for _ in range(2 * len(names))} == names
+        except OSError:
+            return False
+
+    for machine in cluster.machines:
+        wait_until(lambda m=machine: known(m), f"{machine.network.hostname} knows all tasks")
+    return names
+
+
+def pid(machine: Machine, container: str) -> int:
+    return int(machine.api.get(f"/containers/{container}/json")["State"]["Pid"])
+
+
+class Inside(NetworkNamespace):
+    """A container's network namespace, to ask from."""
+
+    def __init__(self, machine: Machine, container: str) -> None:
+        path = f"/proc/{pid(machine, container)}/ns/net"
+        self._inside = ThreadPoolExecutor(1, initializer=enter_network_namespace, initargs=(path,))
+
+    def close(self) -> None:
+        """The namespace stays."""
+        self._inside.shutdown()
+
+
+@contextmanager
+def udp_servers(places: dict[str, Machine], port: int) -> Iterator[None]:
+    """In each container somebody who answers datagrams with the container's name and the sender's address."""
+    opened: list[socket.socket] = []
+
+    def serve(container: str, path: str) -> None:
+        enter_network_namespace(path)
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("0.0.0.0", port))
+        opened.append(server)
+        with suppress(OSError):
+            while True:
+                _, sender = server.recvfrom(100)
+                if sender is None:  # shut down
+                    return
+                server.sendto(f"{container} {sender[0]}".encode(), sender)
+
+    threads = [
+        threading.Thread(target=serve, args=(container, f"/proc/{pid(machine, container)}/ns/net"), daemon=True)
+        for container, machine in places.items()
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(opened) == len(places), "all listen")
+    try:
+        yield
+    finally:
+        for server in opened:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
+def ask_udp(namespace: NetworkNamespace, address: str) -> tuple[str, str]:
+    with namespace.open_socket(kind=socket.SOCK_DGRAM) as asker:
+        asker.settimeout(3)
+        asker.connect((address, PORT))
+        asker.send(b"?")
+        name, source = asker.recv(100).decode().split()
+        return name, source
+
+
+@contextmanager
+def load(client: LanHost, cluster: Cluster, total: int) -> Iterator[dict]:
+    """Requests to all machines in turn, while the block runs; then what came of them is in the dictionary."""
+    places = [f"{machine.network.host_address}:{PORT}" for machine in cluster.machines]
+    command = client.host.argv(sys.executable, str(LOAD), str(total), "8", *places)
+    outcome: dict = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            outcome["runs"] = lambda: program.poll() is None
+            yield outcome
+            output, _ = program.communicate(timeout=120)
+        finally:
+            program.kill()
+    outcome.update(json.loads(output))
+
+
+def change(cluster: Cluster, service: str, **fields: object) -> None:
+    current = cluster.manager.api.get(f"/services/{service}")
+    version = str(current["Version"]["Index"])
+    cluster.manager.api.post(f"/services/{service}/update", {**current["Spec"], **fields}, version=version)
+
+
+def test_every_machine_answers_for_every_task_and_the_task_sees_the_client(cluster: Cluster, client: LanHost) -> None:
+    cluster.manager.api.post("/networks/create", {"Name": "back", "Driver": "overlay"})
+    one_a_machine = {"Placement": {"MaxReplicas": 1, "Constraints": ["node.role==worker"]}}
+    cluster.create_service(
+        "web", 2, EndpointSpec=published(), TaskTemplate={**one_a_machine, "Networks": [{"Target": "back"}]}
+    )
+    names = known_everywhere(cluster, client, "web")
+    assert len(names) == 2
+    for machine in cluster.machines:
+        address = machine.network.host_address
+        for namespace, seen in ((client.host, client.host_address), (machine.network.host, address)):
+            answers = [who(namespace, address) for _ in range(4)]
+            assert {name for name, _ in answers} == names
+            assert {source for _, source in answers} == {seen}
+        assert {who(machine.network.host, "127.0.0.1")[0] for _ in range(4)} == names
+        other = machine.network.host_address
+        for far in cluster.machines:
+            if far is not machine:
+                assert who(far.network.host, other)[1] == far.network.host_address
+    # From within a task: its own machine's port, and with it itself.
+    place, machine = next(iter(containers(cluster, "web").items()))
+    with Inside(machine, place) as inside:
+        assert {inside.http_get(machine.network.host_address, PORT).strip() for _ in range(6)} == names
+
+
+def test_one_client_port_at_two_machines_is_two_connections(cluster: Cluster, client: LanHost) -> None:
+    cluster.create_service("web", 1, EndpointSpec=published())
+    known_everywhere(cluster, client, "web")
+
+    def connect(machine: Machine) -> socket.socket:
+        made = client.host.open_socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.settimeout(5)
+        made.bind(("", 41_000))
+        made.connect((machine.network.host_address, PORT))
+        return made
+
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(machine)) for machine in cluster.machines]
+        for connection in connections:
+            connection.sendall(b"GET /cgi-bin/whoami HTTP/1.0\r\n\r\n")
+            answer = connection.makefile("rb").read().decode()
+            assert client.host_address in answer
+
+
+def test_datagrams_reach_tasks_on_several_networks_and_come_back(cluster: Cluster, client: LanHost) -> None:
+    cluster.manager.api.post("/networks/create", {"Name": "side", "Driver": "overlay"})
+    cluster.create_service(
+        "dns",
+        2,
+        EndpointSpec=published(target=5300, protocol="udp"),
+        TaskTemplate={"Networks": [{"Target": "side"}], "Placement": {"MaxReplicas": 1}},
+    )
+    places = containers(cluster, "dns")
+    with udp_servers(places, 5300):
+        for machine in cluster.machines:
+            address = machine.network.host_address
+
+            def asked(address: str = address) -> set[tuple[str, str]]:
+                with suppress(OSError):
+                    return {ask_udp(client.host, address) for _ in range(6)}
+                return set()
+
+            expected = {(name, client.host_address) for name in places}
+            wait_until(lambda: asked() == expected, "all answer the client")  # noqa: B023 - called in this turn
+            assert ask_udp(machine.network.host, machine.network.host_address)[0] in places
+
+
+def test_labels_keep_connections_on_the_machine_and_clients_with_a_task(cluster: Cluster, client: LanHost) -> None:
+    service = cluster.create_service(
+        "web",
+        2,
+        EndpointSpec=published(),
+        Labels={"enxame.network.ingress": "local"},
+        TaskTemplate={"Placement": {"MaxReplicas": 1, "Constraints": ["node.role==worker"]}},
+    )
+    for name, machine in containers(cluster, "web").items():
+        wait_until(lambda m=machine: answers(client, m), "it answers")
+        assert {who(client.host, machine.network.host_address) for _ in range(4)} == {(name, client.host_address)}
+    with pytest.raises(ConnectionRefusedError):
+        who(client.host, cluster.manager.network.host_address)
+    change(cluster, service, Labels={"enxame.network.affinity": "source"})
+    for machine in cluster.machines:
+        wait_until(lambda m=machine: answers(client, m), "it answers")
+    wait_until(
+        lambda: len({who(client.host, cluster.manager.network.host_address)[0] for _ in range(5)}) == 1,
+        "the client stays with one task",
+    )
+    # Whichever machine it asks.
+    wait_until(
+        lambda: len({who(client.host, machine.network.host_address)[0] for machine in cluster.machines}) == 1,
+        "all machines send it to the same task",
+    )
+
+
+def answers(client: LanHost, machine: Machine) -> bool:
+    with suppress(OSError):
+        who(client.host, machine.network.host_address, 1)
+        return True
+    return False
+
+
+def test_a_port_without_tasks_refuses_and_answers_the_same_client_again_at_once(
+    cluster: Cluster, client: LanHost
+) -> None:
+    service = cluster.create_service("web", 1, EndpointSpec=published())
+    address = cluster.workers[0].network.host_address
+
+    def ask() -> bool:
+        with client.host.open_socket() as asker:
+            asker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            asker.settimeout(3)
+            asker.bind(("", 42_000))
+            try:
+                asker.connect((address, PORT))
+            except ConnectionRefusedError:
+                return False
+            # Leaves no TIME_WAIT behind: the port can be used again at once.
+            asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            return True
+
+    wait_until(ask, "it answers")
+    change(cluster, service, Mode={"Replicated": {"Replicas": 0}})
+    wait_until(lambda: not ask(), "it refuses")
+    change(cluster, service, Mode={"Replicated": {"Replicas": 1}})
+    began = time.monotonic()
+    wait_until(ask, "it answers again", timeout=8)
+    assert time.monotonic() - began < 8
+
+
+def test_changes_of_a_draining_service_lose_no_request(cluster: Cluster, client: LanHost) -> None:
+    service = cluster.create_service(
+        "web",
+        3,
+        EndpointSpec=published(),
+        TaskTemplate={"ContainerSpec": {"Command": ["sh", "-c", DRAINING], "Healthcheck": HEALTH}},
+        UpdateConfig={"Parallelism": 1, "Monitor": 200_000_000, "Order": "stop-first"},
+    )
+    before = known_everywhere(cluster, client, "web")
+    with load(client, cluster, 6_000) as outcome:
+        current = cluster.manager.api.get(f"/services/{service}")["Spec"]["TaskTemplate"]
+        current["ContainerSpec"]["Env"] = ["NEW=1"]
+        change(cluster, service, TaskTemplate=current)
+        wait_until(lambda: not set(containers(cluster, "web")) & before and complete(cluster, service), "it is updated")
+        change(cluster, service, Mode={"Replicated": {"Replicas": 6}})
+        wait_until(lambda: len(containers(cluster, "web")) == 6, "it has grown")
+        change(cluster, service, Mode={"Replicated": {"Replicas": 2}})
+        wait_until(lambda: len(containers(cluster, "web")) == 2, "it has shrunk")
+        worker = cluster.workers[0]
+        cluster.update(worker.swarm()["NodeID"], Availability="drain")
+        wait_until(lambda: not worker.task_containers(), "the machine is drained")
+        assert outcome["runs"](), "there were requests all the time"
+    assert outcome["failed"] == {}
+    assert len(outcome["answered"]) > 6
+
+
+def complete(cluster: Cluster, service: str) -> bool:
+    status = cluster.manager.api.get(f"/services/{service}").get("UpdateStatus", {})
+    return bool(status.get("State") == "completed")
+
+
+def test_traffic_flows_while_daemons_are_killed_and_come_back(cluster: Cluster, client: LanHost) -> None:
+    cluster.create_service("web", 3, EndpointSpec=published(), TaskTemplate={"Placement": {"MaxReplicas": 1}})
+    known_everywhere(cluster, client, "web")
+    with load(client, cluster, 3_000) as outcome:
+        for machine in (cluster.workers[0], cluster.manager):
+            machine.kill()
+            machine.start()
+        wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all are back")
+    assert outcome["failed"] == {}
+
+
+def test_a_lost_machines_tasks_leave_the_mesh_when_it_is_marked_down(cluster: Cluster, client: LanHost) -> None:
+    cluster.create_service("web", 3, EndpointSpec=published(), TaskTemplate={"Placement": {"MaxReplicas": 1}})
+    lost, stays = cluster.workers
+    address = stays.network.host_address
+    known_everywhere(cluster, client, "web")
+    lost.network.cut()
+    node = cluster.node(lost)["ID"] if lost.runs() else ""
+    wait_until(lambda: cluster.states()[node] == "down", "it is marked down")
+    wait_until(lambda: not failures(client, address, 6), "nobody is sent there", timeout=1)
+    lost.network.heal()
+    wait_until(lambda: cluster.states()[node] == "ready", "it is back")
+    wait_until(lambda: answers(client, lost), "its ports answer again")
+
+
+def failures(client: LanHost, address: str, times: int) -> Counter[str]:
+    failed: Counter[str] = Counter()
+    for _ in range(times):
+        try:
+            who(client.host, address, 0.3)
+        except OSError as error:
+            failed[repr(error)] += 1
+    return failed
+
+
+def test_nothing_is_left_on_a_machine_that_leaves(cluster: Cluster) -> None:
+    worker = cluster.workers[1]
+    cluster.create_service("web", 3, EndpointSpec=published(), TaskTemplate={"Placement": {"MaxReplicas": 1}})
+    namespace = worker.network.host
+    assert "service-tcp-8080" in namespace.run("nft", "list", "ruleset")
+    worker.api.post("/swarm/leave", force="1")
+    rules = namespace.run("nft", "list", "ruleset")
+    for trace in ("8080", "10.0.0.", "enx-"):
+        assert trace not in rules
+    assert not re.search(r"enx[vt]?-", namespace.run("ip", "-br", "link"))
+    assert "lookup" not in re.sub(r"lookup (local|main|default)", "", namespace.run("ip", "rule"))
+    tables = worker.exec_root / "networks" / "tables"
+    wait_until(lambda: not list(tables.glob("*")), "what was known of the networks is gone, too")
