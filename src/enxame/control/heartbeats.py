@@ -22,6 +22,10 @@ SHORTEST_PERIOD: Final = 1.0
 #: else so many periods, as all of them come at once.
 RETURN_GRACE: Final = 15.0
 RETURN_PERIODS: Final = 2 * GRACE
+#: The same where another manager led until a moment ago: the time in which nodes notice and find the new one; and how
+#: many of them a second a leader takes up.
+TAKEOVER_GRACE: Final = 6.0
+RETURNS_PER_SECOND: Final = 100
 
 #: The longest time that a node may ask to be excused for: seconds.
 LONGEST_EXCUSE: Final = 60.0
@@ -92,9 +96,11 @@ class HeartbeatBook:
         entry = self._entries.get(node_id)
         return entry.health if entry is not None else None
 
-    def expect(self, node_id: str, now: float, period: float) -> None:
-        """A node that the swarm has, and that has not reported to this manager yet."""
-        self._entries[node_id] = _Entry(Health.UNKNOWN, now, period, _return_grace(period))
+    def expect(self, node_id: str, now: float, period: float, grace: float | None = None) -> None:
+        """A node that the swarm has, and that has not reported to this manager yet; it has ``grace`` seconds, unless
+        the time for nodes to return after a manager was away.
+        """
+        self._entries[node_id] = _Entry(Health.UNKNOWN, now, period, _return_grace(period) if grace is None else grace)
 
     def note_down(self, node_id: str, now: float) -> None:
         """A node that is known to be down: it left, or was so before this manager came up."""
@@ -204,6 +210,13 @@ class HeartbeatBook:
         if self._braking_since is None:
             self._braking_since = now
         return now - self._braking_since < BRAKE_LIMIT
+
+
+def takeover_grace(nodes: int, period: float) -> float:
+    """How long nodes have to come to a new leader that took over at once, in seconds: none of them has backed off by
+    then, but all of them come together.
+    """
+    return min(max(TAKEOVER_GRACE, 2.0 * period) + nodes / RETURNS_PER_SECOND, _return_grace(period))
 
 
 def _return_grace(period: float) -> float:

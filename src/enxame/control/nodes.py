@@ -33,7 +33,7 @@ class NodeKeeper:
         if not board.dirty_nodes:
             return
         globals_ = [service for service in board.tx.all(Service) if _is_global(service)]
-        globals_.sort(key=lambda service: (service.created_at, service.id))
+        globals_.sort(key=lambda service: service.id)
         for node_id in board.dirty_nodes:
             node = board.node(node_id)
             self._watch(board, node_id, node)

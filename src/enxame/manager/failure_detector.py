@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control.heartbeats import LONGEST_EXCUSE, Health, HeartbeatBook, heartbeat_period
+from enxame.control.heartbeats import LONGEST_EXCUSE, Health, HeartbeatBook, heartbeat_period, takeover_grace
 from enxame.model.cluster import Cluster
 from enxame.model.node import Node, NodeStatus
 from enxame.store.interface import Tx
@@ -71,8 +71,11 @@ class FailureDetector:
         cluster = next(iter(self._store.view.all(Cluster)), None)
         return cluster.spec.dispatcher.heartbeat_period if cluster is not None else 0
 
-    async def start(self) -> None:
-        """Take up the swarm's nodes: what they were before is not what they are now."""
+    async def start(self, *, takeover: bool = False) -> None:
+        """Take up the swarm's nodes: what they were before is not what they are now.
+
+        ``takeover``: another manager led until a moment ago.
+        """
         await self._store.update(lambda tx: ask_anew(tx, self._own))
         returning = []
         for node in self._store.view.all(Node):
@@ -83,9 +86,16 @@ class FailureDetector:
             else:
                 returning.append(node.id)
         period = heartbeat_period(len(returning) + len(self._book) + 1, self._configured())
+        grace = takeover_grace(len(returning), period) if takeover else None
         for node_id in returning:
-            self._book.expect(node_id, self._mono(), period)
+            self._book.expect(node_id, self._mono(), period, grace)
         if returning:
+            self._watch()
+
+    def _watch(self) -> None:
+        if not self._watching.is_set():
+            # From now on it is known how late a look comes, also the first.
+            self._book.tick(self._mono(), INTERVAL)
             self._watching.set()
 
     async def run(self) -> None:
@@ -103,13 +113,13 @@ class FailureDetector:
     def expect(self, node_id: str) -> None:
         """A node joined: it must report soon."""
         self._book.expect(node_id, self._mono(), self.period)
-        self._watching.set()
+        self._watch()
 
     def register(self, node_id: str) -> NodeStatus:
         """A node reports for duty; the status it is to have (without its address)."""
         health = self._book.register(node_id, self._mono(), self.period)
         self._undecided.pop(node_id, None)
-        self._watching.set()
+        self._watch()
         if health is Health.UP:
             return NodeStatus(state="ready")
         log.warning("node %s came and went too often; it gets no tasks for a while", node_id)

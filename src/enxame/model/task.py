@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
-from functools import total_ordering
 
 from msgspec import field
 
@@ -13,7 +12,6 @@ from enxame.model.network import Network
 from enxame.model.service import GenericResource, PortConfig, TaskSpec
 
 
-@total_ordering
 class TaskState(Enum):
     """States in order; a task only moves to greater ones (swarmkit api/types.proto)."""
 
@@ -33,16 +31,28 @@ class TaskState(Enum):
     REMOVE = "remove"
     ORPHANED = "orphaned"
 
+    #: The place in the order, and whether a task in this state will never run (again).
+    rank: int
+    is_terminal: bool
+
     def __lt__(self, other: TaskState) -> bool:
-        return _RANK[self] < _RANK[other]
+        return self.rank < other.rank
 
-    @property
-    def is_terminal(self) -> bool:
-        """The task will never run (again)."""
-        return _RANK[self] >= _RANK[TaskState.COMPLETE]
+    def __le__(self, other: TaskState) -> bool:
+        return self.rank <= other.rank
+
+    def __gt__(self, other: TaskState) -> bool:
+        return self.rank > other.rank
+
+    def __ge__(self, other: TaskState) -> bool:
+        return self.rank >= other.rank
+
+    # States are compared and looked up all the time: each is one object, and its identity will do.
+    __hash__ = object.__hash__
 
 
-_RANK = {state: rank for rank, state in enumerate(TaskState)}
+for _rank, _state in enumerate(TaskState):
+    _state.rank, _state.is_terminal = _rank, _rank >= list(TaskState).index(TaskState.COMPLETE)
 
 
 class ContainerStatus(Model):

@@ -53,7 +53,6 @@ class Invariants:
         self._ports_of: dict[str, list[tuple[int, str]]] = {}
         self._running: dict[tuple[str, int], set[str]] = {}
         self._acknowledged: dict[str, tuple[int, bool]] = {}
-        self._unreachable: dict[str, float] = {}
         self._drained: dict[str, float] = {}
         #: Containers that the leader was right to give up: their node was lost.
         self._lost: set[str] = set()
@@ -105,8 +104,8 @@ class Invariants:
         led_for = now - swarm.led_since if swarm.led_since is not None else 0.0
         for node in swarm.store.view.all(Node):
             link = swarm.links[node.id]
-            reachable = link.heard and link.runs and not link.process.stopped
-            missing = self._for(self._unreachable, node.id, not reachable and now >= link.excused_until)
+            missing = now - link.unheard_since if link.unheard_since is not None else 0.0
+            missing = missing if now >= link.excused_until else 0.0
             if min(missing, led_for) > MISSED_WITHIN and node.status.state == "ready":
                 raise Violation(f"node {node.id} is ready, but has been out of reach for {missing:.0f} s")
             drained = self._for(self._drained, node.id, node.spec.availability == "drain")

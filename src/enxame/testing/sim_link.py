@@ -41,6 +41,8 @@ class SimLink:
         self.session: NodeAssignments | None = None
         #: Since when nothing is wrong with it; None: something is.
         self.well_since: float | None = swarm.clock.mono
+        #: Since when the manager cannot hear it; None: it can.
+        self.unheard_since: float | None = None
         #: When it announced that it will be silent, and until when.
         self.excused_at = self.excused_until = 0.0
         self._swarm = swarm
@@ -64,17 +66,17 @@ class SimLink:
     def cut(self, *, heard: bool = False, hears: bool = False) -> None:
         """Packets get lost, both ways or one way."""
         self.heard, self.hears = heard, hears
-        self.well_since = None
+        self._something_is_wrong()
 
     def hang(self) -> None:
         """The daemon is stopped, or the whole machine."""
         self.process.stop()
-        self.well_since = None
+        self._something_is_wrong()
 
     def die(self, *, machine: bool) -> None:
         """The daemon is killed, or the machine with all that it ran."""
-        self.well_since = None
         self.runs = False
+        self._something_is_wrong()
         self._forget_connection()
         # The kernel closes a killed process' connections; a dead machine closes nothing.
         if not machine and self.heard:
@@ -91,13 +93,20 @@ class SimLink:
             self._swarm.excuse(self, seconds)
         self.die(machine=False)
 
+    def _something_is_wrong(self) -> None:
+        self.well_since = None
+        if self.heard and self.runs and not self.process.stopped:
+            self.unheard_since = None
+        elif self.unheard_since is None:
+            self.unheard_since = self._swarm.clock.mono
+
     def mend(self) -> None:
         """Nothing is wrong any more."""
         if self.up or self.removed:
             return
         self.heard = self.hears = True
         self.process.go_on()
-        self.well_since = self._swarm.clock.mono
+        self.well_since, self.unheard_since = self._swarm.clock.mono, None
         if not self.runs:
             self.runs = True
             self._delay = 0.0

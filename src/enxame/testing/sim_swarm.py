@@ -146,6 +146,7 @@ class SimSwarm:
                 self._book.note_down(node.id, self.clock.mono)
             else:
                 self._book.expect(node.id, self.clock.mono, self.period)
+        self._book.tick(self.clock.mono, LOOK)
         self._took_over = True
         self._restart_leading(epoch)
         if not self._looking:
@@ -282,7 +283,7 @@ class SimSwarm:
             self._looking = False
             return
         self.clock.call_later(LOOK, self._look)
-        if self._hangs:
+        if not self.answers:
             return
         self._undecided.update(self._book.tick(self.clock.mono, LOOK))
         if not self._undecided:

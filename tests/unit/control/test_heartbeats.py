@@ -13,6 +13,7 @@ from enxame.control.heartbeats import (
     Health,
     HeartbeatBook,
     heartbeat_period,
+    takeover_grace,
 )
 from enxame.model.cluster import NANOSECONDS
 
@@ -363,4 +364,34 @@ def test_a_node_that_could_not_be_taken_up_has_the_time_to_come_again():
         nodes.run(8)
     assert nodes.seen() == []
     nodes.run(RETURN_GRACE)
+    assert nodes.seen() == [("n1", Health.DOWN)]
+
+
+def test_a_manager_that_hangs_after_it_said_that_it_looks_blames_nobody():
+    book = HeartbeatBook()
+    book.expect("n1", 100.0, 1.0)
+    assert book.tick(100.0, STEP) == []
+    seen = []
+    for step in range(int((RETURN_GRACE + 1) / STEP)):
+        seen += [(step * STEP, change) for change in book.tick(130.0 + step * STEP, STEP)]
+    assert seen == [(RETURN_GRACE, ("n1", Health.DOWN))]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "period", "grace"), [(4, 1.0, 6.04), (300, 1.0, 9.0), (1000, 2.0, 15.0), (5000, 10.0, 60.0)]
+)
+def test_a_leader_that_took_over_at_once_gives_nodes_less_time_but_counts_them(nodes, period, grace):
+    assert takeover_grace(nodes, period) == pytest.approx(grace)
+
+
+def test_a_node_that_does_not_come_to_the_new_leader_is_down_when_its_time_is_over():
+    nodes = Nodes(0)
+    for node in ("n0", "n1"):
+        nodes.book.expect(node, nodes.now, 1.0, takeover_grace(2, 1.0))
+    nodes.run(2)
+    nodes.book.register("n0", nodes.now, 1.0)
+    nodes.alive = {"n0"}
+    nodes.run(3.75)
+    assert nodes.seen() == []
+    nodes.run(0.5)
     assert nodes.seen() == [("n1", Health.DOWN)]
