@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from enxame.agent.agent import Agent
 from enxame.control.leader import Leader
@@ -23,8 +24,10 @@ from enxame.transport.listener import Listener
 
 log = logging.getLogger(__name__)
 
+#: Without a leader for longer than this (seconds), nodes have begun to ask less often.
+TAKEOVER: Final = 3.0
 #: Wait before a part that broke is started again: seconds.
-RESTART_DELAY = 1.0
+RESTART_DELAY: Final = 1.0
 
 
 class Leading:
@@ -83,7 +86,7 @@ class Leading:
             trouble=lambda node_id: sessions.trouble(node_id, 3 * detector.period),
             changing=self._changing,
         )
-        await detector.start()
+        await detector.start(takeover=self._swarm.leaderless_for < TAKEOVER)
         self._detector, self.dispatcher, self._sessions = detector, dispatcher, sessions
         self._front.lead(sessions)
         try:

@@ -106,6 +106,11 @@ class SwarmState:
         return self._node_id if self.leads else self.etcd.leadership.leader
 
     @property
+    def leaderless_for(self) -> float:
+        """When this manager leads: for how long none led before, as far as it could see (seconds)."""
+        return self.etcd.leadership.leaderless_for if self.etcd is not None else math.inf
+
+    @property
     def trouble(self) -> str:
         """Why this manager has no part in the managers' agreement at the moment; empty when it has."""
         if self.etcd is None:

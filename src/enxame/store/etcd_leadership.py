@@ -78,6 +78,10 @@ class Leadership:
         self._lost = lost
         self._validity = validity
         self._claim = secrets.token_hex(8)
+        #: When another manager was last seen to lead.
+        self._led_at = float("-inf")
+        #: For how long nobody led before this manager did, as far as it could see; infinite if it saw nobody. Seconds.
+        self.leaderless_for = float("inf")
         self._confirmed = 0.0
         self._began = 0.0
         self._abstain_until = float("-inf")
@@ -157,6 +161,8 @@ class Leadership:
             raise
         self._status = status
         self._backend.has_leader = status.leader != 0
+        if status.leader not in (0, status.member):
+            self._led_at = self._loop.time()
         if self._loop.time() < self._abstain_until:
             return
         newest = self._backend.newest
@@ -190,6 +196,7 @@ class Leadership:
         if result.succeeded:
             _log.info("node %s leads the swarm from epoch %d on", self._node_id, result.revision)
             self._confirmed = self._began = began
+            self.leaderless_for = began - self._led_at
             self._backend.lead(replace(epoch, revision=result.revision))
             self._claimed.set()
             self._wake.set()
