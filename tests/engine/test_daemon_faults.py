@@ -398,6 +398,22 @@ def test_a_full_disk_is_told_and_got_over(start_daemon: Callable[..., Daemon], s
     assert {service["Spec"]["Name"] for service in daemon.api.get("/services")} == listed
 
 
+def test_a_disk_of_its_own_below_the_data_root_is_used_and_stays(
+    start_daemon: Callable[..., Daemon], small_disk: Path
+) -> None:
+    volumes = small_disk / "d" / "data" / "volumes"
+    volumes.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "enxame-test", volumes], check=True)
+    (volumes / "marker").touch()
+    disk = volumes.stat().st_dev
+    daemon = start_daemon(directory=small_disk)
+    place = Path(daemon.api.post("/volumes/create", {"Name": "data"})["Mountpoint"])
+    assert place.stat().st_dev == disk
+    daemon.stop()
+    assert (volumes / "marker").exists()
+    assert place.is_dir()
+
+
 def test_a_runtime_that_fails_is_told_with_its_own_words(swarm: Daemon) -> None:
     body = {"Image": IMAGE, "Cmd": ["true"], "WorkingDir": "/proc/1/nowhere"}
     container = swarm.api.post("/containers/create", body)["Id"]

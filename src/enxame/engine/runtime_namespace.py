@@ -89,7 +89,8 @@ class RuntimeNamespace:
     async def _share(self, directory: Path) -> None:
         if await asyncio.to_thread(_make_and_ask, directory):
             return
-        for argv in ([_MOUNT, "--bind", str(directory), str(directory)], [_MOUNT, "--make-shared", str(directory)]):
+        # With all that is mounted below: the state or the volumes may be on disks of their own.
+        for argv in ([_MOUNT, "--rbind", str(directory), str(directory)], [_MOUNT, "--make-rshared", str(directory)]):
             code, said = await run(argv, timeout=_DEADLINE)
             if code:
                 raise OSError(f"cannot share the mounts below {directory}: {said.strip()}")
