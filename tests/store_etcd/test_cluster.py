@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import signal
 import time
 
@@ -8,7 +9,7 @@ from enxame.errors import EnxameError
 from enxame.model.service import Service, ServiceSpec
 from enxame.store.backend import CommitFailed, Mutation
 from enxame.store.etcd import NoLeader
-from enxame.store.etcd_client import EtcdUnavailable
+from enxame.store.etcd_client import EtcdClient, EtcdUnavailable, Put
 from tests.store_etcd.lab import until
 
 
@@ -236,3 +237,35 @@ async def test_a_manager_whose_store_is_broken_leaves_leading_to_the_others(lab,
     leader = await first_write((one, three), "after", timeout=20)
     assert ids(leader) == {"a", "after"}
     assert two.epochs == []
+
+
+async def test_a_watch_outlives_new_connections_whenever_they_come(lab):
+    one = await lab.first()
+    two = EtcdClient(one.settings.client_endpoint, one.settings.tls)
+    seen = []
+
+    async def follow():
+        position = 1
+        while True:
+            try:
+                async with contextlib.aclosing(two.watch(b"/test/", position)) as changes:
+                    async for change in changes:
+                        seen.extend(item.value for item in change)
+                        position = change[-1].revision + 1
+            except EtcdUnavailable:
+                await asyncio.sleep(0)
+
+    following = asyncio.create_task(follow())
+    try:
+        for number in range(60):
+            await one.client.txn([], [Put(b"/test/key", str(number).encode())], timeout=5)
+            # While the watch is being begun, and again.
+            for _ in range(2):
+                await asyncio.sleep(number % 10 / 500)
+                await two.renew()
+            await until(lambda number=number: seen[-1:] == [str(number).encode()], what=f"the watch goes on ({number})")
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await two.close()
+    assert seen == [str(number).encode() for number in range(60)]

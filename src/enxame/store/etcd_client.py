@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Final, NamedTuple
 
 # Children are started with vfork and exec alone; gRPC's own fork handlers would only warn.
@@ -162,6 +162,10 @@ class Member(NamedTuple):
     learner: bool
 
 
+#: What gRPC raises in calls whose channel was closed while they were made.
+_CHANNEL_ENDED: Final = (grpc.aio.UsageError, grpc.aio.InternalError, asyncio.InvalidStateError)
+
+
 def _cancelled() -> bool:
     """Whether a cancellation is meant for the running task: gRPC also raises one in calls whose channel is closed."""
     task = asyncio.current_task()
@@ -191,6 +195,8 @@ class EtcdClient:
         tls = self._tls
         credentials = grpc.ssl_channel_credentials(tls.ca.read_bytes(), tls.key.read_bytes(), tls.cert.read_bytes())
         options = (*_OPTIONS, ("grpc.ssl_target_name_override", MANAGER_NAME))
+        #: Set when this channel is not to be used any more: calls that are just being made may never hear of its end.
+        self._ended = asyncio.Event()
         self._channel = grpc.aio.secure_channel(self.endpoint, credentials, options=options)
         self._kv: Any = rpc_pb2_grpc.KVStub(self._channel)
         self._watch: Any = rpc_pb2_grpc.WatchStub(self._channel)
@@ -200,12 +206,14 @@ class EtcdClient:
 
     async def renew(self) -> None:
         """Read the certificate files again and connect anew; calls under way end in doubt, watches begin again."""
-        old = self._channel
+        old, ended = self._channel, self._ended
         self._connect()
+        ended.set()
         await old.close()
 
     async def close(self) -> None:
         """End all calls. Idempotent."""
+        self._ended.set()
         await self._channel.close()
 
     async def _call(self, method: Any, request: Any, timeout: float) -> Any:
@@ -213,7 +221,7 @@ class EtcdClient:
             return await method(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
-        except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        except _CHANNEL_ENDED as error:
             raise EtcdUnavailable(f"the connection to etcd is closed: {error}") from None
         except asyncio.CancelledError:
             if _cancelled():
@@ -292,11 +300,12 @@ class EtcdClient:
         """
         call: Any = None
         create = rpc_pb2.WatchCreateRequest(key=prefix, range_end=_prefix_end(prefix), start_revision=start)
+        ended = asyncio.ensure_future(self._ended.wait())
         try:
             call = self._watch.Watch()
-            await call.write(rpc_pb2.WatchRequest(create_request=create))
+            await _unless(ended, call.write(rpc_pb2.WatchRequest(create_request=create)))
             while True:
-                answer = await call.read()
+                answer = await _unless(ended, call.read())
                 if answer is grpc.aio.EOF:
                     raise EtcdUnavailable("etcd ended the watch")
                 if answer.compact_revision:
@@ -311,13 +320,14 @@ class EtcdClient:
                     ]
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
-        except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        except _CHANNEL_ENDED as error:
             raise EtcdUnavailable(f"the connection to etcd is closed: {error}") from None
         except asyncio.CancelledError:
             if _cancelled():
                 raise
             raise EtcdUnavailable("the connection to etcd was closed") from None
         finally:
+            ended.cancel()
             if call is not None:
                 call.cancel()
 
@@ -341,7 +351,7 @@ class EtcdClient:
             answer = await call.read()
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from None
-        except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        except _CHANNEL_ENDED as error:
             raise EtcdUnavailable(f"the connection to etcd is closed: {error}") from None
         except asyncio.CancelledError:
             if _cancelled():
@@ -392,6 +402,20 @@ class EtcdClient:
     async def move_leader(self, member: int, *, timeout: float) -> None:
         """Hand Raft leadership to another voter; only the leader's own member does it."""
         await self._call(self._maintenance.MoveLeader, rpc_pb2.MoveLeaderRequest(targetID=member), timeout)
+
+
+async def _unless(ended: asyncio.Future[Any], answer: Awaitable[Any]) -> Any:
+    """What a call answers. Raises EtcdUnavailable when its channel ends before."""
+    asked = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if asked.done():
+            return asked.result()
+        raise EtcdUnavailable("the connection to etcd was closed")
+    finally:
+        if not asked.done():
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
 
 def _operation(op: Put | Delete | Get) -> Any:
