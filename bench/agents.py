@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import multiprocessing
 import random
@@ -93,13 +92,10 @@ class Manager:
         self.agents = agents
         self.root = root
         self.store = Store(SqliteBackend(directory / "state.db"), wall=wall)
-        ids = itertools.count()
         self.detector = FailureDetector(self.store, "m1", time.monotonic, self._cut)
         self.dispatcher = Dispatcher(self.store)
         self.sessions = NodeSessions(self.store, self.dispatcher, self.detector)
-        admission = Admission(
-            self.store, AlwaysLeads("m1"), new_id=lambda: f"x{next(ids)}", wall=wall, joined=self.detector.expect
-        )
+        admission = Admission(self.store, AlwaysLeads("m1"), wall=wall, joined=self.detector.expect)
         served = Served()
         admission.serve(served)
         self.sessions.serve(served)

@@ -16,8 +16,10 @@ from enxame.manager.nodes import no_trouble
 from enxame.manager.signer import Signer
 from enxame.model.cluster import Cluster, ClusterSecrets, JoinTokens, PeerNode
 from enxame.model.node import Node, NodeDescription, NodeSpec, NodeStatus
+from enxame.security import ca
+from enxame.security.ids import id_of
 from enxame.security.tokens import same_token
-from enxame.store.interface import View
+from enxame.store.interface import Tx, View
 from enxame.store.store import Store
 from enxame.transport.identity import Caller, Identity
 from enxame.transport.methods import (
@@ -49,7 +51,6 @@ class Admission:
         store: Store,
         leadership: LeaderLocator,
         *,
-        new_id: Callable[[], str],
         wall: Callable[[], datetime],
         joined: Callable[[str], None],
         own: Callable[[], Identity | None] = lambda: None,
@@ -57,7 +58,6 @@ class Admission:
     ) -> None:
         self._store = store
         self._leadership = leadership
-        self._new_id = new_id
         self._signer = Signer(store, wall=wall, own=own)
         self._joined = joined
         self._own_trouble = own_trouble
@@ -110,18 +110,21 @@ class Admission:
         availability = request.availability.lower() or "active"
         if availability not in AVAILABILITIES:
             raise InvalidArgument(f'invalid Availability: "{request.availability}"')
-        node_id = self._new_id()
+        # A node that missed the answer asks again with the same key: it is the same node.
+        node_id = id_of(ca.key_in_request(request.signing_request))
+        known = self._store.view.get(Node, node_id)
+        role = known.spec.role if known is not None else role
         certificate = await self.certify(
             node_id, role, request.signing_request, _addresses(role, request.addr, seen_from)
         )
-        node = Node(
+        node = known or Node(
             id=node_id,
             spec=NodeSpec(role=role, availability=availability),
             description=NodeDescription(tls_info=cluster.tls_info),
             status=NodeStatus(state="unknown", addr=_host(request.addr) or seen_from),
         )
-        await self._store.update(lambda tx: tx.create(node))
-        self._joined(node_id)
+        if known is None and await self._store.update(lambda tx: _add(tx, node)):
+            self._joined(node_id)
         return self._answer(node, certificate)
 
     async def _renew(self, peer: Peer, request: RenewRequest) -> NodeCertificate:
@@ -167,6 +170,13 @@ def managers_of(view: View) -> list[PeerNode]:
 def was_removed(node_id: str) -> EnxameError:
     """What a node hears that the swarm does not have any more."""
     return rpc_error("PermissionDenied", f"Permission denied: node {node_id} {REMOVED}")
+
+
+def _add(tx: Tx, node: Node) -> bool:
+    missing = tx.get(Node, node.id) is None
+    if missing:
+        tx.create(node)
+    return missing
 
 
 def _addresses(role: str, addr: str, seen_from: str) -> list[str]:

@@ -54,10 +54,12 @@ async def join(addresses: Sequence[str], wish: Wish, rng: Callable[[], float]) -
         EnxameError: what the manager answered.
     """
     delay, rounds, clear, last = 0.0, 0, True, ""
+    # One key for all tries: should an answer get lost, the manager knows the node again.
+    key, request = await asyncio.to_thread(ca.new_signing_request)
     while True:
         for address in addresses:
             try:
-                return await _ask(address, wish)
+                return await _ask(address, wish, key, request)
             except _NoManager as error:
                 last = error.message
             except _WrongSwarm:
@@ -75,7 +77,7 @@ class _WrongSwarm(Unavailable):
     """The manager's root is not that of the token."""
 
 
-async def _ask(address: str, wish: Wish) -> Admitted:
+async def _ask(address: str, wish: Wish, key: str, request: str) -> Admitted:
     token = wish.token
     try:
         async with dialer.link(address, unverified_context()) as peer:
@@ -86,7 +88,6 @@ async def _ask(address: str, wish: Wish) -> Admitted:
         raise
     if _digest(root) != token.digest:
         raise _WrongSwarm(f"remote CA does not match fingerprint. Expected: {_hex(token.digest)}")
-    key, request = await asyncio.to_thread(ca.new_signing_request)
     async with dialer.link(address, joining_context(root)) as peer:
         answer = await peer.call(
             CA_ISSUE,

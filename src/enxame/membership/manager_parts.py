@@ -289,7 +289,6 @@ class ManagerParts:
             self._link,
             joined=self._joined,
             tell=self._tell,
-            new_id=self._new_id,
             rng=self._rng,
             wall=self._wall,
         )

@@ -49,7 +49,6 @@ class ManagerPort:
         *,
         joined: Callable[[str], None],
         tell: Callable[[TLSInfo], Awaitable[None]],
-        new_id: Callable[[], str],
         rng: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
@@ -64,7 +63,6 @@ class ManagerPort:
         self._admission = Admission(
             self._store,
             leadership,
-            new_id=new_id,
             wall=wall,
             joined=joined,
             own=lambda: own.identity,

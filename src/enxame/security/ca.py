@@ -28,6 +28,7 @@ __all__ = [
     "certified_addresses",
     "create_root",
     "issue_node_certificate",
+    "key_in_request",
     "new_signing_request",
     "node_identity",
     "sign_request",
@@ -125,6 +126,26 @@ def new_signing_request() -> tuple[str, str]:
     return _key_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def key_in_request(request: str) -> bytes:
+    """The public key that a signing request is for. Raises InvalidArgument as :func:`sign_request`."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = _read_request(request).public_key()
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _read_request(request: str) -> x509.CertificateSigningRequest:
+    from cryptography import x509
+
+    try:
+        parsed = x509.load_pem_x509_csr(request.encode())
+    except ValueError as error:
+        raise InvalidArgument(f"the certificate request cannot be read: {error}") from error
+    if not parsed.is_signature_valid:
+        raise InvalidArgument("the certificate request is not signed by its own key")
+    return parsed
+
+
 def sign_request(
     root: KeyPair,
     request: str,
@@ -143,17 +164,9 @@ def sign_request(
     Raises:
         InvalidArgument: the request cannot be read or is not signed by its key.
     """
-    from cryptography import x509
-
-    try:
-        parsed = x509.load_pem_x509_csr(request.encode())
-    except ValueError as error:
-        raise InvalidArgument(f"the certificate request cannot be read: {error}") from error
-    if not parsed.is_signature_valid:
-        raise InvalidArgument("the certificate request is not signed by its own key")
     return _sign(
         root,
-        parsed.public_key(),
+        _read_request(request).public_key(),
         node_id=node_id,
         role=role,
         cluster_id=cluster_id,

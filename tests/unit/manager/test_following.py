@@ -3,7 +3,6 @@
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import pytest
 from msgspec.structs import replace
@@ -19,7 +18,7 @@ from enxame.manager.session_front import SessionFront
 from enxame.manager.swarm import new_cluster
 from enxame.model.cluster import InitRequest
 from enxame.model.node import ManagerStatus, Node
-from enxame.security import ca
+from enxame.security import ca, ids
 from enxame.store.backend import NoLeader
 from enxame.store.memory import MemoryBackend
 from enxame.store.store import Store
@@ -73,12 +72,10 @@ class Manager:
             view=lambda: self.store.view,
             context=lambda: client_context(identity_of(node_id, "manager")),
         )
-        ids = count()
         self.detector = FailureDetector(self.store, node_id, lambda: 0.0, lambda _node_id: None)
         admission = Admission(
             self.store,
             self.link,
-            new_id=lambda: f"{node_id}-new{next(ids)}",
             wall=lambda: NOW,
             joined=self.detector.expect,
         )
@@ -195,7 +192,7 @@ async def test_a_request_for_a_certificate_is_passed_on_with_where_it_came_from(
     _, request = ca.new_signing_request()
     async with asyncio.timeout(DEADLINE), dialer.link(follower.address, joining_context(ROOT.cert)) as peer:
         answer = await peer.call(CA_ISSUE, IssueRequest(token=token, signing_request=request))
-    assert answer.node_id == "m1-new0"
+    assert answer.node_id == ids.id_of(ca.key_in_request(request))
     assert leader.store.view.get(Node, answer.node_id).status.addr == "127.0.0.1"
     assert ca.certified_addresses(answer.certificate) == {"127.0.0.1"}
     assert follower.store.view.get(Node, answer.node_id) is None

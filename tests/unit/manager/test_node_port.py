@@ -3,11 +3,11 @@
 import asyncio
 import inspect
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import pytest
 from msgspec.structs import replace
 
+from enxame.control.heartbeats import Health
 from enxame.errors import EnxameError, InvalidArgument, PermissionDenied, Unavailable, Unimplemented
 from enxame.manager.admission import Admission
 from enxame.manager.dispatcher import Dispatcher
@@ -85,11 +85,9 @@ class Port:
         self.clock = 0.0
         self.store = Store(MemoryBackend(), wall=lambda: NOW)
         self.detector = FailureDetector(self.store, "m1", lambda: self.clock, self._cut)
-        ids = count()
         admission = Admission(
             self.store,
             AlwaysLeads("m1"),
-            new_id=lambda: f"new{next(ids)}",
             wall=lambda: NOW,
             joined=self.detector.expect,
         )
@@ -259,6 +257,18 @@ async def test_a_token_is_worth_a_certificate_of_its_role(port: Port) -> None:
     async with dialer.link(port.address, client_context(Identity(answer.certificate, key, ROOT.cert))) as peer:
         await invoke(peer, NODE_SESSION)
     assert port.status(answer.node_id).state == "ready"
+
+
+async def test_who_missed_the_answer_and_asks_again_is_the_same_node(port: Port) -> None:
+    _, request = ca.new_signing_request()
+    asked = IssueRequest(token=port.cluster.join_tokens.worker, signing_request=request)
+    async with link(port, "nobody") as peer:
+        first = await peer.call(CA_ISSUE, asked)
+        port.detector._book.note_down(first.node_id, port.clock)
+        second = await peer.call(CA_ISSUE, asked)
+    assert first.node_id == second.node_id
+    assert len([node for node in port.store.view.all(Node) if node.spec.role == "worker"]) == 3
+    assert port.detector._book.health(first.node_id) is Health.DOWN
 
 
 @pytest.mark.parametrize(
