@@ -335,3 +335,15 @@ def test_one_of_three_managers_goes_on_alone_and_the_others_come_back_to_it(swar
     assert len(manager.api.get("/info")["Swarm"]["RemoteManagers"]) == 3
     assert {service["Spec"]["Name"] for service in others[0].api.get("/services")} == {"web", "after"}
     wait_until(lambda: sum(len(m.task_containers()) for m in cluster.machines) == 9, "nothing runs twice")
+
+    # One of them is at another address when it starts again: it tells the others.
+    moved = others[0]
+    node_id = moved.swarm()["NodeID"]
+    moved.stop()
+    swarm.renumber(moved)
+    moved.start()
+    told = ("node", "inspect", node_id, "--format", "{{.ManagerStatus.Addr}}")
+    wait_until(lambda: docker.result(*told).out.strip() == reached(moved), "the others know its address", timeout=60)
+    wait_until(lambda: standing() == whole, "it is a manager again", timeout=60)
+    wait_until(lambda: moved.swarm()["LocalNodeState"] == "active", "it has the state")
+    assert "after" in {service["Spec"]["Name"] for service in moved.api.get("/services")}

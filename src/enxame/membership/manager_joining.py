@@ -21,13 +21,16 @@ from enxame.store import pointer as pointers
 from enxame.transport import dialer
 from enxame.transport.identity import joining_context
 from enxame.transport.methods import (
+    CA_RENEW,
     CA_ROOT,
     MANAGER_JOIN,
     MANAGER_READY,
     MANAGER_STANDING,
     ManagerJoin,
     ManagerJoinNews,
+    NodeCertificate,
     Nothing,
+    RenewRequest,
 )
 from enxame.transport.peer import Peer
 
@@ -119,13 +122,29 @@ class ManagerJoining:
 
     async def lost_its_part(self) -> bool:
         """Whether the manager that leads says that this one is none of its fellows (any more). No answer: False."""
+        return await self.standing() is False
+
+    async def standing(self) -> bool | None:
+        """Whether this manager is one of its fellows, says the one that leads; None: no such manager is in reach."""
         for address in self._others():
             try:
                 async with dialer.link(address, self._context()) as peer:
-                    return not (await peer.call(MANAGER_STANDING, Nothing())).member
+                    return (await peer.call(MANAGER_STANDING, Nothing())).member
             except EnxameError:
                 continue
-        return False
+        return None
+
+    async def certificate(self, signing_request: str) -> NodeCertificate:
+        """A certificate for this manager at its address of now. Raises EnxameError: not now."""
+        last: EnxameError = Unavailable("no manager of the swarm is known")
+        request = RenewRequest(signing_request=signing_request, addr=self._plan.state.advertise_addr)
+        for address in self._others():
+            try:
+                async with dialer.link(address, self._context()) as peer:
+                    return await peer.call(CA_RENEW, request)
+            except EnxameError as error:
+                last = error
+        raise last
 
     def _others(self) -> list[str]:
         return [address for address in self._managers() if address != self._plan.state.advertise_addr]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +46,7 @@ from enxame.model.cluster import Cluster, PeerNode, SwarmInfo, TLSInfo
 from enxame.model.dispatch import Assignments
 from enxame.model.node import Node, NodeDescription
 from enxame.security import ca
+from enxame.security.tokens import JoinToken, root_digest
 from enxame.store import pointer as pointers
 from enxame.store.backend import CommitFailed, NoLeader
 from enxame.store.interface import View
@@ -332,11 +333,14 @@ class ManagerParts:
             loop.create_task(self._again_and_again("the schedule of backups", backups), name="backups")
         )
         self._error = ""
+        await self._remember(replace(self._state, moved=False))
         self._opened.set()
         self._settled.set()
 
     async def _take_up_patiently(self) -> None:
         while not self._opened.is_set():
+            if self._swarm.kind == "etcd" and self._state.moved:
+                await self._move()
             # Two of three that come back together would be a majority of what was: they ask before they vote.
             if self._swarm.kind == "etcd" and await self._is_superseded():
                 await self._forget_part()
@@ -360,6 +364,37 @@ class ManagerParts:
                 await self._forget_part()
             else:
                 await asyncio.sleep(RESTART_DELAY)
+
+    async def _move(self) -> None:
+        """The others look for this manager's member at its former address. Once one that leads them is in reach, what
+        the member has is not needed: it gives it up, and asks for another one with a certificate of the new address.
+        """
+        while not await self._is_superseded():
+            if await self._joining.standing() is not None:
+                try:
+                    key, request = await asyncio.to_thread(ca.new_signing_request)
+                    answer = await self._joining.certificate(request)
+                    own = Identity(answer.certificate, key, answer.root, answer.next_root)
+                    await self._own.replace(own)
+                    break
+                except EnxameError as error:
+                    log.warning("this manager gets no certificate for its new address: %s", error)
+            await asyncio.sleep(RESTART_DELAY)
+        await self._forget_part()
+
+    async def in_touch(self) -> bool:
+        """Whether this manager has the swarm's state, or knows that it has no part in it."""
+        return self._opened.is_set()
+
+    def is_of(self, token: JoinToken) -> bool:
+        """Whether a join token is of this node's swarm."""
+        own = self._own.identity
+        return own is not None and root_digest(own.root) == token.digest
+
+    async def look_at(self, addresses: Sequence[str]) -> None:
+        """The swarm's managers may be found there; returns when this one has its part in the agreement again."""
+        self._session.look_at(addresses)
+        await self._opened.wait()
 
     async def _lost_its_part(self) -> bool:
         """Whether the others know no member of this manager's (any more), or have gone on without it."""

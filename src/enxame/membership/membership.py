@@ -302,31 +302,34 @@ class Membership:
         return after.node_id
 
     async def _moved(self, state: NodeState) -> NodeState:
-        """The node where its machine is now; a single manager tells its swarm."""
-        alone = state.role == "manager" and pointers.read(self._directory).kind == "sqlite"
-        place = recovery.moved_to(state, await self._interfaces()) if alone else None
+        """The node where its machine is now; a single manager tells its swarm at once, one of several when it can."""
+        place = recovery.moved_to(state, await self._interfaces()) if state.role == "manager" else None
         if place is None:
             return state
         log.warning("this machine is not at %s any more but at %s", state.advertise_addr, place.advertise_addr)
-        after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
+        if pointers.read(self._directory).kind == "sqlite":
+            after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
+        else:
+            after = replace(place, moved=True)
         await asyncio.to_thread(state_file.write, self._file, after)
         return after
 
     async def join(self, request: JoinRequest) -> None:
-        """Join the swarm of another machine; returns when one of its managers has taken this node up. A worker that
-        has lost its managers finds those of its own swarm again by it, and stays who it is.
+        """Join the swarm of another machine; returns when one of its managers has taken this node up. A node that has
+        lost its managers finds those of its own swarm again by it, and stays who it is.
 
         Raises:
             InvalidArgument: a malformed request, or a token that the managers do not know.
             Unavailable: already in a swarm, no manager answered clearly, or none did in time: then it goes on trying.
         """
-        if self._in_swarm and not isinstance(self._parts, WorkerParts):
+        parts = self._parts
+        if self._in_swarm and not isinstance(parts, WorkerParts | ManagerParts):
             raise Unavailable(ALREADY_IN_SWARM)
         if not request.remote_addrs:
             raise InvalidArgument("at least 1 RemoteAddr is required to join")
         remotes = [addresses.remote_address(text) for text in request.remote_addrs]
         token = parse_join_token(request.join_token)
-        if isinstance(self._parts, WorkerParts) and await self._find_again(self._parts, token, remotes):
+        if isinstance(parts, WorkerParts | ManagerParts) and await self._find_again(parts, token, remotes):
             return
         availability = availability_of(request.availability)
         interfaces = await self._interfaces()
@@ -349,17 +352,17 @@ class Membership:
         self._error = ""
         attempt.result()
 
-    async def _find_again(self, worker: WorkerParts, token: JoinToken, remotes: list[str]) -> bool:
-        """A worker whose swarm's managers are elsewhere now. False: they do not know it any more, and it has left.
+    async def _find_again(self, node: WorkerParts | ManagerParts, token: JoinToken, remotes: list[str]) -> bool:
+        """A node whose swarm's managers are elsewhere now. False: they do not know it any more, and it has left.
 
         Raises:
             Unavailable: it has a manager, or the token is of another swarm; or none of them took it up in time.
         """
-        if not worker.is_of(token) or await worker.in_touch():
+        if not node.is_of(token) or await node.in_touch():
             raise Unavailable(ALREADY_IN_SWARM)
         try:
             async with asyncio.timeout(JOIN_DEADLINE):
-                await worker.look_at(remotes)
+                await node.look_at(remotes)
         except TimeoutError:
             raise Unavailable(JOIN_TIMEOUT) from None
         except NodeRemoved:
@@ -385,6 +388,8 @@ class Membership:
             data_path_addr=data_path,
             managers=list(dict.fromkeys(known)),
         )
+        interface = addresses.interface_of(host_of(state.advertise_addr), await self._interfaces())
+        state = replace(state, interface=interface)
         async with self._changing:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:

@@ -27,6 +27,8 @@ class NodeState(Model):
     #: This machine's interface that had the advertised address; empty when none had it (it is another machine's, or
     #: translated on the way).
     interface: str = ""
+    #: Of one manager of several: the others look for it at a former address, until it has told them.
+    moved: bool = False
     #: Where managers were last known to listen (``host:port``); for workers.
     managers: list[str] = field(default_factory=list)
 

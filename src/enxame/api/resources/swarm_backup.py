@@ -57,13 +57,13 @@ async def restore(call: Call) -> web.StreamResponse:
         _remove(path)
 
 
-@routes.get("/swarm/backup/schedule", answer=BackupStatus, errors=(503,), looks=True)
+@routes.get("/swarm/backup/schedule", answer=BackupStatus, errors=(503,), looks=True, leader=True)
 async def schedule(call: Call) -> web.StreamResponse:
     """Which backups the swarm's leader makes by itself, and what came of them."""
     return json_response(call.api.membership.manager.backup_schedules.status())
 
 
-@routes.post("/swarm/backup/schedule", query={"version*": int}, body=BackupSchedule, errors=(503,))
+@routes.post("/swarm/backup/schedule", query={"version*": int}, body=BackupSchedule, errors=(503,), leader=True)
 async def set_schedule(call: Call) -> web.StreamResponse:
     """Change that; without a directory no more are made."""
     version = call.object_version("swarm")
