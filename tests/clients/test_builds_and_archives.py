@@ -52,8 +52,25 @@ def test_what_runs_during_a_build_has_a_network_of_its_own(builds: Command, tmp_
 def test_a_step_that_fails_fails_the_command(builds: Command, tmp_path: Path) -> None:
     where = project(tmp_path / "p", f"FROM {IMAGE}\nRUN exit 9\n")
     result = builds.result("build", where)
-    assert result.code != 0
+    assert result.code == 9
     assert "The command '/bin/sh -c exit 9' returned a non-zero code: 9" in result.err
+
+
+def test_limits_of_a_build_hold_for_what_it_runs(builds: Command, tmp_path: Path) -> None:
+    where = project(tmp_path / "p", f"FROM {IMAGE}\nRUN nproc; echo {time.time_ns()}; exec sleep 0.1\n")
+    said = builds("build", "--cpuset-cpus", "0", "--memory", "64m", "--cpu-quota", "50000", where)
+    assert "\n1\n" in said
+    left = [path for root in Path("/sys/fs/cgroup").iterdir() for path in (root / "enxame").glob("build-*")]
+    assert left == []
+    greedy = project(tmp_path / "g", f"FROM {IMAGE}\nRUN head -c 200m /dev/zero | tail -c 150m | wc -c\n")
+    assert builds.result("build", "--memory", "16m", "--memory-swap", "16m", greedy).code != 0
+    assert "cpuset.cpus" in builds.refused("build", "--cpuset-cpus", "999", where)
+
+
+def test_a_dockerfile_may_come_through_standard_input_but_not_from_elsewhere(builds: Command) -> None:
+    if builds.name == "docker":
+        said = builds("build", "-", stdin=f"FROM {IMAGE}\nLABEL made={time.time_ns()}\n")
+        assert "Successfully built" in said
 
 
 def test_an_image_saved_is_loaded_again(tool: Command, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,20 @@ async def test_pruning_drops_the_cache_and_keeps_the_images(store, builder):
     assert freed > 0
     assert await builder.cache_size() == 0
     assert store.resolve(image_id)
+    _, progress = await run(builder, content)
+    assert "Using cache" not in text(progress)
+
+
+async def test_pruning_may_be_told_what_goes(store, builder):
+    content = context(f"FROM {DEFAULT_TAG}\nRUN echo {time.time_ns()} >/x\n")
+    await run(builder, content)
+    assert await builder.prune(before=datetime.now(UTC) - timedelta(days=4000)) == ([], 0)
+    assert await builder.prune(ids=frozenset({"f" * 12})) == ([], 0)
+    _, progress = await run(builder, content)
+    assert "Using cache" in text(progress)
+    gone, freed = await builder.prune(before=datetime.now(UTC) + timedelta(hours=1))
+    assert gone
+    assert freed > 0
     _, progress = await run(builder, content)
     assert "Using cache" not in text(progress)
 

@@ -210,6 +210,8 @@ class ProgressStream:
             raise AssertionError("unreachable: a task without error has a response")
         if isinstance(error, Exception):
             text = message_of(error, f"{self._call.request.method} {self._call.request.path}")
-            await response.write(encode({"errorDetail": {"message": text}, "error": text}) + b"\r\n")
+            code = getattr(error, "exit_code", 0)
+            detail = {"code": code, "message": text} if code else {"message": text}
+            await response.write(encode({"errorDetail": detail, "error": text}) + b"\r\n")
         await response.write_eof()
         return response

@@ -38,7 +38,7 @@ def show_messages(messages: Iterable[Json], out: TextIO | None) -> list[Json]:
     for message in messages:
         problem = message.get("errorDetail") or ({"message": message["error"]} if message.get("error") else None)
         if problem:
-            raise CliError(str(problem.get("message", "")))
+            raise CliError(str(problem.get("message", "")), int(problem.get("code") or 1))
         if message.get("aux") is not None:
             auxiliary.append(message["aux"])
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -15,9 +16,11 @@ from enxame.api.responses import json_response
 from enxame.api.routing import Routes
 from enxame.api.streams import ProgressStream
 from enxame.engine.building.options import BuildOptions
+from enxame.engine.networks.moments import parse_moment
 from enxame.errors import InvalidArgument, Unimplemented
 from enxame.model.base import convert
 from enxame.model.container import Ulimit
+from enxame.model.filters import Filters
 from enxame.model.image import BuildPruneReport, ProgressMessage, RegistryAuth
 
 routes = Routes()
@@ -80,12 +83,30 @@ async def build_image(call: Call) -> web.StreamResponse:
 )
 async def prune_builds(call: Call) -> web.StreamResponse:
     """Drop the cache of builds."""
-    call.filters(_PRUNE_FILTERS)
+    filters = call.filters(_PRUNE_FILTERS)
+    moments = [parse_moment(text, datetime.now(UTC)) for text in filters.get("until")]
+    if len(moments) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    if not _may_match(filters):
+        return json_response(BuildPruneReport())
     keep = call.integer("keep-storage")
     if keep and await call.api.engine.builder.cache_size() <= keep:
         return json_response(BuildPruneReport())
-    gone, freed = await call.api.engine.builder.prune()
+    gone, freed = await call.api.engine.builder.prune(before=moments[0] if moments else None, ids=filters.get("id"))
     return json_response(BuildPruneReport(caches_deleted=gone or None, space_reclaimed=freed))
+
+
+def _may_match(filters: Filters) -> bool:
+    """Whether anything of our cache is of the kind that is asked for: private steps that nothing runs in."""
+    kinds = filters.get("type")
+    return (
+        (not kinds or "regular" in kinds)
+        and "parent" not in filters
+        and "description" not in filters
+        and not ("inuse" in filters and filters.flag("inuse"))
+        and not ("shared" in filters and filters.flag("shared"))
+        and not ("private" in filters and not filters.flag("private"))
+    )
 
 
 async def _body(call: Call) -> AsyncIterator[bytes]:

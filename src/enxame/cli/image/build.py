@@ -9,13 +9,25 @@ from typing import Any
 
 from enxame.cli.command import Args, Flags, Group, command
 from enxame.cli.errors import CliError
-from enxame.cli.flags import many, switch, text
+from enxame.cli.flags import many, switch, text, value
 from enxame.cli.humanise import size_words
+from enxame.cli.options.numbers import parse_bytes, parse_int, parse_swap
 from enxame.cli.session import Session
 
 Json = dict[str, Any]
 _CHUNK = 1 << 16
 _OWN_NAME = ".dockerfile.enxame"
+#: Flags and what the API calls them.
+_LIMITS = {
+    "cpu-period": "cpuperiod",
+    "cpu-quota": "cpuquota",
+    "cpu-shares": "cpushares",
+    "cpuset-cpus": "cpusetcpus",
+    "cpuset-mems": "cpusetmems",
+    "memory": "memory",
+    "memory-swap": "memswap",
+    "shm-size": "shmsize",
+}
 
 
 @command(
@@ -25,16 +37,24 @@ _OWN_NAME = ".dockerfile.enxame"
     flags=[
         many("add-host", "list", "Add a custom host-to-IP mapping (host:ip)"),
         many("build-arg", "list", "Set build-time variables"),
+        value("cpu-period", "int", parse_int, "Limit the CPU CFS (Completely Fair Scheduler) period"),
+        value("cpu-quota", "int", parse_int, "Limit the CPU CFS (Completely Fair Scheduler) quota"),
+        value("c,cpu-shares", "int", parse_int, "CPU shares (relative weight)"),
+        text("cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
+        text("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
         text("f,file", "Name of the Dockerfile (Default is 'PATH/Dockerfile')"),
         switch("force-rm", "Always remove intermediate containers"),
         text("iidfile", "Write the image ID to the file"),
         many("label", "list", "Set metadata for an image"),
+        value("m,memory", "bytes", parse_bytes, "Memory limit"),
+        value("memory-swap", "bytes", parse_swap, "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
         text("network", "Set the networking mode for the RUN instructions during build", default="default"),
         switch("no-cache", "Do not use cache when building the image"),
         text("platform", "Set platform if server is multi-platform capable"),
         switch("pull", "Always attempt to pull a newer version of the image"),
         switch("q,quiet", "Suppress the build output and print image ID on success"),
         switch("rm", "Remove intermediate containers after a successful build", default=True),
+        value("shm-size", "bytes", parse_bytes, "Size of '/dev/shm'"),
         switch("squash", "Squash newly built layers into a single new layer"),
         many("t,tag", "list", "Name and optionally a tag in the 'name:tag' format"),
         text("target", "Set the target build stage to build."),
@@ -61,6 +81,7 @@ def build(cli: Session, flags: Flags, args: Args) -> None:
         "target": flags["target"] or None,
         "rm": "1" if flags["rm"] else "0",
         "q": "1" if flags["quiet"] else None,
+        **{parameter: str(flags[flag]) if flags[flag] else None for flag, parameter in _LIMITS.items()},
     }
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": _credentials()}
     with cli.client.stream("POST", "/build", query, body, headers) as stream:

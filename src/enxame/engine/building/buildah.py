@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -101,13 +103,21 @@ class Buildah:
                 )
         return name
 
-    async def build(self, arguments: Sequence[str], directory: Path, *, netns: str, said: Callable[[str], None]) -> int:
-        """Run ``buildah bud`` on ``directory/context``; ``said`` is given its output as it comes. Returns its
-        exit code; when the caller is cancelled, nothing of it goes on.
+    async def build(
+        self,
+        arguments: Sequence[str],
+        directory: Path,
+        *,
+        netns: str,
+        said: Callable[[str], None],
+        entered: Sequence[str] = (),
+    ) -> int:
+        """Run ``buildah bud``, behind the words ``entered``, on ``directory/context``; ``said`` is given its output as
+        it comes. Returns its exit code; when the caller is cancelled, nothing of it goes on.
         """
         enter = ("nsenter", f"--net={netns}") if netns else ()
         process = await asyncio.create_subprocess_exec(
-            *(*enter, *_ALONE, *self._buildah(), "bud"),
+            *(*entered, *enter, *_ALONE, *self._buildah(), "bud"),
             *("--isolation", "chroot", "--network", "host", "--signature-policy", str(self._root / "policy.json")),
             *("--format", "docker", "--layers", "--pull=never", "--skip-unused-stages=false", "--identity-label=false"),
             *("--http-proxy=false", *arguments, str(directory / "context")),
@@ -179,6 +189,27 @@ class Buildah:
         except (OSError, ValueError, KeyError, TypeError):
             return []
 
+    async def forget_images(self, before: datetime | None, ids: frozenset[str]) -> tuple[list[str], int]:
+        """Remove images of the storage that were made before a time and have one of the ids (empty: any). What others
+        are made of stays. Returns the ids of what went and its bytes.
+        """
+        was = await asyncio.to_thread(self.size)
+        gone = []
+        # The newest first: they are made of the older ones.
+        for image_id, made in sorted(await asyncio.to_thread(self._images), key=lambda one: one[1], reverse=True):
+            if (before is None or made < before) and (not ids or any(image_id.startswith(one) for one in ids)):
+                with suppress(EnxameError):
+                    await self._run([*self._buildah(), "rmi", image_id], _CLEAN_DEADLINE)
+                    gone.append(image_id)
+        return gone, max(was - await asyncio.to_thread(self.size), 0)
+
+    def _images(self) -> list[tuple[str, datetime]]:
+        try:
+            found = json.loads((self._root / "root/overlay-images/images.json").read_bytes())
+            return [(str(one["id"]), _moment(str(one["created"]))) for one in found]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
     def size(self) -> int:
         """Bytes that the storage takes. Blocks."""
         total = 0
@@ -215,3 +246,11 @@ class Buildah:
             lines = err.decode(errors="replace").strip().splitlines() or ["it said nothing"]
             raise EnxameError(f"{command[0]} failed: {lines[-1]}")
         return out
+
+
+def _moment(text: str) -> datetime:
+    """Go's RFC 3339, to the microsecond."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    if match is None:
+        raise ValueError(text)
+    return datetime.fromisoformat(f"{match[1]}{(match[2] or '.0')[:7].ljust(7, '0')}{match[3].replace('Z', '+00:00')}")

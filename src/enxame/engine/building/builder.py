@@ -7,20 +7,24 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
 
 from enxame.engine import mount_syscalls
+from enxame.engine.building.build_group import BuildGroup
 from enxame.engine.building.buildah import Buildah
 from enxame.engine.building.dockerfile import BaseImage, Dockerfile, parse_dockerfile
 from enxame.engine.building.narration import Narration
 from enxame.engine.building.options import BuildOptions
+from enxame.engine.cgroups import detect_layout
 from enxame.engine.images.login import registry_domain
 from enxame.engine.images.reference import parse, parse_repository
 from enxame.engine.images.store import ImageStore
 from enxame.engine.images.worker_process import unpack_context
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
+from enxame.engine.uncancelled import to_the_end
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
 from enxame.model.image import Image, ProgressMessage
 
@@ -50,6 +54,7 @@ class Builder:
         self._images = images
         self._networks = networks
         self._running: set[asyncio.Task[object]] = set()
+        self._layout = detect_layout()
 
     async def start(self) -> None:
         """Drop what was interrupted."""
@@ -115,6 +120,7 @@ class Builder:
             stored = {wanted: await self._bring(image) for wanted, image in bases.items()}
             (directory / "Dockerfile").write_text(dockerfile.renamed(stored.__getitem__))
             sandbox = await stack.enter_async_context(self._network(options))
+            entered = await stack.enter_async_context(self._limits(options, directory.name))
             arguments = _arguments(options, directory, sandbox)
             narration = _narration(dockerfile, stored, options, progress)
 
@@ -123,7 +129,7 @@ class Builder:
                     if not options.quiet:
                         progress(ProgressMessage(stream=line))
 
-            code = await self._buildah.build(arguments, directory, netns=sandbox.netns_path, said=said)
+            code = await self._buildah.build(arguments, directory, netns=sandbox.netns_path, said=said, entered=entered)
             for line in narration.end():
                 progress(ProgressMessage(stream=line))
             if code != 0:
@@ -161,6 +167,17 @@ class Builder:
         await self._images.take(image_id, config, fetch)
 
     @asynccontextmanager
+    async def _limits(self, options: BuildOptions, token: str) -> AsyncIterator[tuple[str, ...]]:
+        """What to put before buildah's command, so that the limits of the request hold for all it runs."""
+        group = BuildGroup(self._layout, token)
+        entered = await to_the_end(lambda: group.make(options))
+        try:
+            yield entered
+        finally:
+            if entered:
+                await asyncio.shield(asyncio.to_thread(group.remove))
+
+    @asynccontextmanager
     async def _network(self, options: BuildOptions) -> AsyncIterator[SandboxInfo]:
         """The network that ``RUN`` sees: that of a container on the default bridge, unless told otherwise."""
         mode = {"": "bridge", "default": "bridge"}.get(options.network, options.network)
@@ -182,14 +199,19 @@ class Builder:
         """Bytes that the cache takes."""
         return await asyncio.to_thread(self._buildah.size)
 
-    async def prune(self) -> tuple[list[str], int]:
-        """Drop the cache; images of this machine stay. Returns the ids of what went and its bytes.
+    async def prune(
+        self, *, before: datetime | None = None, ids: frozenset[str] = frozenset()
+    ) -> tuple[list[str], int]:
+        """Drop the cache; images of this machine stay. ``before``: only what was made before that time; ``ids``: only
+        what has these ids. Returns the ids of what went and its bytes.
 
         Raises:
             Conflict: a build runs.
         """
         if self._running:
             raise Conflict("a build is running: its cache cannot be pruned")
+        if before is not None or ids:
+            return await self._buildah.forget_images(before, ids)
 
         def clear() -> tuple[list[str], int]:
             gone, freed = self._buildah.cached(), self._buildah.size()
@@ -231,13 +253,6 @@ def _arguments(options: BuildOptions, directory: Path, sandbox: SandboxInfo) -> 
         "--target": options.target,
         "--platform": options.platform,
         "--shm-size": f"{options.shm_size}b" if options.shm_size else "",
-        "--memory": f"{options.memory}b" if options.memory else "",
-        "--memory-swap": {0: "", -1: "-1"}.get(options.memory_swap, f"{options.memory_swap}b"),
-        "--cpu-shares": str(options.cpu_shares or ""),
-        "--cpu-period": str(options.cpu_period or ""),
-        "--cpu-quota": str(options.cpu_quota or ""),
-        "--cpuset-cpus": options.cpuset_cpus,
-        "--cpuset-mems": options.cpuset_mems,
     }
     arguments += [f"{flag}={value}" for flag, value in single.items() if value]
     arguments += [f"--build-arg={name}={value}" for name, value in options.arguments.items() if value is not None]

@@ -8,7 +8,7 @@ from typing import Final
 
 from enxame.errors import EnxameError, InvalidArgument
 
-__all__ = ["Narration"]
+__all__ = ["CommandFailed", "Narration"]
 
 _STEP: Final = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (.*)")
 _CACHED: Final = re.compile(r"--> Using cache ([0-9a-f]{12})[0-9a-f]*")
@@ -20,6 +20,14 @@ _EXIT: Final = re.compile(r"exit status (\d+)")
 _MISSING: Final = re.compile(r'copier: stat: "/?([^"]*)": no such file or directory')
 #: How much of an unfinished line is kept back, in characters.
 _LINE_LIMIT: Final = 16 * 1024
+
+
+class CommandFailed(EnxameError):
+    """A command of the build ended with ``exit_code``, which docker's command takes for its own."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Narration:
@@ -78,7 +86,7 @@ class Narration:
         if word == "RUN" and status:
             command = step.removeprefix("RUN ").strip()
             shown = command if command.startswith("[") else f"/bin/sh -c {command}"
-            return EnxameError(f"The command '{shown}' returned a non-zero code: {status[1]}")
+            return CommandFailed(f"The command '{shown}' returned a non-zero code: {status[1]}", int(status[1]))
         missing = _MISSING.search(why)
         if word in {"COPY", "ADD"} and missing:
             return InvalidArgument(
