@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import chain
 from typing import Final, TypeAlias
 
 Subnet: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -16,7 +17,9 @@ LAST_VXLAN_ID: Final = (1 << 24) - 1
 
 
 class SubnetPool:
-    """Which subnets and VXLAN ids are taken, by network id."""
+    """Which subnets and VXLAN ids are taken, by network id. They are given in turn, so that freed ones rest: nodes may
+    still be taking the network down that had them.
+    """
 
     def __init__(self) -> None:
         self._pools: list[Subnet] = [ipaddress.ip_network(DEFAULT_POOL)]
@@ -24,6 +27,8 @@ class SubnetPool:
         self._subnets: dict[str, list[Subnet]] = {}
         self._vxlan: dict[str, int] = {}
         self._vxlan_used: set[int] = set()
+        self._next_vxlan = FIRST_VXLAN_ID
+        self._last_taken: Subnet | None = None
 
     def configure(self, pools: Iterable[str], size: int) -> None:
         """Use these pools (none: the default) cut into subnets of this prefix length for networks to come."""
@@ -36,9 +41,11 @@ class SubnetPool:
         """A free subnet for a network that overlaps none of those to ``avoid``; None when the pools are used up."""
         taken = {subnet: None for subnets in self._subnets.values() for subnet in subnets}
         taken |= {ipaddress.ip_network(subnet, strict=False): None for subnet in avoid}
-        for candidate in self._candidates():
+        # From the one after the last that was given, then from the beginning.
+        for candidate in chain(self._candidates(after=self._last_taken), self._candidates()):
             if candidate not in taken and not any(_overlap(candidate, other) for other in taken):
                 self._subnets.setdefault(network_id, []).append(candidate)
+                self._last_taken = candidate
                 return str(candidate)
         return None
 
@@ -66,7 +73,7 @@ class SubnetPool:
 
     def take_vxlan_id(self, network_id: str) -> int | None:
         """A free VXLAN id for a network; None when all are used."""
-        for number in range(FIRST_VXLAN_ID, LAST_VXLAN_ID + 1):
+        for number in chain(range(self._next_vxlan, LAST_VXLAN_ID + 1), range(FIRST_VXLAN_ID, self._next_vxlan)):
             if number not in self._vxlan_used:
                 self.claim_vxlan_id(network_id, number)
                 return number
@@ -78,6 +85,8 @@ class SubnetPool:
             return False
         self._vxlan[network_id] = number
         self._vxlan_used.add(number)
+        if number >= self._next_vxlan:
+            self._next_vxlan = number + 1
         return True
 
     def release(self, network_id: str) -> None:
@@ -87,12 +96,18 @@ class SubnetPool:
         if number is not None:
             self._vxlan_used.discard(number)
 
-    def _candidates(self) -> Iterator[Subnet]:
+    def _candidates(self, after: Subnet | None = None) -> Iterator[Subnet]:
+        begun = after is None
         for pool in self._pools:
-            if pool.prefixlen >= self._size:
-                yield pool
-            else:
-                yield from pool.subnets(new_prefix=self._size)
+            size = max(self._size, pool.prefixlen)
+            step = 1 << (pool.max_prefixlen - size)
+            first, end = int(pool.network_address), int(pool.broadcast_address) + 1
+            if not begun and after is not None and _overlap(pool, after):
+                begun = True
+                first += ((int(after.broadcast_address) - first) // step + 1) * step
+            if begun:
+                for number in range(first, end, step):
+                    yield ipaddress.ip_network((number, size))
 
 
 def _overlap(one: Subnet, other: Subnet) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from enxame.control.network_state import VXLAN_OPTION
 from enxame.model.attachment import Attachment
-from enxame.model.cluster import Driver
+from enxame.model.cluster import Cluster, Driver
 from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
 from enxame.model.node import Node, NodeDescription
 from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig, Service
@@ -61,11 +61,20 @@ def test_a_network_keeps_the_subnet_that_was_asked_for_and_others_avoid_it(lab: 
     assert subnet(network(lab, "other")) == "10.0.2.0/24"
 
 
-def test_a_removed_networks_subnet_is_used_again(lab: Lab) -> None:
+def test_a_removed_networks_subnet_and_vxlan_id_rest_and_are_used_again(lab: Lab) -> None:
+    cluster = lab.store.view.get(Cluster, "cluster")
+    assert cluster is not None
+    lab.change(cluster, default_addr_pool=["10.0.0.0/22"], subnet_size=24)
+    lab.settle()
     one = network(lab, "one")
     lab.delete(one)
     lab.settle()
-    assert subnet(network(lab, "two")) == subnet(one)
+    two = network(lab, "two")
+    assert [subnet(one), subnet(two)] == ["10.0.1.0/24", "10.0.2.0/24"]
+    assert vxlan_ids(lab)["two-id"] == "4098"
+    lab.delete(two)
+    lab.settle()
+    assert [subnet(network(lab, name)) for name in ("three", "four")] == ["10.0.3.0/24", "10.0.1.0/24"]
 
 
 def test_networks_keep_off_what_nodes_are_on(lab: Lab) -> None:

@@ -384,9 +384,25 @@ class NetworkManager:
         if known is not None and known.resource.ipam == resource.ipam:
             fresh.pool, fresh.pool6, fresh.endpoints = known.pool, known.pool6, known.endpoints
         else:
+            await self._replace_ended(fresh)
             await self._refuse_overlap(fresh)
         await self._add(fresh)
         await self._overlays.refresh(resource.id)
+
+    async def _replace_ended(self, network: ActiveNetwork) -> None:
+        """The manager gives what a network had to another once it is removed: the word of that may not be here yet."""
+        tunnel = network.bridge.tunnel if network.bridge is not None else None
+        for other in self._registry:
+            if other.resource.scope != "swarm" or other.resource.id == network.resource.id or other.endpoints:
+                continue
+            theirs = other.bridge.tunnel if other.bridge is not None else None
+            same_id = tunnel is not None and theirs is not None and tunnel.vni == theirs.vni
+            same_subnet = (
+                network.subnet is not None and other.subnet is not None and network.subnet.overlaps(other.subnet)
+            )
+            if (same_id or same_subnet) and not self._attachments.expects(other.resource.id):
+                await self._tables.drop(other.resource.id)
+                await self._drop(other)
 
     async def _refuse_overlap(self, network: ActiveNetwork) -> None:
         """A subnet that this machine reaches directly would be cut off by a bridge of the same addresses."""
