@@ -40,6 +40,29 @@ def test_a_killed_worker_daemon_finds_its_tasks_running(cluster: Cluster) -> Non
     assert {task["ID"] for task in cluster.tasks("web")} == tasks
 
 
+def test_a_worker_daemon_that_restarts_in_order_keeps_its_tasks(cluster: Cluster) -> None:
+    worker = cluster.workers[0]
+    node_id = worker.swarm()["NodeID"]
+    cluster.create_service("web", 6)
+    before = {container: started_at(worker, container) for container in worker.task_containers()}
+    tasks = {task["ID"] for task in cluster.tasks("web")}
+
+    worker.stop()
+    stopped_at = time.monotonic()
+    assert cluster.nodes()[node_id]["Status"]["Message"] == "its daemon restarts: expected back within 20 s"
+    states = set()
+    while time.monotonic() < stopped_at + 2 * DOWN_WITHIN:  # what is tested is time: a crash would be noticed by then
+        states.add(cluster.states()[node_id])
+        time.sleep(0.1)
+    worker.start()
+
+    wait_until(lambda: "Message" not in cluster.nodes()[node_id]["Status"], "the session is back")
+    assert states == {"ready"}
+    assert {container: started_at(worker, container) for container in worker.task_containers()} == before
+    assert {task["ID"] for task in cluster.running("web")} == tasks
+    assert {task["ID"] for task in cluster.tasks("web")} == tasks
+
+
 def test_a_cut_off_worker_is_down_and_replaced_in_time_and_nothing_runs_twice_when_it_is_back(
     cluster: Cluster, docker
 ) -> None:
