@@ -243,7 +243,7 @@ class ManagerParts:
         try:
             if self._swarm.leads and await self._swarm.resign():
                 await _within(PART_DEADLINE, self._swarm.lost.wait())
-            others = self._swarm.etcd is not None and not self._swarm.leads
+            others = await self._others_lead()
             if others:
                 await _within(PART_DEADLINE, self._session.opened.wait())
                 await self._session.end_work()
@@ -256,6 +256,15 @@ class ManagerParts:
                 await _within(PART_DEADLINE, self._let_go())
         finally:
             await self._stop()
+
+    async def _others_lead(self) -> bool:
+        """Whether another manager leads, or is about to."""
+        if self._swarm.etcd is None or self._swarm.leads:
+            return False
+        try:
+            return (await self._link.known(PART_DEADLINE)).node_id != self._state.node_id
+        except NoLeader:
+            return False
 
     async def _let_go(self) -> None:
         """Wait until the others have taken this manager's member out: before, they may need its vote for that."""
