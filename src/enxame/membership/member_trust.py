@@ -22,7 +22,7 @@ __all__ = ["MemberTrust", "distrusted", "turn"]
 log = logging.getLogger(__name__)
 
 #: Between one manager's restart of its member and the next one's: seconds.
-SPACING: Final = 4.0
+SPACING: Final = 3.0
 _END: Final = "-----END CERTIFICATE-----"
 
 

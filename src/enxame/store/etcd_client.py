@@ -42,6 +42,8 @@ __all__ = [
 #: Managers' certificates carry this name; workers' do not.
 MANAGER_NAME: Final = "swarm-manager"
 
+#: Longest wait for calls of a connection that another one takes the place of: seconds.
+_LAST_CALLS: Final = 5.0
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -205,11 +207,11 @@ class EtcdClient:
         self._maintenance: Any = rpc_pb2_grpc.MaintenanceStub(self._channel)
 
     async def renew(self) -> None:
-        """Read the certificate files again and connect anew; calls under way end in doubt, watches begin again."""
+        """Read the certificate files again and connect anew; calls under way may end, watches begin again."""
         old, ended = self._channel, self._ended
         self._connect()
         ended.set()
-        await old.close()
+        await old.close(_LAST_CALLS)
 
     async def close(self) -> None:
         """End all calls. Idempotent."""
