@@ -1,0 +1,114 @@
+"""Beside dockerd: its packet filter drops whatever it does not know, ours included, unless the chain that it leaves to
+users says otherwise.
+
+dockerd sets the policy of iptables' chain FORWARD to DROP, and a drop anywhere is final. ``DOCKER-USER`` is looked
+through before. Where that chain exists, rules of ours stand at its end, after those that users put there: what comes
+from or goes to our bridges is accepted; our own table decides about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from enxame.errors import EnxameError
+from enxame.network.netlink import NetlinkSocket, Request, text
+from enxame.network.nft_messages import IPV4
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CHAIN: Final = "DOCKER-USER"
+#: Interfaces, in iptables' words: all that begin with that, and the default bridge.
+OURS: Final = ("enx-+", "enxame0")
+_GET_RULE: Final = 10 << 8 | 7
+#: Bytes that a rule of ours contains.
+_TRACE: Final = b"enx-"
+_SECONDS: Final = 2.0
+_COMMAND_SECONDS: Final = 10.0
+
+
+class OnFilter(Protocol):
+    """Runs work with a netfilter socket, in a thread that is in the daemon's network namespace."""
+
+    def __call__(self, work: Callable[[NetlinkSocket], T]) -> Awaitable[T]:
+        """The work's result."""
+
+
+class DockerFirewall:
+    """Looks now and then: dockerd may be started later, or somebody may flush its chain."""
+
+    def __init__(self, on_filter: OnFilter) -> None:
+        self._on_filter = on_filter
+        self._task: asyncio.Task[None] | None = None
+        self._complained = False
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.create_task(self._watch(), name="Docker's packet filter")
+
+    async def stop(self) -> None:
+        """Stop looking. Rules stay: containers go on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                if await self._on_filter(_is_missing):
+                    await self._on_filter(_add)
+                    _log.info("dockerd runs here, too: its chain %s lets our containers' packets pass now", CHAIN)
+                self._complained = False
+            except EnxameError as error:
+                if not self._complained:
+                    _log.error("dockerd's packet filter may drop our containers' packets: %s", error)
+                self._complained = True
+            await asyncio.sleep(_SECONDS)
+
+
+def _is_missing(kernel: NetlinkSocket) -> bool:
+    """Whether the chain exists and our rules do not."""
+    payload = bytes((IPV4, 0, 0, 0)) + text(1, "filter") + text(2, CHAIN)
+    try:
+        rules = kernel.dump(Request(_GET_RULE, 0, payload, f"list the rules of {CHAIN}", frozenset({errno.ENOENT})))
+    except EnxameError:
+        return False  # no such table
+    # The chain that dockerd makes is never empty: it ends with RETURN.
+    return bool(rules) and not any(_TRACE in rule for rule in rules)
+
+
+def _add(_: NetlinkSocket) -> None:
+    program = shutil.which("iptables")
+    if program is None:
+        raise EnxameError("the program iptables is missing")
+    listed = _run(program, "-S", CHAIN).splitlines()
+    rules = [line for line in listed if line.startswith("-A")]
+    # Before the RETURN at the end.
+    place = len(rules) if rules and rules[-1].endswith("-j RETURN") else len(rules) + 1
+    for name in OURS:
+        for direction in ("-i", "-o"):
+            match = (direction, name, "-m", "comment", "--comment", "enxame", "-j", "ACCEPT")
+            with contextlib.suppress(EnxameError):
+                _run(program, "-C", CHAIN, *match)
+                continue
+            _run(program, "-I", CHAIN, str(place), *match)
+            place += 1
+
+
+def _run(program: str, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            [program, "-w", "5", *arguments], capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnxameError(f"iptables: {error}") from error
+    if done.returncode:
+        raise EnxameError(f"iptables {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,125 @@
+"""Containers' packets where dockerd's packet filter is: rules as dockerd makes them, and a real dockerd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from enxame.model.container import PortBinding
+from enxame.network import docker_firewall
+from enxame.testing.daemons import Dockerd, Enxamed, wait_until
+from enxame.testing.namespace import HostAndOutside
+from enxame.testing.sample_image import DEFAULT_TAG
+from tests.engine.network_lab import HOST, OUTSIDE, Lab
+from tests.engine.test_networks import Machine, ingress, publish, set_ingress, tasks
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(shutil.which("iptables") is None, reason="needs iptables"),
+]
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    lab = Lab(router=True)
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+@pytest.fixture
+async def machine(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
+    monkeypatch.setattr(docker_firewall, "_SECONDS", 0.05)
+    machine = Machine(lab, tmp_path)
+    await machine.start()
+    try:
+        yield machine
+    finally:
+        for server in machine.servers:
+            server.close()
+        for record in list(machine.manager._sandboxes.records):
+            await machine.manager.release(record.container_id)
+        await machine.stop()
+
+
+def docker_begins(lab: Lab) -> None:
+    """What dockerd tells iptables at its start."""
+    for command in (
+        "iptables -P FORWARD DROP",
+        "iptables -N DOCKER-USER",
+        "iptables -A DOCKER-USER -s 198.51.100.0/24 -j DROP",
+        "iptables -A DOCKER-USER -j RETURN",
+        "iptables -I FORWARD -j DOCKER-USER",
+    ):
+        lab.command(lab.host, command)
+
+
+def rules(lab: Lab) -> list[str]:
+    return [line for line in lab.command(lab.host, "iptables -S DOCKER-USER").splitlines() if line.startswith("-A")]
+
+
+async def until(lab: Lab, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(await asyncio.to_thread(rules, lab)) != count:
+            await asyncio.sleep(0.02)
+
+
+async def test_packets_pass_wherever_dockers_rules_come_and_go_and_users_rules_stay_first(machine: Machine) -> None:
+    lab = machine.lab
+    await tasks(machine, 1)
+    await set_ingress(machine, ingress(8080, "10.0.0.3"))
+    _, web = await machine.connect(port_bindings=publish("80/tcp", PortBinding(host_port="8090")))
+    machine.serve(web.netns_path, 80, "web")
+    docker_begins(lab)
+    await until(lab, 6)
+    found = rules(lab)
+    assert found[0] == "-A DOCKER-USER -s 198.51.100.0/24 -j DROP"
+    assert found[-1] == "-A DOCKER-USER -j RETURN"
+    assert await machine.ask(lab.outside, HOST, 8080) == ("task0", OUTSIDE)
+    assert await machine.ask(lab.outside, HOST, 8090) == ("web", OUTSIDE)
+    lab.command(lab.host, "iptables -F DOCKER-USER")
+    lab.command(lab.host, "iptables -A DOCKER-USER -j RETURN")
+    await until(lab, 5)
+    assert await machine.ask(lab.outside, HOST, 8080) == ("task0", OUTSIDE)
+
+
+async def test_where_there_is_no_docker_its_rules_are_not_made(machine: Machine) -> None:
+    await asyncio.sleep(0.2)
+    assert "DOCKER-USER" not in machine.lab.command(machine.lab.host, "iptables -S")
+
+
+def test_a_service_answers_beside_a_real_dockerd(tmp_path: Path, sample_archive: bytes) -> None:
+    if shutil.which("dockerd") is None:
+        pytest.skip("needs dockerd")
+    with ExitStack() as stack:
+        network = stack.enter_context(HostAndOutside("bd"))
+        # Where it finds forwarding switched off, dockerd lets nothing pass that it does not know.
+        network.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
+        stack.enter_context(Dockerd(tmp_path / "d", network))
+        ours = stack.enter_context(Enxamed(tmp_path / "e", network))
+        assert "DROP" in network.host.run("iptables", "-S", "FORWARD").splitlines()[0]
+        ours.api.post("/images/load", sample_archive)
+        ours.api.post("/swarm/init", {"ListenAddr": "0.0.0.0:2377"})
+        spec = {
+            "Name": "web",
+            "TaskTemplate": {"ContainerSpec": {"Image": DEFAULT_TAG}},
+            "Mode": {"Replicated": {"Replicas": 2}},
+            "EndpointSpec": {"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]},
+        }
+        ours.api.post("/services/create", spec)
+
+        def answered() -> bool:
+            try:
+                return len({network.outside.http_get(network.host_address, 8080, timeout=1) for _ in range(6)}) == 2
+            except OSError:
+                return False
+
+        wait_until(answered, "both tasks answer from outside")
+        ours.leave_no_container()
