@@ -194,7 +194,7 @@ def test_a_locked_manager_needs_its_key_after_a_restart_and_its_tasks_run_on(clu
     assert manager("swarm", "unlock-key", "-q") == key
     key_file = cluster.manager.data_root / "swarm" / "certificates" / "swarm-node.key"
     wait_until(lambda: "ENCRYPTED PRIVATE KEY" in key_file.read_text(), "the node's own key is encrypted")
-    containers = {machine.name: machine.task_containers() for machine in cluster.machines}
+    containers = {machine.network.hostname: machine.task_containers() for machine in cluster.machines}
 
     cluster.manager.stop()
     cluster.manager.start()
@@ -213,7 +213,7 @@ def test_a_locked_manager_needs_its_key_after_a_restart_and_its_tasks_run_on(clu
         "Error response from daemon: Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore "
         "this message."
     )
-    assert {machine.name: machine.task_containers() for machine in cluster.machines} == containers
+    assert {machine.network.hostname: machine.task_containers() for machine in cluster.machines} == containers
     for wrong, status, message in (
         ("nonsense", 400, "invalid key string"),
         ("SWMKEY-1-" + "A" * 43, 401, "swarm could not be unlocked: invalid key provided"),
@@ -240,7 +240,7 @@ def test_a_locked_manager_needs_its_key_after_a_restart_and_its_tasks_run_on(clu
 
     assert cluster.manager.state() == "active"
     wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes are back", timeout=20)
-    assert {machine.name: machine.task_containers() for machine in cluster.machines} == containers
+    assert {machine.network.hostname: machine.task_containers() for machine in cluster.machines} == containers
 
     # Another key takes its place, and the old one is worth nothing.
     newer = re.search(r"^    (SWMKEY-1-\S{43})$", manager("swarm", "unlock-key", "--rotate"), re.M)[1]
