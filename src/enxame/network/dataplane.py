@@ -20,7 +20,6 @@ from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
 from enxame.network import conntrack, dns_server, ingress, macvlan, ports, rtnetlink, ruleset
-from enxame.network.beside_docker import BesideDocker
 from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
 from enxame.network.docker_firewall import DockerFirewall
 from enxame.network.ingress import PortKey, Published
@@ -113,7 +112,6 @@ class DataPlane:
         self._claim: socket.socket | None = None
         #: What the bridges' tunnels know of other machines.
         self.tunnels = Tunnels(self._with_routes)
-        self._beside_docker = BesideDocker(self._aside, (f"{BRIDGE_PREFIX}+", "enxame0"))
         self._docker_firewall = DockerFirewall(self._with_filter)
         #: Rules inside containers' namespaces.
         self.rules = NamespaceRules()
@@ -156,12 +154,10 @@ class DataPlane:
         )
         await self._pool.start(state.namespaces)
         self._docker_firewall.start()
-        await self._beside_docker.start()
 
     async def stop(self) -> None:
         """Stop working; what is in the kernel stays and goes on."""
         await self._docker_firewall.stop()
-        await self._beside_docker.stop()
         await self._pool.stop()
         if self._reaper is not None:
             await asyncio.gather(self._reaper, return_exceptions=True)
@@ -370,9 +366,6 @@ class DataPlane:
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-    async def _aside(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._remover, work)
 
     async def _with_filter(self, work: Callable[[NetlinkSocket], T]) -> T:
         kernel = self._filter

@@ -15,16 +15,18 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from enxame.errors import EnxameError
 from enxame.network.netlink import NetlinkSocket, Request, text
-from enxame.network.nft_messages import IPV4
+from enxame.network.nft_messages import IPV4, IPV6
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHAIN: Final = "DOCKER-USER"
+_FAMILIES: Final = ((IPV4, "iptables"), (IPV6, "ip6tables"))
 #: Interfaces, in iptables' words: all that begin with that, and the default bridge.
 OURS: Final = ("enx-+", "enxame0")
 _GET_RULE: Final = 10 << 8 | 7
@@ -62,9 +64,10 @@ class DockerFirewall:
     async def _watch(self) -> None:
         while True:
             try:
-                if await self._on_filter(_is_missing):
-                    await self._on_filter(_add)
-                    _log.info("dockerd runs here, too: its chain %s lets our containers' packets pass now", CHAIN)
+                for family, program in _FAMILIES:
+                    if await self._on_filter(partial(_is_missing, family)):
+                        await self._on_filter(partial(_add, program))
+                        _log.info("dockerd runs here, too: %s %s lets our containers' packets pass now", program, CHAIN)
                 self._complained = False
             except EnxameError as error:
                 if not self._complained:
@@ -73,9 +76,9 @@ class DockerFirewall:
             await asyncio.sleep(_SECONDS)
 
 
-def _is_missing(kernel: NetlinkSocket) -> bool:
+def _is_missing(family: int, kernel: NetlinkSocket) -> bool:
     """Whether the chain exists and our rules do not."""
-    payload = bytes((IPV4, 0, 0, 0)) + text(1, "filter") + text(2, CHAIN)
+    payload = bytes((family, 0, 0, 0)) + text(1, "filter") + text(2, CHAIN)
     try:
         rules = kernel.dump(Request(_GET_RULE, 0, payload, f"list the rules of {CHAIN}", frozenset({errno.ENOENT})))
     except EnxameError:
@@ -84,17 +87,17 @@ def _is_missing(kernel: NetlinkSocket) -> bool:
     return bool(rules) and not any(_TRACE in rule for rule in rules)
 
 
-def _add(_: NetlinkSocket) -> None:
-    program = shutil.which("iptables")
+def _add(name: str, _: NetlinkSocket) -> None:
+    program = shutil.which(name)
     if program is None:
-        raise EnxameError("the program iptables is missing")
+        raise EnxameError(f"the program {name} is missing")
     listed = _run(program, "-S", CHAIN).splitlines()
     rules = [line for line in listed if line.startswith("-A")]
     # Before the RETURN at the end.
     place = len(rules) if rules and rules[-1].endswith("-j RETURN") else len(rules) + 1
-    for name in OURS:
+    for link in OURS:
         for direction in ("-i", "-o"):
-            match = (direction, name, "-m", "comment", "--comment", "enxame", "-j", "ACCEPT")
+            match = (direction, link, "-m", "comment", "--comment", "enxame", "-j", "ACCEPT")
             with contextlib.suppress(EnxameError):
                 _run(program, "-C", CHAIN, *match)
                 continue
