@@ -41,6 +41,16 @@ ROWS = (
     Row("hundred_rss_mb", "memory, 100 containers (RSS)", "MB", 150),
     Row("monitor_rss_mb", "monitor of a container (RSS)", "MB", 3),
     Row("monitor_pss_mb", "monitor of a container (PSS)", "MB"),
+    Row("join_s", "5 machines: joining as a worker", "s", 0.4),
+    Row("join_manager_s", "5 machines: joining as a manager", "s"),
+    Row("cluster_create_p50_ms", "3 managers: service create call, p50", "ms", 6),
+    Row("cluster_create_p99_ms", "3 managers: service create call, p99", "ms"),
+    Row("cluster_fifty_s", "5 machines, 3 managers: 50 replicas run", "s", 1.6),
+    Row("node_down_s", "a worker cut off → it is marked down", "s", 3.5),
+    Row("tasks_elsewhere_s", "a worker cut off → its tasks run elsewhere", "s", 4.0),
+    Row("write_after_leader_s", "the leader cut off → a write is taken", "s", 2.0),
+    Row("false_alarms", "10 busy minutes: nodes accused", "", 0),
+    Row("slowest_list_s", "10 busy minutes: slowest list of nodes", "s"),
     Row("fifty_cpu_s", "processor time, 50 up, updated, gone", "s"),
 )
 
