@@ -19,12 +19,14 @@ ONE_A_MACHINE = {"Placement": {"MaxReplicas": 1}}
 @pytest.fixture
 def app(cluster: Cluster) -> Iterator[str]:
     """The id of an attachable network."""
-    api = cluster.manager.api
-    network = str(api.post("/networks/create", {"Name": "app", "Driver": "overlay", "Attachable": True})["Id"])
+    network = str(
+        cluster.manager.api.post("/networks/create", {"Name": "app", "Driver": "overlay", "Attachable": True})["Id"]
+    )
     yield network
     for machine in cluster.machines:
         for container in machine.api.get("/containers/json", all="1", filters={"label": ["alone"]}):
             machine.api.delete(f"/containers/{container['Id']}", force="1")
+    api = cluster.manager.api  # the test may have restarted the manager
     for service in api.get("/services"):
         api.delete(f"/services/{service['ID']}")
 
