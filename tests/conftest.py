@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from enxame.testing import sample_image
 from enxame.testing.daemons import DAEMONS, Daemon
@@ -24,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    # A busy machine makes no example wrong; pytest's own time limits find what hangs.
+    settings.register_profile("enxame", deadline=None)
+    settings.load_profile("enxame")
     # A run that is told to end tears down what its fixtures made, as with Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
