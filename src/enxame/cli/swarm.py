@@ -70,8 +70,8 @@ def _spec_flags() -> list[click.Option]:
     ]
 
 
-def _merge_spec(flags: Flags, spec: Json) -> None:
-    """Given flags over a SwarmSpec."""
+def _merge_spec(flags: Flags, spec: Json, root: str = "") -> None:
+    """Given flags over a SwarmSpec. Signers are those of ``root``, the present one."""
     if flags.changed("task-history-limit"):
         spec.setdefault("Orchestration", {})["TaskHistoryRetentionLimit"] = flags["task-history-limit"]
     if flags.changed("dispatcher-heartbeat"):
@@ -79,7 +79,8 @@ def _merge_spec(flags: Flags, spec: Json) -> None:
     if flags.changed("cert-expiry"):
         spec.setdefault("CAConfig", {})["NodeCertExpiry"] = flags["cert-expiry"]
     if flags.changed("external-ca"):
-        spec.setdefault("CAConfig", {})["ExternalCAs"] = list(flags["external-ca"])
+        signers = [{**signer, "CACert": root or signer["CACert"]} for signer in flags["external-ca"]]
+        spec.setdefault("CAConfig", {})["ExternalCAs"] = signers
     if flags.changed("max-snapshots"):
         spec.setdefault("Raft", {})["KeepOldSnapshots"] = flags["max-snapshots"]
     if flags.changed("snapshot-interval"):
@@ -277,7 +278,7 @@ def update(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     swarm = cli.client.get("/swarm")
     spec = swarm["Spec"]
     was_locked = (spec.get("EncryptionConfig") or {}).get("AutoLockManagers", False)
-    _merge_spec(flags, spec)
+    _merge_spec(flags, spec, (swarm.get("TLSInfo") or {}).get("TrustRoot", ""))
     if flags.changed("autolock"):
         spec.setdefault("EncryptionConfig", {})["AutoLockManagers"] = flags["autolock"]
     if flags.given - BACKUP_FLAGS:
@@ -339,11 +340,14 @@ def unlock_key(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 def _pem(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
-            return file.read()
+            content = file.read()
     except OSError as problem:
         raise ValueError(f"open {path}: {(problem.strerror or '').lower()}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"file {path} did not contain PEM data") from None
+        content = ""
+    if "-----BEGIN " not in content:
+        raise ValueError("file contents must be in PEM format")
+    return content
 
 
 @command(
@@ -376,21 +380,22 @@ def ca(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     swarm = cli.client.get("/swarm")
     config = swarm["Spec"].setdefault("CAConfig", {})
     certificate, key = flags["ca-cert"] or "", flags["ca-key"] or ""
-    if key and not certificate:
-        raise CliError("the --ca-key flag requires that a --ca-cert flag be provided as well")
-    if certificate and not key and not flags["external-ca"]:
+    if flags["external-ca"] and not certificate:
         raise CliError(
-            "rotating to an external CA requires the `--external-ca` flag to specify the external CA's cert - "
+            "rotating to an external CA requires the `--ca-cert` flag to specify the external CA's cert - "
             "to add an external CA with the current root CA certificate, use the `update` command instead"
         )
+    if certificate and not flags["external-ca"] and not key:
+        raise CliError("the --ca-cert flag requires that a --ca-key flag and/or --external-ca flag be provided as well")
     if flags.changed("cert-expiry"):
         config["NodeCertExpiry"] = flags["cert-expiry"]
     if flags.changed("external-ca"):
-        config["ExternalCAs"] = list(flags["external-ca"])
-    config.pop("SigningCACert", None)
-    config.pop("SigningCAKey", None)
-    config.update({"SigningCACert": certificate, **({"SigningCAKey": key} if key else {})} if certificate else {})
-    if not certificate:
+        config["ExternalCAs"] = [{**signer, "CACert": certificate} for signer in flags["external-ca"]]
+    for name, given in (("SigningCACert", certificate), ("SigningCAKey", key)):
+        config.pop(name, None)
+        if given:
+            config[name] = given
+    if not certificate and not key:
         config["ForceRotate"] = config.get("ForceRotate", 0) + 1
     _update(cli, swarm["Spec"], swarm["Version"]["Index"])
     if flags["detach"]:

@@ -126,6 +126,18 @@ def test_durations_print_as_gos(number, text):
         (parse_restart_policy, "on-failure:x", "invalid restart policy format: maximum retry count must be an integer"),
         (parse_device, "relative", "relative is not an absolute path"),
         (parse_external_ca, "url=https://x", "the external-ca option needs a protocol= parameter"),
+        (parse_external_ca, "protocol=cfssl", "the external-ca option needs a url= parameter"),
+        (parse_external_ca, "protocol=acme,url=https://x", "unrecognized external CA protocol acme"),
+        (
+            parse_external_ca,
+            "protocol=cfssl,url=https://x,cacert=/nowhere",
+            "unable to read CA cert for external CA: open /nowhere: no such file or directory",
+        ),
+        (
+            parse_external_ca,
+            "protocol=cfssl,url=https://x,cacert=/dev/null",
+            "CA cert for external CA must be in PEM format",
+        ),
     ],
 )
 def test_nonsense_is_refused_in_dockers_words(parse, text, problem):

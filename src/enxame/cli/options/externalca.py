@@ -12,7 +12,7 @@ def parse_external_ca(text: str) -> dict[str, Any]:
         key, separator, value = field.partition("=")
         if not separator:
             raise ValueError(f"invalid field '{field}' must be a key=value pair")
-        match key.lower():
+        match key:
             case "protocol":
                 if value.lower() != "cfssl":
                     raise ValueError(f"unrecognized external CA protocol {value}")
@@ -20,11 +20,7 @@ def parse_external_ca(text: str) -> dict[str, Any]:
             case "url":
                 found["URL"] = value
             case "cacert":
-                try:
-                    with open(value, encoding="ascii") as file:
-                        found["CACert"] = file.read()
-                except OSError:
-                    raise ValueError("unable to read CA cert for external CA") from None
+                found["CACert"] = _certificate(value)
             case _:
                 found["Options"][key] = value
     if "Protocol" not in found:
@@ -33,3 +29,17 @@ def parse_external_ca(text: str) -> dict[str, Any]:
         raise ValueError("the external-ca option needs a url= parameter")
     options = {"Options": found["Options"]} if found["Options"] else {}
     return {"Protocol": found["Protocol"], "URL": found["URL"], **options, "CACert": found.get("CACert", "")}
+
+
+def _certificate(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            content = file.read()
+    except OSError as problem:
+        reason = f"open {path}: {(problem.strerror or '').lower()}"
+        raise ValueError(f"unable to read CA cert for external CA: {reason}") from None
+    except UnicodeDecodeError:
+        content = ""
+    if "-----BEGIN " not in content:
+        raise ValueError("CA cert for external CA must be in PEM format")
+    return content
