@@ -27,7 +27,7 @@ from enxame.errors import EnxameError, PermissionDenied, Unavailable
 from enxame.manager.leadership import LeadsItself
 from enxame.manager.manager import Manager
 from enxame.model.cluster import PeerNode, SwarmInfo
-from enxame.model.node import Node, NodeDescription, NodeSpec
+from enxame.model.node import ManagerStatus, Node, NodeDescription, NodeSpec
 from enxame.model.stream import LogOptions, LogRecord
 from enxame.model.task import Task, TaskState, TaskStatus
 from enxame.security import ca
@@ -250,6 +250,25 @@ async def test_the_node_called_self_is_the_one_that_was_asked(lab: Lab) -> None:
     assert node["ID"] == lab.second.node_id
     _, tasks = await lab.second.ask("GET", f"/tasks?filters={json.dumps({'node': ['self']})}")
     assert [task["ID"] for task in tasks] == ["t" * 25]
+
+
+async def test_the_list_of_nodes_tells_who_leads_now(lab: Lab) -> None:
+    def create(tx: Any) -> None:
+        for manager in (lab.first, lab.second):
+            status = ManagerStatus(leader=manager is lab.first, reachability="reachable")
+            spec = NodeSpec(role="manager", availability="active")
+            tx.create(Node(id=manager.node_id, spec=spec, manager_status=status))
+
+    await lab.store.update(create)
+
+    async def leaders() -> list[str]:
+        nodes = (await lab.second.ask("GET", "/nodes"))[1]
+        assert [(await lab.second.ask("GET", f"/nodes/{node['ID']}"))[1] for node in nodes] == nodes
+        return [node["ID"] for node in nodes if node.get("ManagerStatus", {}).get("Leader")]
+
+    assert await leaders() == [lab.first.node_id]
+    lab.lead(lab.second)
+    assert await leaders() == [lab.second.node_id]
 
 
 async def _service_with_a_task(lab: Lab) -> None:
