@@ -100,6 +100,8 @@ class Manager:
         admission.serve(served)
         self.sessions.serve(served)
         self.listener = Listener(served, admission.check)
+        self.work: list[asyncio.Task[None]] = []
+        self.accused: set[str] = set()
 
     def _cut(self, node_id: str) -> None:
         self.listener.cut(node_id)
@@ -110,7 +112,8 @@ class Manager:
     def running(self) -> int:
         return sum(task.status.state is TaskState.RUNNING for task in self.store.view.all(Task))
 
-    async def start(self) -> int:
+    async def found(self) -> None:
+        """A swarm whose nodes have joined already."""
         await self.store.start()
 
         def create(tx: Tx) -> None:
@@ -123,8 +126,24 @@ class Manager:
                 tx.create(Node(id=f"n{number}", spec=spec, status=NodeStatus(state="unknown")))
 
         await self.store.update(create)
+
+    async def lead(self, port: int = 0) -> int:
+        """Begin as a manager that has just come up; returns the port."""
         await self.detector.start()
-        return await self.listener.listen("127.0.0.1", 0, server_context(identity_of(self.root, "m1", "manager")))
+        loop = asyncio.get_running_loop()
+        self.work = [
+            loop.create_task(work)
+            for work in (self.detector.run(), self.dispatcher.run(), self.sessions.follow(self.listener))
+        ]
+        context = server_context(identity_of(self.root, "m1", "manager"))
+        return await self.listener.listen("127.0.0.1", port, context)
+
+    async def end(self) -> None:
+        for task in self.work:
+            task.cancel()
+        await asyncio.wait(self.work)
+        await self.listener.close()
+        await self.store.close()
 
     async def until(self, what: str, count: int, asked: str) -> None:
         async with asyncio.timeout(DEADLINE):
@@ -132,18 +151,21 @@ class Manager:
             while (self.running() if what == "running" else self.count(asked)) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
-    async def measure(self, agents: Connection) -> None:
-        port = await self.start()
+    async def measure(self, agents: Connection) -> int:
+        """All that is measured of the first manager; returns its port."""
+        await self.found()
+        port = await self.lead()
         loop = asyncio.get_running_loop()
-        running = [
-            loop.create_task(work)
-            for work in (self.detector.run(), self.dispatcher.run(), self.sessions.follow(self.listener))
-        ]
         agents.send(port)
         await loop.run_in_executor(None, agents.recv)  # the certificates are made
+        first = self.agents // 5
         before = rss_kib()
-        agents.send("go")
-        with measured(f"storm: {self.agents} agents register", self.agents):
+        agents.send(first)
+        with measured(f"storm: {first} agents register", first):
+            await self.until("nodes", first, "ready")
+        down = loop.create_task(self.watch_down())
+        agents.send(self.agents - first)
+        with measured(f"storm: {self.agents - first} more while those beat", self.agents - first):
             await self.until("nodes", self.agents, "ready")
         each = (rss_kib() - before) / self.agents
         print(f"{'memory of a session':58s} {each:8.1f} KiB  (manager: {rss_kib() >> 10} MiB)")
@@ -169,31 +191,49 @@ class Manager:
         with measured("one commit gives each a task, until all report it running", self.agents):
             await self.store.update(assign)
             await self.until("running", self.agents, "")
-        print(f"{'nodes held to be down (of none)':58s} {self.count('down'):8d}")
+        down.cancel()
+        await asyncio.wait({down})
+        print(f"{'nodes held to be down (of none)':58s} {len(self.accused):8d}", flush=True)
+        return port
+
+    async def watch_down(self) -> None:
+        while True:
+            self.accused |= {node.id for node in self.store.view.all(Node) if node.status.state == "down"}
+            await asyncio.sleep(0.2)
+
+    async def measure_again(self, agents: Connection, port: int) -> None:
+        """The storm after a change of leader: this manager takes the place of another one."""
+        await self.store.start()
+        await self.lead(port)
+        loop = asyncio.get_running_loop()
+        down = loop.create_task(self.watch_down())
+        with measured("storm: all come back to a new leader", self.agents):
+            await self.until("nodes", self.agents, "ready")
+        await asyncio.sleep(STEADY_SECONDS)
+        down.cancel()
+        await asyncio.wait({down})
+        print(f"{'nodes held to be down (of none)':58s} {len(self.accused):8d}", flush=True)
         agents.send("end")
         await loop.run_in_executor(None, agents.recv)
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running)
-        await self.listener.close()
-        await self.store.close()
 
 
 async def agent(number: int, context: ssl.SSLContext, address: str, failures: list[str]) -> None:
     node_id = f"n{number}"
-    delay = 0.0
+    delay, period = 0.0, 0.0
     while True:
         try:
             async with dialer.link(address, context) as peer:
                 news = peer.stream(NODE_SESSION, SessionRequest(description=NodeDescription(hostname=node_id)))
-                await anext(news)
+                period = (await anext(news)).heartbeat_period
+                delay = 0.0
                 async with asyncio.TaskGroup() as group:
                     group.create_task(beat(peer))
                     group.create_task(work(peer))
         except* EnxameError as group:
             failures.append(str(group.exceptions[0]))
         delay = dialer.next_delay(delay, random.random())
-        await asyncio.sleep(delay)
+        await asyncio.sleep(delay + dialer.spread(period, random.random()))
+        period = 0.0
 
 
 async def beat(peer: Peer) -> None:
@@ -221,13 +261,12 @@ def run_agents(count: int, root: ca.KeyPair, manager: Connection) -> None:
         port = manager.recv()
         contexts = [client_context(identity_of(root, f"n{number}", "worker")) for number in range(count)]
         manager.send("ready")
-        manager.recv()
         failures: list[str] = []
-        agents = [
-            loop.create_task(agent(number, context, f"127.0.0.1:{port}", failures))
-            for number, context in enumerate(contexts)
-        ]
-        await loop.run_in_executor(None, manager.recv)
+        agents: list[asyncio.Task[None]] = []
+        while isinstance(more := await loop.run_in_executor(None, manager.recv), int):
+            for number in range(len(agents), len(agents) + more):
+                work = agent(number, contexts[number], f"127.0.0.1:{port}", failures)
+                agents.append(loop.create_task(work))
         kinds = {text: failures.count(text) for text in sorted(set(failures))[:5]}
         print(f"{'failed tries of agents':58s} {len(failures):8d}  {json.dumps(kinds) if kinds else ''}", flush=True)
         for task in agents:
@@ -250,13 +289,21 @@ def main() -> None:
     agents = multiprocessing.Process(target=run_agents, args=(count, root, there), daemon=True)
     agents.start()
     with tempfile.TemporaryDirectory(prefix="enxame-agents-") as directory:
-        manager = Manager(Path(directory), root, count)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            try:
-                runner.run(manager.measure(here))
-            finally:
-                agents.join(5)
-                agents.kill()
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(measure(Path(directory), root, count, here))
+        finally:
+            agents.join(5)
+            agents.kill()
+
+
+async def measure(directory: Path, root: ca.KeyPair, count: int, agents: Connection) -> None:
+    manager = Manager(directory, root, count)
+    port = await manager.measure(agents)
+    await manager.end()
+    successor = Manager(directory, root, count)
+    await successor.measure_again(agents, port)
+    await successor.end()
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ class WorkerSession:
             self.peer, hops, failed = None, 0, address
             self.opened.clear()
             delay = dialer.next_delay(0.0 if lasted else delay, self._rng())
-            if await self._pause(delay):
+            if await self._pause(delay + (dialer.spread(self.period, self._rng()) if lasted else 0.0)):
                 delay, turn = 0.0, 0
 
     def _candidate(self, turn: int, failed: str) -> str:

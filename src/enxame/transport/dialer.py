@@ -84,6 +84,13 @@ def next_delay(delay: float, random: float) -> float:
     return min(max(delay * 2, FIRST_DELAY), LONGEST_DELAY) * (0.5 + random / 2)
 
 
+def spread(period: float, random: float) -> float:
+    """How much longer a node waits whose session has ended, as all others' may have: the manager names the longer a
+    period (seconds) the more nodes there are, and takes them up again within about one.
+    """
+    return max(0.0, period - 1.0) * random
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"

@@ -123,8 +123,8 @@ class Heartbeat(Model):
 
 
 class LeaveRequest(Model):
-    """A node has ended its tasks and leaves the swarm for good; or, with ``back_within`` (seconds), its daemon stops for
-    a moment and its tasks go on.
+    """A node has ended its tasks and leaves the swarm for good; or, with ``back_within`` (seconds), its daemon stops
+    for a moment and its tasks go on.
     """
 
     back_within: float = 0.0

@@ -144,6 +144,11 @@ async def test_nobody_there(root):
             pass
 
 
+@pytest.mark.parametrize(("period", "random", "seconds"), [(1.0, 1.0, 0.0), (0.5, 1.0, 0.0), (10.0, 0.5, 4.5)])
+def test_the_more_nodes_there_are_the_more_they_spread_when_they_come_back(period, random, seconds):
+    assert dialer.spread(period, random) == pytest.approx(seconds)
+
+
 def test_delays_grow_to_a_limit_with_jitter():
     assert dialer.next_delay(0, 1) == pytest.approx(0.1)
     assert dialer.next_delay(0.1, 1) == pytest.approx(0.2)
