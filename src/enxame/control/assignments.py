@@ -11,10 +11,11 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec.structs import replace
 
+from enxame.control.network_keys import is_encrypted
 from enxame.control.network_table import Changes, NetworkTables, TablesTold
 from enxame.model.attachment import Attachment
 from enxame.model.base import Meta
-from enxame.model.cluster import DEFAULT_DATA_PATH_PORT, Cluster
+from enxame.model.cluster import DEFAULT_DATA_PATH_PORT, Cluster, NetworkKey
 from enxame.model.dispatch import Assignments, DataPath, IngressPort
 from enxame.model.network import Network
 from enxame.model.node import Node
@@ -33,7 +34,7 @@ def route(events: Iterable[Event]) -> tuple[dict[str, list[Event]], list[Event]]
         if isinstance(event.object, (Task, Attachment)):
             if event.object.node_id:
                 own.setdefault(event.object.node_id, []).append(event)
-        elif isinstance(event.object, (Network, Secret, Config)):
+        elif isinstance(event.object, (Network, Secret, Config, Cluster)):
             shared.append(event)
     return own, shared
 
@@ -59,6 +60,10 @@ class _Needed(Generic[T]):
         else:
             del self._users[object_id]
             self._stale[object_id] = None
+
+    def ids(self) -> Iterable[str]:
+        """What is needed now."""
+        return self._users
 
     def changed(self, object_id: str) -> None:
         if object_id in self._users:
@@ -98,6 +103,8 @@ class NodeAssignments:
         self._tasks: dict[str, Task] = {}
         self._needs: dict[str, tuple[list[str], list[str], list[str]]] = {}
         self._ingress: set[str] = set()
+        self._told_path: DataPath | None = None
+        self._path_may_differ = True
         #: Network ids by attachment id.
         self._attached: dict[str, str] = {}
         self._networks = _Needed(Network)
@@ -115,9 +122,7 @@ class NodeAssignments:
         for attachment in attachments:
             self._see_attachment(view, attachment.id)
         message = self._collect(view, list(self._tasks.values()), [])
-        return replace(
-            message, complete=True, ingress=ingress, data_path=self._data_path(view), attachments=attachments
-        )
+        return replace(message, complete=True, ingress=ingress, attachments=attachments)
 
     def knows(self, network_id: str) -> bool:
         """Whether the node was told who is on a network."""
@@ -153,6 +158,8 @@ class NodeAssignments:
                 self._secrets.changed(obj.id)
             elif isinstance(obj, Config):
                 self._configs.changed(obj.id)
+            elif isinstance(obj, Cluster):
+                self._path_may_differ = True
         message = self._collect(view, list(send.values()), list(removed))
         if ingress is not None:
             message = replace(message, ingress=ingress)
@@ -225,13 +232,28 @@ class NodeAssignments:
         if node is None or cluster is None or not node.data_path_addr:
             return None
         port = cluster.data_path_port or DEFAULT_DATA_PATH_PORT
-        return DataPath(node_id=node.id, address=node.data_path_addr, port=port)
+        networks = (view.get(Network, network_id) for network_id in self._networks.ids())
+        internal = cluster.internal
+        keys: list[NetworkKey] = []
+        if internal is not None and any(network is not None and is_encrypted(network) for network in networks):
+            keys = internal.network_keys
+        return DataPath(node_id=node.id, address=node.data_path_addr, port=port, keys=keys)
+
+    def _news_of_path(self, view: View) -> DataPath | None:
+        path = self._data_path(view)
+        self._path_may_differ = False
+        if path == self._told_path:
+            return None
+        self._told_path = path
+        return path
 
     def _collect(self, view: View, tasks: list[Task], removed: list[str]) -> Assignments:
         networks, removed_networks = self._networks.take(view)
         secrets, removed_secrets = self._secrets.take(view)
         configs, removed_configs = self._configs.take(view)
+        look = self._path_may_differ or networks or removed_networks
         return Assignments(
+            data_path=self._news_of_path(view) if look else None,
             tasks=tasks,
             removed_tasks=removed,
             networks=networks,

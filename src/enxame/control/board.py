@@ -28,7 +28,8 @@ from enxame.store.interface import Event, Tx
 #: A replicated task's slot number, or the node id of a global service's task.
 SlotKey: TypeAlias = int | str
 Slot: TypeAlias = tuple[str, SlotKey]
-#: What a timer wakes: ("slot", service id, key), ("update" or "service", service id, ""), ("node", node id, "").
+#: What a timer wakes: ("slot", service id, key), ("update" or "service", service id, ""), ("node", node id, ""),
+#: ("keys", "", "").
 TimerKey: TypeAlias = tuple[str, str, SlotKey]
 
 
@@ -74,6 +75,7 @@ class Board:
         self._timer_of: dict[TimerKey, float] = {}
         self._order = count()
         self._history_limit: int | None = None
+        self._keys_due = False
 
     # A pass
 
@@ -210,6 +212,11 @@ class Board:
         self.tx.update(service)
         self._services[service.id] = service
 
+    def keys_due(self) -> bool:
+        """Whether to look at the networks' keys: a network came or changed, or it is time."""
+        due, self._keys_due = self._keys_due or bool(self.dirty_networks), False
+        return due
+
     def wake_at(self, when: float, key: TimerKey) -> None:
         """Wake ``key`` at a monotonic time, or earlier if it is already due earlier."""
         current = self._timer_of.get(key)
@@ -296,6 +303,8 @@ class Board:
             self.due_updates[object_id] = None
         elif kind == "service":
             self.dirty_services[object_id] = None
+        elif kind == "keys":
+            self._keys_due = True
         else:
             self.dirty_nodes[object_id] = None
 

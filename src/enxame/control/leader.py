@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from enxame.control import global_, jobs, reaper, replicated, root_rotation
+from enxame.control import global_, jobs, network_keys, reaper, replicated, root_rotation
 from enxame.control.allocator import Allocator
 from enxame.control.board import Board
 from enxame.control.nodes import NodeKeeper
@@ -61,6 +61,8 @@ class Leader:
     def _run(self) -> float | None:
         board, restarts = self._board, self._restarts
         self._allocator.networks_and_services(board)
+        if board.keys_due():
+            network_keys.review(board, self._rng)
         self._nodes.review(board, restarts)
         # Failures count before they are repaired.
         self._updater.observe(board)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from msgspec import field
@@ -119,6 +120,13 @@ class RootRotation(Model):
     join_tokens: JoinTokens = field(default_factory=JoinTokens)
 
 
+class NetworkKey(Model):
+    """A key of the swarm's encrypted networks; larger numbers are newer."""
+
+    number: int = 0
+    secret: bytes = b""
+
+
 class ClusterSecrets(Model):
     """Never leaves the managers: the CA's key (PEM; empty when only an external CA has it), the unlock key.
 
@@ -135,6 +143,9 @@ class ClusterSecrets(Model):
     unlock_key: str = ""
     rotation: RootRotation | None = None
     forced_rotations: int = 0
+    #: Of encrypted networks, oldest first; the last was added at that moment.
+    network_keys: list[NetworkKey] = field(default_factory=list)
+    network_keys_since: datetime | None = None
 
 
 class Cluster(Meta):

@@ -11,6 +11,7 @@ from msgspec import field
 
 from enxame.model.attachment import Attachment
 from enxame.model.base import Model
+from enxame.model.cluster import NetworkKey
 from enxame.model.network import Network
 from enxame.model.secret import Config, Secret
 from enxame.model.service import PortConfig
@@ -91,11 +92,14 @@ class NetworkTable(Model):
 
 
 class DataPath(Model):
-    """Where a node takes packets for its containers: an IP, empty while it is not known, and a UDP port."""
+    """Where a node takes packets for its containers: an IP, empty while it is not known, and a UDP port. ``keys``,
+    oldest first, when it is on an encrypted network: all are understood, the last but one encrypts, the last is next.
+    """
 
     node_id: str = ""
     address: str = ""
     port: int = 0
+    keys: list[NetworkKey] = field(default_factory=list)
 
 
 class Assignments(Model):
