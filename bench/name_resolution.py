@@ -63,7 +63,8 @@ def _ask(path: str, name: str, kind: int, results: multiprocessing.Queue[dict[st
     )
 
 
-async def _measure(lab: Lab, directory: Path) -> dict[str, dict[str, float]]:
+async def measure(lab: Lab, directory: Path) -> dict[str, dict[str, float]]:
+    """Answers a second and how long they take, by the kind of question."""
     manager = NetworkManager(directory / "data", directory / "exec", publish=lambda *_args, **_kw: None)
     with lab.within_host():
         await manager.start()
@@ -96,7 +97,7 @@ def main() -> None:
     lab = Lab()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         try:
-            figures = uvloop.run(_measure(lab, Path(directory)))
+            figures = uvloop.run(measure(lab, Path(directory)))
         finally:
             lab.close()
     print(json.dumps(figures, indent=1))

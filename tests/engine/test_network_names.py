@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -307,6 +308,20 @@ async def test_task_is_found_by_its_service_only_while_it_serves(machine: Machin
     assert await resolve(machine, info, "web") == (0, [address(task, "app")])
     await machine.manager.set_serving(task_id, False)
     assert await resolve(machine, info, "web") == (0, [])
+
+
+async def test_a_daemon_with_thousands_of_open_files_serves_new_containers(machine: Machine) -> None:
+    # libnftables aborts the whole process when it meets a descriptor above 1023.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        _, info = await on(machine, "app", name="late")
+        assert await resolve(machine, info, "late") == (0, [address(info, "app")])
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_malformed_queries_do_no_harm(machine: Machine) -> None:

@@ -24,7 +24,7 @@ from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
 from enxame.network.docker_firewall import DockerFirewall
 from enxame.network.ingress import PortKey, Published
 from enxame.network.ipv6_forwarding import Ipv6Forwarding
-from enxame.network.namespace_rules import NamespaceRules
+from enxame.network.namespace_rules import NamespaceRules, transaction_of
 from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
 from enxame.network.nftables import Nftables, NftablesError
@@ -291,9 +291,9 @@ class DataPlane:
         Raises:
             EnxameError: a program of the container has the port that is ours, or the kernel refuses.
         """
-        rules = dns_server.RULES_AGAIN if again else dns_server.RULES
+        rules = transaction_of(resolver_rules.install(again=again))
         try:
-            return await self._nftables.inside(path, rules, dns_server.open_sockets)
+            return await self.rules.inside(path, rules, dns_server.open_sockets)
         except OSError as error:
             raise EnxameError(f"open the resolver's sockets in {path}: {error.strerror}") from error
 

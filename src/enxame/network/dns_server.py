@@ -24,22 +24,8 @@ from enxame.network.dns_wire import Question
 _log = logging.getLogger(__name__)
 
 ADDRESS: Final = "127.0.0.11"
-_PORT: Final = 61053
-#: What nft is told once in each namespace. Deleting anything in the same transaction would cost ten milliseconds.
-RULES: Final = f"""\
-table ip enxame-resolver {{
-  chain output {{
-    type filter hook output priority raw; policy accept;
-    ip daddr {ADDRESS} udp dport 53 udp dport set {_PORT}
-    ip daddr {ADDRESS} tcp dport 53 tcp dport set {_PORT}
-    ip saddr {ADDRESS} udp sport {_PORT} udp sport set 53
-    ip saddr {ADDRESS} tcp sport {_PORT} tcp sport set 53
-  }}
-}}
-"""
-#: The same where an earlier daemon may have told it.
-RULES_AGAIN: Final = f"add table ip enxame-resolver\ndelete table ip enxame-resolver\n{RULES}"
-
+#: Where its sockets are.
+PORT: Final = 61053
 #: Datagrams answered before others of the event loop get their turn.
 _BURST: Final = 32
 _LARGEST_QUERY: Final = 4096
@@ -80,9 +66,9 @@ def open_sockets() -> tuple[socket.socket, socket.socket]:
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        udp.bind((ADDRESS, _PORT))
+        udp.bind((ADDRESS, PORT))
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.bind((ADDRESS, _PORT))
+        tcp.bind((ADDRESS, PORT))
         tcp.listen(_MOST_CONNECTIONS)
     except OSError:
         udp.close()

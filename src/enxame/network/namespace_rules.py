@@ -82,6 +82,25 @@ class NamespaceRules:
         """
         return await self._call(lambda: self._apply(changes)) if changes else []
 
+    async def inside(self, path: Path, transaction: bytes, also: Callable[[], T]) -> T:
+        """Apply a transaction in the namespace at ``path``, then do what ``also`` does there; returns what it does.
+
+        Raises:
+            EnxameError: there is no such namespace, or the kernel refuses.
+            OSError: from ``also``.
+        """
+
+        def work() -> T:
+            used: list[_Closable] = []
+            try:
+                with entered(path):
+                    _apply(Change(path, transaction), used)
+                    return also()
+            finally:
+                self._closer.submit(_close, used)
+
+        return await self._call(work)
+
     def _apply(self, changes: Sequence[Change]) -> list[Path]:
         used: list[_Closable] = []
         try:

@@ -237,9 +237,10 @@ def load_payload(base: int, offset: int, length: int, register: int = R0) -> byt
     return _expression("payload", _be32(1, register), _be32(2, base), _be32(3, offset), _be32(4, length))
 
 
-def store_payload(base: int, offset: int, length: int, register: int = R0) -> bytes:
-    """Write into a header that has no checksum."""
-    return _expression("payload", _be32(5, register), _be32(2, base), _be32(3, offset), _be32(4, length))
+def store_payload(base: int, offset: int, length: int, register: int = R0, *, checksum: int = 0) -> bytes:
+    """Write into a header. ``checksum``: where the header has its own, which is kept right; 0: it has none."""
+    kept = _be32(6, 1) + _be32(7, checksum) if checksum else b""
+    return _expression("payload", _be32(5, register), _be32(2, base), _be32(3, offset), _be32(4, length), kept)
 
 
 def load_meta(what: int, register: int = R0) -> bytes:

@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import ctypes.util
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from enxame.errors import EnxameError
-from enxame.network.namespaces import entered
 
-T = TypeVar("T")
 _LIBRARY: Final = "libnftables.so.1"
 
 
@@ -26,7 +22,10 @@ class NftablesError(EnxameError):
 
 
 class Nftables:
-    """A connection to the packet filter of the network namespace that :meth:`start` is called in."""
+    """A connection to the packet filter of the network namespace that :meth:`start` is called in.
+
+    There is one, opened when the daemon starts: the library uses ``select``, which aborts for descriptors above 1023.
+    """
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="enxame-nftables")
@@ -64,15 +63,6 @@ class Nftables:
         """What nft prints for a ``list …`` command."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._execute, text)
 
-    async def inside(self, path: Path, text: str, also: Callable[[], T]) -> T:
-        """Apply ``text`` in the namespace at ``path``, then do what ``also`` does there; returns what it does.
-
-        Raises:
-            EnxameError: there is no such namespace, or the text was refused.
-            OSError: from ``also``.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._inside, path, text, also)
-
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._pending:
@@ -101,18 +91,6 @@ class Nftables:
         for text in texts:
             errors += self._apply([text])
         return errors
-
-    def _inside(self, path: Path, text: str, also: Callable[[], T]) -> T:
-        # The library's contexts share some memory: all of them are used in this one thread.
-        if self._library is None:
-            raise NftablesError("nftables: not started")
-        with entered(path):
-            context = _new_context(self._library)
-            try:
-                self._run(context, text)
-            finally:
-                self._library.nft_ctx_free(context)
-            return also()
 
     def _execute(self, text: str) -> str:
         if self._context is None:

@@ -51,11 +51,14 @@ class _Client:
 
 @dataclass(slots=True)
 class _OnNetwork:
-    """A network's virtual addresses, and the endpoints that serve, by service."""
+    """A network's virtual addresses, and the endpoints that serve, by service. ``whole``: what leads from nothing to
+    all of it, once somebody needed that.
+    """
 
     services: dict[IPv4Address, VirtualService] = field(default_factory=dict)
     address_of: dict[str, IPv4Address] = field(default_factory=dict)
     serving: dict[str, dict[str, IPv4Address]] = field(default_factory=dict)
+    whole: list[Message] | None = None
 
 
 class VirtualAddresses:
@@ -97,14 +100,18 @@ class VirtualAddresses:
         self._clients.pop(container_id, None)
 
     def _whole(self, client: _Client, *, fresh: bool) -> Change:
-        services: dict[IPv4Address, VirtualService] = {}
+        elements: list[Message] = []
+        client.chains = set()
         for network_id in client.networks:
-            services.update(self._on(network_id).services)
-        client.chains = virtual_services.chains_of(services.values())
+            known = self._on(network_id)
+            if known.whole is None:
+                known.whole = virtual_services.difference({}, known.services)
+            elements += known.whole
+            client.chains |= virtual_services.chains_of(known.services.values())
         messages = [] if fresh else virtual_services.remove()
         messages += virtual_services.install()
         messages += virtual_services.add_chains(sorted(client.chains))
-        messages += virtual_services.difference({}, services)
+        messages += elements
         return Change(client.path, transaction_of(messages), tracks=True)
 
     def _on(self, network_id: str) -> _OnNetwork:
@@ -179,6 +186,7 @@ def _take(
     before: dict[IPv4Address, VirtualService] = {}
     after: dict[IPv4Address, VirtualService] = {}
     services = {service_id: table.services.get(service_id) for service_id in service_ids}
+    known.whole = None
     for service_id in services:
         # All first: another service may have the address now.
         address = known.address_of.pop(service_id, None)

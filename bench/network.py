@@ -1,0 +1,234 @@
+"""How fast packets, names and rules are: ``python -m bench.network [--seconds N]`` (as root; needs iperf3 and wrk).
+
+Two machines on a switch (namespaces), a daemon on each, the same containers on both daemons. Programs that measure run
+in the containers' network namespaces. dockerd's virtual addresses and mesh need IPVS, which not every kernel has: of it
+only packets between containers are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from bench import name_resolution
+from bench.network_rules import measure_rules
+from enxame.testing import sample_image
+from enxame.testing.daemons import DAEMONS, Daemon, wait_until
+from enxame.testing.namespace import Lan, LanHost, NetworkNamespace
+from tests.engine.network_lab import Lab
+
+_SERVER: Final = Path(__file__).with_name("network_server.py")
+_IPERF: Final = 5201
+_HTTP: Final = 8000
+_PUBLISHED: Final = 9100
+
+
+class Place:
+    """A network namespace in which programs run: a container's, a machine's."""
+
+    def __init__(self, prefix: Sequence[str]) -> None:
+        self._prefix = list(prefix)
+
+    @classmethod
+    def of(cls, daemon: Daemon, container: str) -> Place:
+        """A container's."""
+        pid = daemon.api.get(f"/containers/{container}/json")["State"]["Pid"]
+        return cls(["nsenter", "-t", str(pid), "-n", "--"])
+
+    def run(self, *argv: str, timeout: float = 120) -> str:
+        """A program's output."""
+        return subprocess.run(
+            [*self._prefix, *argv], capture_output=True, text=True, timeout=timeout, check=True
+        ).stdout
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[None]:
+        """The servers of both measurements."""
+        commands = (["iperf3", "-s", "-p", str(_IPERF)], [sys.executable, str(_SERVER), str(_HTTP)])
+        with ExitStack() as stack:
+            for command in commands:
+                program = subprocess.Popen([*self._prefix, *command], stdout=subprocess.DEVNULL)
+                stack.callback(program.wait)
+                stack.callback(program.terminate)
+            wait_until(self._listens, "the servers listen")
+            yield
+
+    def _listens(self) -> bool:
+        listening = self.run("ss", "-Hltn")
+        return f":{_IPERF} " in listening and f":{_HTTP} " in listening
+
+
+def figures(client: Place, address: str, seconds: int, iperf: int = _IPERF, http: int = _HTTP) -> dict[str, float]:
+    """Throughput, and requests a second on kept connections and on one each."""
+    sent = json.loads(client.run("iperf3", "-J", "-c", address, "-p", str(iperf), "-t", str(seconds)))
+    kept = client.run("wrk", "-t1", "-c16", f"-d{seconds}s", f"http://{address}:{http}/")
+    fresh = client.run("wrk", "-t1", "-c16", f"-d{seconds}s", "-H", "Connection: close", f"http://{address}:{http}/")
+    return {
+        "gbit_per_second": round(sent["end"]["sum_received"]["bits_per_second"] / 1e9, 2),
+        "requests_per_second": _requests(kept),
+        "connections_per_second": _requests(fresh),
+    }
+
+
+def _requests(output: str) -> float:
+    return float(next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec")))
+
+
+def veth_pair(seconds: int) -> dict[str, float]:
+    """Two namespaces and a cable: what there is to lose."""
+    with NetworkNamespace(f"bn-{os.getpid()}-a") as one, NetworkNamespace(f"bn-{os.getpid()}-b") as two:
+        one.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", two.name)
+        for number, namespace in enumerate((one, two), 1):
+            namespace.ip("address", "add", f"192.0.2.{number}/24", "dev", "eth0")
+            namespace.ip("link", "set", "eth0", "up")
+        server, client = Place(two.argv()), Place(one.argv())
+        with server.serve():
+            return figures(client, "192.0.2.2", seconds)
+
+
+def daemons(which: str, seconds: int) -> dict[str, dict[str, float]]:
+    """Containers on two machines of one swarm."""
+    found: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="bn-", dir="/var/tmp") as directory, Lan("bn") as lan, ExitStack() as stack:
+        archive = Path(directory) / "image.tar"
+        sample_image.build(archive)
+        image = archive.read_bytes()
+        hosts = [lan.attach(), lan.attach()]
+        made = [stack.enter_context(DAEMONS[which](Path(directory) / host.hostname, host)) for host in hosts]
+        for daemon in made:
+            daemon.api.post("/images/load", image)
+        _form(made, hosts)
+        network = made[0].api.post("/networks/create", {"Name": "app", "Driver": "overlay", "Attachable": True})["Id"]
+        near, far = _service(made, hosts, "near", 0, network), _service(made, hosts, "far", 1, network)
+        client = _container(made[0], "client", network)
+        try:
+            for what, (server, address) in (("same machine", near), ("other machine", far)):
+                with server.serve():
+                    found[f"container to container, {what}"] = figures(client, address, seconds)
+                    if which == "enxame":
+                        name = "near" if server is near[0] else "far"
+                        found |= _through(made[0], lan, hosts[0], client, name, what, seconds)
+        finally:
+            for daemon in made:
+                daemon.leave_no_container()
+    return found
+
+
+def _through(  # noqa: PLR0917 - all that the paths begin and end with
+    daemon: Daemon, lan: Lan, entry: LanHost, client: Place, name: str, what: str, seconds: int
+) -> dict[str, dict[str, float]]:
+    """By the virtual address, and by the entry machine's published ports from a machine beside the swarm."""
+    service = daemon.api.get(f"/services/{name}")
+    ingress = daemon.api.get("/networks/ingress")["Id"]
+    vips = {vip["NetworkID"]: vip["Addr"].partition("/")[0] for vip in service["Endpoint"]["VirtualIPs"]}
+    (vip,) = [address for network, address in vips.items() if network != ingress]
+    found = {f"virtual address, {what}": figures(client, vip, seconds)}
+    ports = {port["TargetPort"]: port["PublishedPort"] for port in service["Endpoint"]["Ports"]}
+    outside = lan.hosts[2] if len(lan.hosts) > 2 else lan.attach()
+    asker = Place(outside.host.argv())
+    found[f"mesh, {what}"] = figures(asker, entry.host_address, seconds, ports[_IPERF], ports[_HTTP])
+    server = Place(entry.host.argv())
+    if "same" in what:
+        with server.serve():
+            found["outside to a process of the machine"] = figures(asker, entry.host_address, seconds)
+    return found
+
+
+def _form(made: Sequence[Daemon], hosts: Sequence[LanHost]) -> None:
+    address = f"{hosts[0].host_address}:2377"
+    made[0].api.post("/swarm/init", {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": address})
+    token = made[0].api.get("/swarm")["JoinTokens"]["Worker"]
+    made[1].api.post(
+        "/swarm/join",
+        {
+            "ListenAddr": "0.0.0.0:2377",
+            "AdvertiseAddr": f"{hosts[1].host_address}:2377",
+            "RemoteAddrs": [address],
+            "JoinToken": token,
+        },
+    )
+    wait_until(
+        lambda: [node["Status"]["State"] for node in made[0].api.get("/nodes")] == ["ready"] * 2, "both are ready"
+    )
+
+
+def _service(
+    made: Sequence[Daemon], hosts: Sequence[LanHost], name: str, where: int, network: str
+) -> tuple[Place, str]:
+    """A task on that machine, and its address."""
+    base = _PUBLISHED + 10 * where
+    ports = [{"TargetPort": _IPERF, "PublishedPort": base}, {"TargetPort": _HTTP, "PublishedPort": base + 1}]
+    template = {
+        "ContainerSpec": {"Image": sample_image.DEFAULT_TAG},
+        "Networks": [{"Target": network}],
+        "Placement": {"Constraints": [f"node.hostname=={hosts[where].hostname}"]},
+    }
+    spec = {"Name": name, "TaskTemplate": template, "EndpointSpec": {"Ports": ports}}
+    made[0].api.post("/services/create", {**spec, "Mode": {"Replicated": {"Replicas": 1}}})
+
+    def running() -> list[dict[str, Any]]:
+        tasks = made[0].api.get("/tasks", filters={"service": [name]})
+        return [task for task in tasks if task["Status"]["State"] == "running"]
+
+    (task,) = wait_until(running, f"{name} runs")
+    (attachment,) = [item for item in task["NetworksAttachments"] if item["Network"]["ID"] == network]
+    place = Place.of(made[where], task["Status"]["ContainerStatus"]["ContainerID"])
+    return place, attachment["Addresses"][0].partition("/")[0]
+
+
+def _container(daemon: Daemon, name: str, network: str) -> Place:
+    body = {"Image": sample_image.DEFAULT_TAG, "HostConfig": {"NetworkMode": network}}
+    container = daemon.api.post("/containers/create", body, name=name)["Id"]
+    daemon.api.post(f"/containers/{container}/start")
+    return Place.of(daemon, container)
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """To read."""
+    lines = [f"{'':<52}{'Gbit/s':>8}{'requests/s':>12}{'connections/s':>15}"]
+    for what, row in found.items():
+        gbits, requests, connections = row.values()
+        lines.append(f"{what:<52}{gbits:>8.2f}{requests:>12.0f}{connections:>15.0f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print tables, and everything as JSON at the end."""
+    parser = argparse.ArgumentParser(prog="bench.network", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=4, help="of each measurement (default 4)")
+    parser.add_argument("--without-dockerd", action="store_true")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("namespaces need root")
+    packets = {"bare veth pair": veth_pair(options.seconds)}
+    packets |= daemons("enxame", options.seconds)
+    if not options.without_dockerd:
+        packets |= {f"dockerd: {what}": row for what, row in daemons("swarm", options.seconds).items()}
+    print(table(packets), flush=True)
+    rules = uvloop.run(measure_rules())
+    print(json.dumps(rules, indent=1), flush=True)
+    lab = Lab()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        try:
+            names = uvloop.run(name_resolution.measure(lab, Path(directory)))
+        finally:
+            lab.close()
+    print(json.dumps({"packets": packets, "rules": rules, "names": names}, indent=1))
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    main()
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
