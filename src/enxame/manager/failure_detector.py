@@ -24,7 +24,8 @@ HEARTBEAT_FAILURE: Final = "heartbeat failure"
 LEFT: Final = "node left the swarm"
 HELD_BACK: Final = "heartbeat failure of much of the swarm at once: its tasks are not replaced yet"
 FLAPPING: Final = "node came and went too often: it gets tasks again when it has stayed for a while"
-RESTARTING: Final = "its daemon restarts: expected back within {seconds:g} s"
+_RESTARTS: Final = "its daemon restarts"
+RESTARTING: Final = f"{_RESTARTS}: expected back within {{seconds:g}} s"
 MANAGER_CAME_UP: Final = "manager came up: waiting for the node to report"
 
 _STATUS: Final = {
@@ -76,6 +77,7 @@ class FailureDetector:
 
         ``takeover``: another manager led until a moment ago.
         """
+        excused = {node.id for node in self._store.view.all(Node) if node.status.message.startswith(_RESTARTS)}
         await self._store.update(lambda tx: ask_anew(tx, self._own))
         returning = []
         for node in self._store.view.all(Node):
@@ -88,7 +90,8 @@ class FailureDetector:
         period = heartbeat_period(len(returning) + len(self._book) + 1, self._configured())
         grace = takeover_grace(len(returning), period) if takeover else None
         for node_id in returning:
-            self._book.expect(node_id, self._mono(), period, grace)
+            # Who is restarting could not come at once, and has told only the manager before.
+            self._book.expect(node_id, self._mono(), period, None if node_id in excused else grace)
         if returning:
             self._watch()
 
