@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +18,11 @@ from enxame.security import roots
 from enxame.store.backend import Corrupt
 from enxame.store.sealed import SealedBackend
 from enxame.store.sqlite import SqliteBackend, write_database
+from enxame.testing.cfssl import PROGRAM, Cfssl, company_root
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
+from enxame.testing.namespace import LanHost
 from enxame.testing.sample_image import DEFAULT_TAG
 
 
@@ -118,6 +123,76 @@ def test_a_node_that_is_down_keeps_the_rotation_open(cluster: Cluster, docker) -
     wait_until(lambda: set(cluster.states().values()) == {"ready"}, "the others are well")
     assert gone.state() in ("pending", "error")
     gone.api.post("/swarm/leave", force="1")
+
+
+# Signers outside
+
+
+def listens(host: LanHost) -> bool:
+    try:
+        host.host.connect(host.host_address, 8888).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="cfssl is not installed")
+def test_certificates_come_from_a_signer_outside_and_from_the_swarm_again(
+    cluster: Cluster, docker, tmp_path: Path
+) -> None:
+    manager = docker(cluster.manager)
+    company = company_root()
+    (tmp_path / "company.pem").write_text(company.cert)
+    host = cluster.manager.network
+    signer = Cfssl(
+        tmp_path / "cfssl",
+        company,
+        also_trusted=trust_root(cluster),
+        address=host.host_address,
+        port=8888,
+        prefix=host.host.argv(),
+    )
+    external = f"protocol=cfssl,url={signer.url}"
+    given = ("swarm", "ca", "--rotate", "--ca-cert", str(tmp_path / "company.pem"))
+    assert manager.refused(*given, "--external-ca", external).endswith(
+        "there must be at least one valid, reachable external CA corresponding to the desired CA certificate"
+    )
+    cluster.create_service("web", 3)
+    tasks = {task["ID"] for task in cluster.running("web")}
+
+    with signer:
+        wait_until(lambda: listens(host), "cfssl is up")
+        assert company.cert.strip() in manager(*given, "--external-ca", external)
+        assert trust_root(cluster) == company.cert
+        for machine in cluster.machines:
+            assert roots.is_issued_by(own(machine).certificate, company.cert)
+        assert "    cfssl: " + signer.url in manager("info")
+
+        # Nodes that join get theirs there, too; without it they wait.
+        worker = cluster.workers[-1]
+        worker.api.post("/swarm/leave")
+        cluster.join(worker)
+        assert roots.is_issued_by(own(worker).certificate, company.cert)
+    worker.api.post("/swarm/leave")
+    with ThreadPoolExecutor(1) as aside:
+        joining = aside.submit(cluster.join, worker, JoinToken=cluster.token())
+        with pytest.raises(TimeoutError):
+            joining.result(1.0)
+        again = Cfssl(tmp_path / "again", company, address=host.host_address, port=8888, prefix=host.host.argv())
+        with again:
+            joining.result(20)
+    with again:
+        wait_until(lambda: listens(host), "cfssl is up")
+        for node_id, state in cluster.states().items():
+            if state == "down":
+                manager("node", "rm", node_id)
+        # Back to a root of the swarm's own, which the outer one certifies.
+        manager("swarm", "ca", "--rotate")
+    assert trust_root(cluster) not in ("", company.cert)
+    assert manager("swarm", "update", "--cert-expiry", "72h") == "Swarm updated."
+    for machine in cluster.machines:
+        assert roots.is_issued_by(own(machine).certificate, trust_root(cluster))
+    assert tasks & {task["ID"] for task in cluster.running("web")}
 
 
 # Encryption at rest, and the lock

@@ -54,12 +54,22 @@ def company_root(name: str = "Company CA") -> KeyPair:
 
 
 class Cfssl:
-    """Signs with ``root`` at :attr:`url` until the block ends. ``prefix`` runs it elsewhere (``nsenter …``)."""
+    """Signs with ``root`` at :attr:`url` until the block ends, for clients of this root and of ``also_trusted`` (PEM).
+    ``prefix`` runs it elsewhere (``nsenter …``).
+    """
 
     def __init__(
-        self, directory: Path, root: KeyPair, *, address: str = "127.0.0.1", port: int = 0, prefix: Sequence[str] = ()
+        self,
+        directory: Path,
+        root: KeyPair,
+        *,
+        also_trusted: str = "",
+        address: str = "127.0.0.1",
+        port: int = 0,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.root = root
+        self._also_trusted = also_trusted
         self._address = address
         self._port = port or _free_port()
         self._directory = directory
@@ -73,6 +83,7 @@ class Cfssl:
         server = self._server_certificate()
         texts = {
             "ca.pem": self.root.cert,
+            "clients.pem": self.root.cert + self._also_trusted,
             "ca-key.pem": _sec1(self.root.key),
             "server.pem": server.cert,
             "server-key.pem": _sec1(server.key),
@@ -88,7 +99,7 @@ class Cfssl:
                     *(program, "serve", "-address", self._address, "-port", str(self._port)),
                     *("-ca", "ca.pem", "-ca-key", "ca-key.pem", "-config", "config.json"),
                     *("-tls-cert", "server.pem", "-tls-key", "server-key.pem"),
-                    *("-mutual-tls-ca", "ca.pem"),
+                    *("-mutual-tls-ca", "clients.pem"),
                 ],
                 cwd=self._directory,
                 stdout=log,
