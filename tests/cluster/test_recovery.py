@@ -132,6 +132,7 @@ def test_a_backup_made_under_load_brings_the_swarm_back_at_another_address(swarm
     passphrase = tmp_path / "passphrase"
     passphrase.write_text("correct horse\n")
     kept = tmp_path / "swarm.backup"
+    swarm.docker(swarm.manager)("swarm", "update", "--autolock=true")
     with Load(swarm.manager) as load:
         made_before = load.made
         said = swarm.enxame(swarm.manager)("swarm", "backup", "--passphrase-file", str(passphrase), str(kept))
@@ -145,6 +146,7 @@ def test_a_backup_made_under_load_brings_the_swarm_back_at_another_address(swarm
     ids = {node["Description"]["Hostname"]: node["ID"] for node in cluster.nodes().values()}
     on_workers = containers(swarm.workers)
     assert len(on_workers) == 4
+    unlock_key = swarm.manager.api.get("/swarm/unlockkey")["UnlockKey"]
 
     swarm.manager.kill()
     wrong = tmp_path / "wrong"
@@ -178,6 +180,8 @@ def test_a_backup_made_under_load_brings_the_swarm_back_at_another_address(swarm
 
     # The old manager comes back: nobody follows it.
     swarm.manager.start()
+    swarm.manager.api.post("/swarm/unlock", {"UnlockKey": unlock_key})
+    assert swarm.manager.swarm()["ControlAvailable"]
     worker = swarm.workers[0]
     assert "already part of a swarm" in swarm.docker(worker).refused(
         *command[1:-1], f"{swarm.manager.network.host_address}:{MANAGER_PORT}"
@@ -187,6 +191,14 @@ def test_a_backup_made_under_load_brings_the_swarm_back_at_another_address(swarm
     wait_until(lambda: set(cluster.states().values()) == {"ready"}, "the worker is back where it was")
     assert {n["Addr"] for n in worker.swarm()["RemoteManagers"]} == {address}
     cluster.create_service("after", 3)
+    # What was locked is locked.
+    spare.stop()
+    spare.start()
+    assert spare.state() == "locked"
+    assert "needs to be unlocked" in restore.refused("swarm", "backup", str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+    spare.api.post("/swarm/unlock", {"UnlockKey": unlock_key})
+    wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes are back")
 
 
 def test_a_manager_whose_machine_got_another_address_comes_back(swarm: Recovery) -> None:

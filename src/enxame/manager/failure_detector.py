@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 #: Between two looks at the book: seconds.
 INTERVAL: Final = 0.2
 
+#: See :func:`patience`: seconds.
+MOVED_PATIENCE: Final = 300.0
+
 HEARTBEAT_FAILURE: Final = "heartbeat failure"
 LEFT: Final = "node left the swarm"
 HELD_BACK: Final = "heartbeat failure of much of the swarm at once: its tasks are not replaced yet"
@@ -33,6 +37,17 @@ _STATUS: Final = {
     Health.HELD: ("unknown", HELD_BACK),
     Health.DOWN: ("down", HEARTBEAT_FAILURE),
 }
+
+
+def patience(cluster: Cluster | None, now: datetime) -> float | None:
+    """Seconds that nodes have to report to a manager which was recovered at another address: they have to be told
+    where it is, and keep their tasks running meanwhile. None: no more than ever.
+    """
+    secrets = cluster.internal if cluster is not None else None
+    if secrets is None or not secrets.moved:
+        return None
+    left = secrets.incarnation + MOVED_PATIENCE - now.timestamp()
+    return left if 0 < left <= MOVED_PATIENCE else None
 
 
 def ask_anew(tx: Tx, own_node_id: str) -> None:
@@ -72,10 +87,10 @@ class FailureDetector:
         cluster = next(iter(self._store.view.all(Cluster)), None)
         return cluster.spec.dispatcher.heartbeat_period if cluster is not None else 0
 
-    async def start(self, *, takeover: bool = False) -> None:
+    async def start(self, *, takeover: bool = False, patience: float | None = None) -> None:
         """Take up the swarm's nodes: what they were before is not what they are now.
 
-        ``takeover``: another manager led until a moment ago.
+        ``takeover``: another manager led until a moment ago; ``patience``: see :func:`patience`.
         """
         excused = {node.id for node in self._store.view.all(Node) if node.status.message.startswith(_RESTARTS)}
         await self._store.update(lambda tx: ask_anew(tx, self._own))
@@ -88,7 +103,7 @@ class FailureDetector:
             else:
                 returning.append(node.id)
         period = heartbeat_period(len(returning) + len(self._book) + 1, self._configured())
-        grace = takeover_grace(len(returning), period) if takeover else None
+        grace = takeover_grace(len(returning), period) if takeover else patience
         for node_id in returning:
             # Who is restarting could not come at once, and has told only the manager before.
             self._book.expect(node_id, self._mono(), period, None if node_id in excused else grace)

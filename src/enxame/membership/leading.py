@@ -11,7 +11,7 @@ from enxame.agent.agent import Agent
 from enxame.control.leader import Leader
 from enxame.control.now import Now
 from enxame.manager.dispatcher import Dispatcher, NodeSession
-from enxame.manager.failure_detector import FailureDetector
+from enxame.manager.failure_detector import FailureDetector, patience
 from enxame.manager.leader_loop import LeaderLoop
 from enxame.manager.node_sessions import NodeSessions
 from enxame.manager.session_front import SessionFront
@@ -19,6 +19,7 @@ from enxame.membership.addresses import host_of
 from enxame.membership.manager_keeper import ManagerKeeper
 from enxame.membership.state_file import NodeState
 from enxame.membership.swarm_state import SwarmState
+from enxame.model.cluster import Cluster
 from enxame.model.node import NodeDescription
 from enxame.transport.listener import Listener
 
@@ -86,7 +87,8 @@ class Leading:
             trouble=lambda node_id: sessions.trouble(node_id, 3 * detector.period),
             changing=self._changing,
         )
-        await detector.start(takeover=self._swarm.leaderless_for < TAKEOVER)
+        recovered = patience(next(iter(store.view.all(Cluster)), None), self._now().wall)
+        await detector.start(takeover=self._swarm.leaderless_for < TAKEOVER, patience=recovered)
         self._detector, self.dispatcher, self._sessions = detector, dispatcher, sessions
         self._front.lead(sessions)
         try:

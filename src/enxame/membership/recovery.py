@@ -138,7 +138,10 @@ def go_on_alone(tx: Tx, state: NodeState, now: datetime) -> int:
     # The clock alone tells two recoveries of one state apart; counting on keeps the order when it was set back.
     incarnation = max(cluster.internal.incarnation, state.incarnation) + 1
     incarnation = max(incarnation, int(now.timestamp()))
-    tx.update(replace(cluster, internal=replace(cluster.internal, incarnation=incarnation)))
+    before = tx.get(Node, state.node_id)
+    known = before.manager_status.addr if before is not None and before.manager_status is not None else ""
+    secrets = replace(cluster.internal, incarnation=incarnation, moved=known != state.advertise_addr)
+    tx.update(replace(cluster, internal=secrets))
     for node in tx.all(Node):
         if node.id == state.node_id:
             status = ManagerStatus(leader=True, reachability="reachable", addr=state.advertise_addr)

@@ -1,8 +1,9 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from enxame.errors import EnxameError, InvalidArgument
+from enxame.manager.failure_detector import patience
 from enxame.membership.addresses import Interface
 from enxame.membership.recovery import go_on_alone, moved_to, place_of
 from enxame.membership.state_file import NodeState
@@ -104,6 +105,14 @@ async def test_every_recovery_has_a_higher_incarnation_also_of_the_same_state_an
     later, _ = await recovered(now=datetime(2026, 1, 3, tzinfo=UTC))
     again, _ = await recovered(incarnation=later, now=NOW)
     assert 0 < first < later < again
+
+
+@pytest.mark.parametrize(
+    ("moved", "passed", "left"), [(True, 0, 300.0), (True, 100, 200.0), (True, 301, None), (False, 0, None)]
+)
+def test_nodes_have_time_to_be_told_of_another_address(moved, passed, left):
+    cluster = Cluster(internal=ClusterSecrets(incarnation=int(NOW.timestamp()), moved=moved))
+    assert patience(cluster, NOW + timedelta(seconds=passed)) == left
 
 
 async def test_a_state_without_this_node_is_refused():
