@@ -65,6 +65,8 @@ class _Entry:
     grace: float
     down_at: float = 0.0
     trusted_at: float = 0.0
+    #: Until when it is not given up, although it is silent: others that were silent with it come back.
+    spared_until: float = 0.0
     #: It said that it will be silent for a while.
     excused: bool = False
     downs: deque[float] = field(default_factory=deque)
@@ -169,8 +171,13 @@ class HeartbeatBook:
             for node_id, entry in self._entries.items()
             if entry.health is not Health.DOWN and now - entry.heard >= entry.grace
         ]
+        braked = self._braking_since
         verdict = Health.HELD if self._brakes(now) else Health.DOWN
+        if braked is not None and verdict is Health.DOWN and now - braked < BRAKE_LIMIT:
+            self._spare(now)
         for node_id, entry in silent:
+            if entry.health is Health.HELD and now < entry.spared_until:
+                continue
             if entry.health is verdict or (entry.health is Health.PROBATION and verdict is Health.HELD):
                 continue
             entry.health = verdict
@@ -188,12 +195,20 @@ class HeartbeatBook:
         if late > SHORTEST_PERIOD:
             # Long enough for nodes to have given up on it: they need the time to come back.
             for entry in self._entries.values():
-                if entry.health is not Health.DOWN:
+                if entry.health is Health.HELD:
+                    entry.spared_until = now + _return_grace(entry.period)
+                elif entry.health is not Health.DOWN:
                     entry.grace = max(_return_grace(entry.period), entry.grace if entry.excused else 0.0)
                     entry.heard = now
         elif late > 0:
             for entry in self._entries.values():
                 entry.heard = min(now, entry.heard + late)
+
+    def _spare(self, now: float) -> None:
+        """Enough nodes are back: what kept them away is over, and the others may still be waiting for their next try."""
+        for entry in self._entries.values():
+            if entry.health is Health.HELD:
+                entry.spared_until = now + _return_grace(entry.period)
 
     def _brakes(self, now: float) -> bool:
         missing = present = 0

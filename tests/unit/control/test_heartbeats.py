@@ -186,7 +186,7 @@ def test_the_brake_ends_when_enough_are_back() -> None:
     assert {health for _, health in nodes.seen()} == {Health.HELD}
     nodes.changes.clear()
     nodes.alive = {"n2", "n3", "n4"}
-    nodes.run(5)
+    nodes.run(RETURN_GRACE + 2)
     assert sorted(nodes.seen()[:2]) == [("n2", Health.UP), ("n3", Health.UP)]
     assert sorted(nodes.seen()[2:]) == [("n0", Health.DOWN), ("n1", Health.DOWN)]
 
@@ -395,3 +395,32 @@ def test_a_node_that_does_not_come_to_the_new_leader_is_down_when_its_time_is_ov
     assert nodes.seen() == []
     nodes.run(0.5)
     assert nodes.seen() == [("n1", Health.DOWN)]
+
+
+def test_those_that_are_still_missing_when_the_brake_ends_have_the_time_to_come_back() -> None:
+    nodes = Nodes(8)
+    lost = [f"n{number}" for number in range(6)]
+    nodes.alive -= set(lost)
+    nodes.run(30)
+    assert nodes.seen() == [(node, Health.HELD) for node in lost]
+    nodes.changes.clear()
+    for node in lost[:4]:
+        nodes.book.register(node, nodes.now, 1.0)
+        nodes.alive.add(node)
+    nodes.run(RETURN_GRACE - 1)
+    assert nodes.seen() == []
+    nodes.book.register("n4", nodes.now, 1.0)
+    nodes.alive.add("n4")
+    nodes.run(2)
+    assert nodes.seen() == [("n5", Health.DOWN)]
+
+
+def test_held_nodes_do_not_look_well_because_the_manager_was_late() -> None:
+    nodes = Nodes(8)
+    lost = [f"n{number}" for number in range(6)]
+    nodes.alive -= set(lost)
+    nodes.run(10)
+    nodes.changes.clear()
+    nodes.now += 5
+    nodes.tick()
+    assert nodes.seen() == []
