@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -20,14 +20,14 @@ from enxame.control.now import Now
 from enxame.engine.engine import Engine
 from enxame.errors import EnxameError, PermissionDenied, Unavailable
 from enxame.manager.admission import REMOVED, managers_of
-from enxame.manager.events import event_messages
 from enxame.manager.leader_link import LeaderLink
 from enxame.manager.manager import Manager
 from enxame.manager.remote_logs import task_log_reader
-from enxame.membership import host_shutdown, node_files, state_file
+from enxame.membership import host_shutdown, node_files, state_file, swarm_events
 from enxame.membership.addresses import host_of
 from enxame.membership.autolock import Autolock
 from enxame.membership.founding import public
+from enxame.membership.lead_or_follow import RESTART_DELAY, again_and_again, lead_or_follow, within
 from enxame.membership.leading import Leading
 from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_joining import ManagerJoining
@@ -36,19 +36,19 @@ from enxame.membership.member_files import MemberFiles
 from enxame.membership.member_plan import MemberPlan, manager_trouble
 from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.recovery import REVISION_GAP
-from enxame.membership.self_description import described
+from enxame.membership.self_description import Shown, described
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import StateKeys
 from enxame.membership.survivor import bring_home
 from enxame.membership.swarm_state import SwarmState
 from enxame.membership.worker_session import WorkerSession
-from enxame.model.cluster import Cluster, PeerNode, SwarmInfo, TLSInfo
+from enxame.model.cluster import Cluster, PeerNode, SwarmInfo
 from enxame.model.dispatch import Assignments
 from enxame.model.node import Node, NodeDescription
 from enxame.security import ca
 from enxame.security.tokens import JoinToken, root_digest
 from enxame.store import pointer as pointers
-from enxame.store.backend import CommitFailed, NoLeader
+from enxame.store.backend import NoLeader
 from enxame.store.interface import View
 from enxame.store.watch import WatchLagged
 from enxame.transport.identity import Identity
@@ -67,8 +67,6 @@ log = logging.getLogger(__name__)
 
 TASK_DATABASE: Final = "tasks.db"
 
-#: Wait before a part that broke is started again: seconds.
-RESTART_DELAY: Final = 1.0
 #: When it leaves: longest wait for each thing that is to be done by others. Seconds.
 PART_DEADLINE: Final = 4.0
 #: The same when its daemon only stops.
@@ -210,7 +208,9 @@ class ManagerParts:
             raise EnxameError(f"this node's certificate is missing below {self._directory}")
         else:
             self._running.append(loop.create_task(self._take_up_patiently(), name="swarm state"))
-        self._running.append(loop.create_task(self._lead_or_follow(), name="leader or follower"))
+        self._running.append(
+            loop.create_task(lead_or_follow(self._swarm, self._lead, self._session.run), name="leader or follower")
+        )
         self._running.append(loop.create_task(self._link.run(), name="link to the leader"))
 
     async def settled(self) -> None:
@@ -224,8 +224,8 @@ class ManagerParts:
         back, unless the machine itself goes down.
         """
         if self._swarm.leads and await self._swarm.resign():
-            await _within(STOP_DEADLINE, self._swarm.lost.wait())
-            await _within(STOP_DEADLINE, self._session.opened.wait())
+            await within(STOP_DEADLINE, self._swarm.lost.wait())
+            await within(STOP_DEADLINE, self._session.opened.wait())
         if not await host_shutdown.is_under_way():
             await self._session.say_back_soon()
         await self._stop()
@@ -242,10 +242,10 @@ class ManagerParts:
         """Remove this node's tasks and networks, let the managers that stay go on without this one, then end."""
         try:
             if self._swarm.leads and await self._swarm.resign():
-                await _within(PART_DEADLINE, self._swarm.lost.wait())
+                await within(PART_DEADLINE, self._swarm.lost.wait())
             others = await self._others_lead()
             if others:
-                await _within(PART_DEADLINE, self._session.opened.wait())
+                await within(PART_DEADLINE, self._session.opened.wait())
                 await self._session.end_work()
             else:
                 # Nobody else is there to give this node tasks, or to be told.
@@ -253,7 +253,7 @@ class ManagerParts:
             await self._agent.remove_everything()
             if others:
                 await self._session.say_goodbye()
-                await _within(PART_DEADLINE, self._let_go())
+                await within(PART_DEADLINE, self._let_go())
         finally:
             await self._stop()
 
@@ -332,15 +332,13 @@ class ManagerParts:
             settled=autolock.apply,
         )
         loop = asyncio.get_running_loop()
-        self._running.append(loop.create_task(self._again_and_again("manager port", port.run), name="manager port"))
-        self._running.append(loop.create_task(self._publish_events(), name="swarm events"))
+        self._running.append(loop.create_task(again_and_again("manager port", port.run), name="manager port"))
+        self._running.append(loop.create_task(swarm_events.publish(store, self._engine.events), name="swarm events"))
         self._running.append(loop.create_task(self._remember_managers(), name="managers"))
-        self._running.append(loop.create_task(self._again_and_again("the lock", autolock.follow), name="autolock"))
+        self._running.append(loop.create_task(again_and_again("the lock", autolock.follow), name="autolock"))
         self._running.append(loop.create_task(self._mind_recoveries(), name="recoveries"))
         backups = self._manager.backup_schedules.run
-        self._running.append(
-            loop.create_task(self._again_and_again("the schedule of backups", backups), name="backups")
-        )
+        self._running.append(loop.create_task(again_and_again("the schedule of backups", backups), name="backups"))
         self._error = ""
         await self._remember(replace(self._state, moved=False))
         self._opened.set()
@@ -451,45 +449,10 @@ class ManagerParts:
 
     # -- leading and following
 
-    async def _lead_or_follow(self) -> None:
-        while True:
-            if self._swarm.gained.is_set():
-                await self._opened.wait()
-                assert self._leading is not None
-                await self._until(self._swarm.lost, self._leading.run(), "leading")
-            else:
-                await self._until(self._swarm.gained, self._session.run(), "following")
-
-    @staticmethod
-    async def _until(event: asyncio.Event, work: Coroutine[Any, Any, None], what: str) -> None:
-        """Run until the event; work that breaks off before is begun again after a while."""
-        loop = asyncio.get_running_loop()
-        working = loop.create_task(work, name=what)
-        waiting = loop.create_task(event.wait())
-        try:
-            await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done() and not working.cancelled() and (error := working.exception()) is not None:
-                if _is_refusal(error):
-                    log.warning("%s ended: another manager leads, or none", what)
-                else:
-                    log.error("%s broke off; it begins again in %g s", what, RESTART_DELAY, exc_info=error)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RESTART_DELAY):
-                        await asyncio.shield(waiting)
-        finally:
-            working.cancel()
-            waiting.cancel()
-            await asyncio.wait({working, waiting})
-
-    async def _again_and_again(self, what: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while True:
-            try:
-                await run()
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                log.exception("%s broke off; it starts again in %g s", what, RESTART_DELAY)
-                await asyncio.sleep(RESTART_DELAY)
+    async def _lead(self) -> None:
+        await self._opened.wait()
+        assert self._leading is not None
+        await self._leading.run()
 
     def _joined(self, node_id: str) -> None:
         if self._leading is not None:
@@ -498,11 +461,11 @@ class ManagerParts:
     # -- this node as the leader sees it
 
     def _describe(self) -> NodeDescription:
-        shown = self._port.certificate.shown() if self._port is not None else self._own.tls_info
+        shown = self._port.certificate.shown() if self._port is not None else self._own.shown
         return described(self._executor.describe(), self._state, shown)
 
-    async def _tell(self, trusts: TLSInfo) -> None:
-        description = described(self._executor.describe(), self._state, trusts)
+    async def _tell(self, shown: Shown) -> None:
+        description = described(self._executor.describe(), self._state, shown)
         dispatcher = self._leading.dispatcher if self._leading is not None else None
         if dispatcher is not None:
             await dispatcher.describe(self._state.node_id, description)
@@ -556,31 +519,3 @@ class ManagerParts:
         if REMOVED in refusal.message:
             # Its tasks run elsewhere by now, and its secrets are not for it any more.
             await self._agent.apply(Assignments(complete=True, ingress=[]))
-
-    async def _publish_events(self) -> None:
-        """What happens to the swarm's objects, on this manager's event stream."""
-        while True:
-            try:
-                async with self._swarm.store.watch() as watch:
-                    while True:
-                        for event in await watch.next():
-                            for message in event_messages(event):
-                                self._engine.events.publish(
-                                    message.type, message.action, message.id, message.attributes, scope="swarm"
-                                )
-            except WatchLagged:
-                log.warning("events of the swarm were produced faster than they could be told; some are left out")
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether all that happened is that commits were refused."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_refusal(one) for one in error.exceptions)
-    return isinstance(error, CommitFailed)
-
-
-async def _within(seconds: float, what: Coroutine[Any, Any, object]) -> None:
-    """Wait, but go on without when it takes too long."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await what
