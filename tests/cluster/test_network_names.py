@@ -201,3 +201,33 @@ def test_a_lost_machine_leaves_names_and_addresses_and_comes_back(cluster: Clust
         wait_until(lambda: cluster.states()[node] == "ready", "it is back")
         wait_until(lambda: len(asker.resolve("tasks.web")[1]) == 3, "all are named again")
         wait_until(lambda: len(reached(asker, vip)) == 3, "all answer again")
+
+
+def test_an_application_of_two_services_made_with_the_stock_command(cluster: Cluster, docker) -> None:
+    command = docker(cluster.manager)
+    command("network", "create", "-d", "overlay", "shop")
+    try:
+        command("service", "create", "-d", "--name", "back", "--network", "shop", "--replicas", "3", DEFAULT_TAG)
+        options = ("--network", "shop", "--mode", "global", "-p", "8090:80")
+        command("service", "create", "-d", "--name", "front", *options, DEFAULT_TAG)
+        wait_until(lambda: len(cluster.running("back")) == len(cluster.running("front")) == 3, "all of it runs")
+        backs, network = set(containers(cluster, "back")), command("network", "inspect", "-f", "{{.ID}}", "shop")
+        vip = virtual_address(cluster, "back", network)
+        for container, machine in containers(cluster, "front").items():
+            there = docker(machine)
+
+            def asked(container: str = container, there=there) -> set[str]:
+                # The sample image's wget is static and knows no names.
+                return {there("exec", container, "wget", "-qO-", f"http://{vip}/") for _ in range(12)}
+
+            wait_until(lambda: asked() == backs, "the front asks all of the back")
+            assert vip in there("exec", container, "nslookup", "back")
+            listed = there("exec", container, "nslookup", "tasks.back")
+            assert all(address in listed for address in addresses(cluster, "back", network))
+            address = machine.network.host_address
+            fronts = {machine.network.host.http_get(address, 8090).strip() for _ in range(6)}
+            assert fronts == set(containers(cluster, "front"))
+    finally:
+        command("service", "rm", "back", "front")
+        wait_until(lambda: not any(machine.task_containers() for machine in cluster.machines), "no task is left")
+        wait_until(lambda: command.result("network", "rm", "shop").code == 0, "the network can be removed")
