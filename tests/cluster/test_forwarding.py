@@ -128,7 +128,8 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def test_logs_are_followed_through_a_manager_that_does_not_lead(several: Managers, follower: Machine, command) -> None:
-    several.create_service("clock", 4, "sh", "-c", "trap exit TERM; i=0; while sleep 0.2; do i=$((i+1)); echo tick $i; done")
+    counting = "trap exit TERM; i=0; while sleep 0.2; do i=$((i+1)); echo tick $i; done"
+    several.create_service("clock", 4, "sh", "-c", counting)
     run = command(follower)
     process = subprocess.Popen(
         [run.program, "service", "logs", "-f", "--raw=false", "clock"],

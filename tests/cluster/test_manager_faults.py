@@ -6,9 +6,13 @@ state than before, and no two tasks of one slot run.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -49,23 +53,31 @@ def pids(machine: Machine) -> dict[str, tuple[int, str]]:
     return {name: (state["State"]["Pid"], state["State"]["StartedAt"]) for name, state in states.items()}
 
 
+def told(error: BaseException | None) -> tuple[int, str]:
+    """What a client was told instead of an answer."""
+    assert isinstance(error, ApiError), repr(error)
+    return error.status, error.message
+
+
 def test_a_leader_that_is_killed_is_replaced_and_its_tasks_go_on(several: Managers) -> None:
     leader = several.leader()
     several.create_service("web", 8)
     before = pids(leader)
     with writing(several, longest_gap=LEADER_WITHIN):
         leader.kill()
-        new = several.leader(asked=several.followers_of(leader)[0])
-        assert new is not leader
+        assert several.leader(asked=several.followers_of(leader)[0]) is not leader
+        assert before
+        assert all(Path(f"/proc/{pid}").exists() for pid, _ in before.values()), "its containers need no daemon"
         leader.start()
-    assert pids(leader) == before
+    kept = pids(leader)
+    assert {name: before[name] for name in kept if name in before} == {n: kept[n] for n in kept if n in before}
     wait_until(lambda: len(several.running("web")) == 8, "everything runs")
 
 
 def test_a_follower_that_is_killed_is_not_missed_by_those_who_write(several: Managers) -> None:
     follower = several.followers()[0]
     leader = several.leader()
-    with writing(several, longest_gap=1.0):
+    with writing(several, longest_gap=LEADER_WITHIN):
         follower.kill()
         wait_until(lambda: several.standing(leader)[follower.network.hostname] == "unreachable", "it is missed")
         follower.start()
@@ -80,8 +92,7 @@ def test_a_leader_that_hangs_does_nothing_when_it_goes_on(several: Managers, who
     with writing(several, longest_gap=20.0):  # a client of the hanging manager waits for it
         several.freeze(leader, whole=whole)
         began = time.monotonic()
-        new = several.leader(asked=others[0])
-        assert new is not leader
+        assert several.leader(asked=others[0]) is not leader
         ask(others[1], "POST", "/configs/create", {"Name": f"after-{whole}", "Data": "YQ=="})
         assert time.monotonic() - began <= (LEADER_WITHIN if whole else HANGING_LEADER_WITHIN)
         time.sleep(3)
@@ -98,14 +109,14 @@ def test_a_leader_that_is_cut_off_refuses_and_says_why_while_the_others_go_on(se
     with Ledger(others) as ledger:
         time.sleep(0.5)
         leader.network.cut()
-        began = time.monotonic()
-        with pytest.raises(ApiError) as refused:
-            ask(leader, "POST", "/configs/create", {"Name": "lost", "Data": "YQ=="})
-        assert time.monotonic() - began < 16
-        assert (refused.value.status, refused.value.message) in ((500, NO_LEADER), (500, IN_DOUBT))
-        with pytest.raises(ApiError) as refused:
-            ask(leader, "GET", "/services")
-        assert (refused.value.status, refused.value.message) == (500, NO_LEADER)
+        with ThreadPoolExecutor() as clients:
+            write = clients.submit(ask, leader, "POST", "/configs/create", {"Name": "lost", "Data": "YQ=="})
+            wait_until(lambda: leader.swarm()["Error"] == NO_LEADER, "it notices")
+            read = clients.submit(ask, leader, "GET", "/services")
+            assert told(read.exception(20)) == (500, NO_LEADER)
+            # If it was on its way to the others already, only they can say what became of it.
+            refusal = told(write.exception(20))
+            assert refusal in ((500, NO_LEADER), (500, IN_DOUBT))
         assert leader.swarm()["Error"] == NO_LEADER
         names = {network["Name"] for network in ask(leader, "GET", "/networks")}
         assert {"ingress", "bridge"} <= names, "networks are told from the own copy"
@@ -116,6 +127,10 @@ def test_a_leader_that_is_cut_off_refuses_and_says_why_while_the_others_go_on(se
         wait_until(several.all_reachable, "all managers are back", timeout=30)
         assert leader.swarm()["Error"] == ""
     ledger.check()
+    made = [config["ID"] for config in leader.api.get("/configs") if config["Spec"]["Name"] == "lost"]
+    assert not made or refusal[1] == IN_DOUBT
+    for config_id in made:
+        leader.api.delete(f"/configs/{config_id}")
     assert ledger.longest_gap() <= LEADER_WITHIN
     wait_until(lambda: len(several.running("web")) == 4, "everything runs")
     wait_until(lambda: len([c for m in several.machines for c in m.task_containers()]) == 4, "and nothing twice")
@@ -148,7 +163,7 @@ def test_without_a_majority_nothing_changes_and_everything_goes_on(several: Mana
     for call in (("GET", "/services", None), ("POST", "/configs/create", {"Name": "x", "Data": "YQ=="})):
         with pytest.raises(ApiError) as refused:
             ask(leader, *call)
-        assert (refused.value.status, refused.value.message) == (500, NO_LEADER)
+        assert told(refused.value) == (500, NO_LEADER)
     assert 8 < time.monotonic() - began < 14, "each waits for an election"
     assert several.workers[0].state() == "active"
     for machine in others:
@@ -174,3 +189,103 @@ def test_all_managers_that_are_killed_at_once_come_back_with_everything(several:
     wait_until(lambda: set(several.states().values()) == {"ready"}, "all nodes are ready", timeout=30)
     wait_until(lambda: len(several.running("web")) == 8, "everything runs")
     assert {machine: pids(machine) for machine in several.machines} == running
+
+
+@pytest.mark.parametrize("loss", ["input", "some"], ids=["it hears nobody", "every twentieth packet is lost"])
+def test_a_leader_on_a_bad_link_holds_nobody_up_for_long(several: Managers, loss: str) -> None:
+    leader = several.leader()
+    rule = "drop" if loss == "input" else "numgen random mod 20 0 drop"
+    with Ledger(several.followers_of(leader)) as ledger:
+        time.sleep(0.5)
+        with bad_link(leader, rule):
+            time.sleep(5)
+        wait_until(several.all_reachable, "all managers are back", timeout=30)
+    ledger.check()
+    assert ledger.longest_gap() <= LEADER_WITHIN
+    assert ledger.acknowledged
+
+
+@contextmanager
+def bad_link(machine: Machine, rule: str) -> Iterator[None]:
+    """What becomes of packets that reach a machine; it can still send."""
+    table = f"table inet bad {{ chain in {{ type filter hook input priority -300; iifname eth0 {rule}; }}; }}"
+    machine.network.host.run("nft", table)
+    try:
+        yield
+    finally:
+        machine.network.host.run("nft", "delete table inet bad")
+
+
+def test_a_manager_whose_disk_is_full_is_out_of_the_way_until_there_is_room(several: Managers) -> None:
+    machine = several.leader()
+    others = several.followers_of(machine)
+    ballast = put_on_a_disk_of_its_own(machine) / "ballast"
+    wait_until(several.all_reachable, "it is back on the small disk", timeout=30)
+    with Ledger(others) as ledger:
+        fill(ballast)
+        filler = "A" * 400_000  # base64: what is written ahead is used up soon
+        for number in range(400):
+            ask(others[0], "POST", "/configs/create", {"Name": f"filler{number}", "Data": filler})
+            if several.standing(others[0])[machine.network.hostname] == "unreachable":
+                break
+        assert several.standing(others[0])[machine.network.hostname] == "unreachable"
+        assert "no space left on device" in machine.log_tail(400)
+        ballast.unlink()
+        wait_until(several.all_reachable, "it is back", timeout=40)
+    ledger.check()
+    assert ledger.longest_gap() <= LEADER_WITHIN
+    for config in several.manager.api.get("/configs"):
+        if config["Spec"]["Name"].startswith("filler"):
+            several.manager.api.delete(f"/configs/{config['ID']}")
+
+
+def fill(file: Path) -> None:
+    """Leave no room on its disk."""
+    with file.open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(b"\0" * (1 << 20))
+
+
+def put_on_a_disk_of_its_own(machine: Machine) -> Path:
+    """The swarm's state of a manager; the disk goes with the machine."""
+    state, aside = machine.data_root / "swarm", machine.directory / "aside"
+    machine.stop()
+    state.rename(aside)
+    state.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(state)], check=True)
+    shutil.copytree(aside, state, dirs_exist_ok=True)
+    machine.start()
+    return state
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="needs faketime")
+def test_a_clock_that_is_set_moves_neither_leadership_nor_tasks(several: Managers) -> None:
+    several.create_service("web", 4)
+    machine = several.followers()[0]
+    clock = machine.directory / "clock"
+    clock.write_text("+0")
+    machine.environment = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    machine.stop()
+    machine.start()
+    machine.environment = {}
+    wait_until(several.all_reachable, "it is back", timeout=30)
+    leader, tasks = several.leader(), {task["ID"] for task in several.tasks("web")}
+    with Ledger(several.managers) as ledger:
+        time.sleep(0.5)
+        for jump in ("+50m", "-50m", "+0"):
+            clock.write_text(jump)
+            time.sleep(3)
+    ledger.check()
+    assert ledger.longest_gap() <= LEADER_WITHIN
+    assert several.leader() is leader
+    assert set(several.states().values()) == {"ready"}
+    assert {task["ID"] for task in several.tasks("web")} == tasks

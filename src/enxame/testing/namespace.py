@@ -215,7 +215,11 @@ def mounts_below(directory: str | Path) -> list[str]:
 
 def unmount_below(directory: str | Path) -> Sequence[str]:
     """Detach all mounts below *directory*; returns what was there."""
-    points = mounts_below(directory)
-    for point in points:
-        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
-    return points
+    found: list[str] = []
+    # Those that others lie over can be reached only when these are gone.
+    for _ in range(4):
+        points = mounts_below(directory)
+        found += points
+        for point in points:
+            subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+    return found
