@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from enxame.engine.container import process_start
 from enxame.errors import NotFound
 from enxame.model.container import ContainerCreateRequest, ContainerRestartPolicy, HostConfig
 from enxame.model.filters import Filters
@@ -86,6 +87,9 @@ async def test_a_monitor_killed_while_no_daemon_ran_ends_the_container(engine):
     monitor = int((engine.exec_root / "containers" / ref / "conmon.pid").read_text())
     await engine.containers.close()
     os.kill(monitor, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while process_start(monitor):
+            await asyncio.sleep(0.01)
     await engine.open()
     assert engine.containers.inspect(ref).state.exit_code == 137
 
