@@ -84,7 +84,7 @@ class Leading:
             self._swarm,
             self._state.node_id,
             addr=self._state.advertise_addr,
-            trouble=lambda node_id: sessions.trouble(node_id, 3 * detector.period),
+            trouble=lambda node_id: sessions.trouble(node_id, 2 * detector.period),
             changing=self._changing,
         )
         recovered = patience(next(iter(store.view.all(Cluster)), None), self._now().wall)

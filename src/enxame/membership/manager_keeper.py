@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Between two looks, when nothing happens: seconds.
 LOOK: Final = 0.5
-#: For a new leader: how long managers have to report before they are called unreachable. Seconds.
+#: How long managers have to report to a new leader, or when they are new, before they are called unreachable: seconds.
 GRACE: Final = 4.0
+#: The same for those that did: a link may be made anew.
+HOLD: Final = 1.5
 #: A manager that stays alone for so long needs no etcd: seconds. Another one may be about to join.
 ALONE: Final = 3.0
 
@@ -49,7 +51,8 @@ class ManagerKeeper:
         self._addr = addr
         self._trouble = trouble
         self._changing = changing
-        self._began = asyncio.get_running_loop().time()
+        #: Until when each manager is not called unreachable.
+        self._excused: dict[str, float] = {}
         self._alone_since: float | None = None
 
     async def run(self) -> None:
@@ -105,13 +108,16 @@ class ManagerKeeper:
             return ManagerStatus(leader=True, reachability="reachable", addr=self._addr)
         status = node.manager_status
         if status is None:
+            self._excused.pop(node.id, None)
             return None
+        now = asyncio.get_running_loop().time()
         if trouble := self._trouble(node.id):
-            if asyncio.get_running_loop().time() < self._began + GRACE:
+            if now < self._excused.setdefault(node.id, now + GRACE):
                 return replace(status, leader=False)
             if status.reachability == "reachable":
                 log.warning("the manager %s cannot be reached: %s", node.id, trouble)
             return replace(status, leader=False, reachability="unreachable")
+        self._excused[node.id] = max(self._excused.get(node.id, 0.0), now + HOLD)
         return replace(status, leader=False, reachability="reachable")
 
     # -- who takes part

@@ -67,6 +67,8 @@ class EtcdServer:
         #: The roots that the running member believes (PEM): those of its start.
         self.started_with = ""
         self._last_lines: deque[str] = deque(maxlen=3)
+        #: Whether what it says from now on is the stack of a panic.
+        self._panicked = False
         #: How often the member ended by itself.
         self.crashes = 0
         #: What it said last when it did.
@@ -210,6 +212,7 @@ class EtcdServer:
         self._process = process
         self._started.set()
         self._last_lines.clear()
+        self._panicked = False
         _log.info("etcd member %s runs as process %d", self.settings.name, process.pid)
         try:
             if process.stderr is not None:
@@ -236,7 +239,10 @@ class EtcdServer:
         try:
             entry = msgspec.json.decode(line, type=dict[str, object])
         except msgspec.DecodeError:
-            # Not a log line: a panic or the words of setpriv.
+            # Not a log line: a panic with its stack, or the words of setpriv.
+            if self._panicked:
+                return
+            self._panicked = text.startswith("panic:")
             entry = {"level": "panic", "msg": text}
         if entry.get("level") not in ("debug", "info", "warn"):
             words = str(entry.get("msg", text))
