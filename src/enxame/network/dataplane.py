@@ -19,9 +19,21 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from enxame.errors import EnxameError
-from enxame.network import conntrack, dns_server, ingress, macvlan, ports, rtnetlink, ruleset
+from enxame.network import (
+    conntrack,
+    dns_server,
+    encryption,
+    ingress,
+    macvlan,
+    ports,
+    resolver_rules,
+    rtnetlink,
+    ruleset,
+    xfrm,
+)
 from enxame.network.bridge import Bridge, mac_of, make_bridge, remove_bridge
 from enxame.network.docker_firewall import DockerFirewall
+from enxame.network.encryption import Wanted
 from enxame.network.ingress import PortKey, Published
 from enxame.network.ipv6_forwarding import Ipv6Forwarding
 from enxame.network.namespace_rules import NamespaceRules, transaction_of
@@ -109,6 +121,7 @@ class DataPlane:
         self._route: NetlinkSocket | None = None
         self._filter: NetlinkSocket | None = None
         self._removal: NetlinkSocket | None = None
+        self._encryption: NetlinkSocket | None = None
         self._claim: socket.socket | None = None
         #: What the bridges' tunnels know of other machines.
         self.tunnels = Tunnels(self._with_routes)
@@ -217,6 +230,23 @@ class DataPlane:
             return
         await self._nftables.run(ruleset.delete_bridge(known[0]))
         await self._call(lambda: remove_bridge(self._routes(), known[0]))
+
+    async def encryption_problem(self) -> str:
+        """Why this machine's kernel cannot encrypt packets between machines; empty when it can."""
+        return await self._call(lambda: encryption.problem(self._xfrm()))
+
+    async def encrypts(self) -> bool:
+        """Whether a daemon before this one encrypted packets."""
+        return encryption.TABLE in await self._nftables.query("list tables")
+
+    async def encrypt(self, wanted: Wanted) -> None:
+        """Encrypt so, and let nothing of those networks in or out that is not.
+
+        Raises:
+            EnxameError: the kernel refuses.
+        """
+        await self._nftables.run(encryption.rules(wanted.ids, wanted.port))
+        await self._call(lambda: encryption.program(self._xfrm(), wanted))
 
     async def link_with(self, address: Address) -> Link | None:
         """The link of this machine that has an address; None when none has."""
@@ -392,9 +422,17 @@ class DataPlane:
         return not marker.exists()
 
     def _close(self) -> None:
-        for connection in (self._route, self._filter, self._removal):
+        for connection in (self._route, self._filter, self._removal, self._encryption):
             if connection is not None:
                 connection.close()
+
+    def _xfrm(self) -> NetlinkSocket:
+        if self._encryption is None:
+            try:
+                self._encryption = NetlinkSocket(xfrm.NETLINK_XFRM)
+            except OSError as error:
+                raise EnxameError(f"this machine's kernel has no IPsec: {error.strerror}") from error
+        return self._encryption
 
     def _routes(self) -> NetlinkSocket:
         if self._route is None:

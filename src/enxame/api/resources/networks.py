@@ -152,10 +152,19 @@ async def create_network(call: Call) -> web.StreamResponse:
             raise PermissionDenied(
                 "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
             )
+        await _check_encryption(call, request)
         network_id = await call.api.membership.manager.networks.create(request, object_id=call.object_id)
     else:
         network_id = await call.api.engine.networks.create(request)
     return json_response(NetworkCreated(id=network_id), status=201)
+
+
+async def _check_encryption(call: Call, request: NetworkCreateRequest) -> None:
+    """Better no network than one whose tasks no node takes, or packets in the clear."""
+    if request.options.get("encrypted", "false").lower() not in ("false", "0"):
+        reason = await call.api.engine.networks.encryption_problem()
+        if reason:
+            raise InvalidArgument(f"network {request.name} cannot be encrypted: {reason}")
 
 
 @routes.post("/networks/{name}/connect", body=NetworkConnectRequest, errors=(403, 404))

@@ -200,7 +200,7 @@ def bridge_of(
         return Bridge(
             name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
             gateway=pool.gateway_interface,
-            mtu=_mtu(options, underlay.inner_mtu if underlay is not None else _DEFAULT_MTU - OVERHEAD[4]),
+            mtu=_mtu(options, underlay.inner_mtu(resource) if underlay is not None else _DEFAULT_MTU - OVERHEAD[4]),
             gateway6=pool6.gateway_interface if pool6 is not None else None,
             internal=resource.internal,
             mac=underlay.mac if underlay is not None else b"",

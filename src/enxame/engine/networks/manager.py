@@ -16,6 +16,7 @@ import msgspec
 from enxame.engine.networks import definitions
 from enxame.engine.networks.attachments import Attacher, Attachments
 from enxame.engine.networks.container_rules import ContainerRules
+from enxame.engine.networks.encryption import Encryption
 from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.overlays import Overlays
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
@@ -92,6 +93,7 @@ class NetworkManager:
             self._announce,
         )
         self._swarm_ports = SwarmPorts(self._held_ports, self._dataplane, self._tables, self._node_id)
+        self._encryption = Encryption(self._registry, self._dataplane, self._tables)
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
         #: What this machine reached without a router when the daemon started.
         self._reached: list[IPv4Network] = []
@@ -123,6 +125,7 @@ class NetworkManager:
                 services=services,
             )
         )
+        await self._encryption.load()
         await self._names.serve_again(list(self._sandboxes.records))
         await self._rules.found(list(self._sandboxes.records))
 
@@ -337,10 +340,11 @@ class NetworkManager:
             if not await self._overlays.set_data_path(data_path):
                 return
             errors: list[EnxameError] = []
-            try:
-                await self._swarm_ports.refresh()
-            except EnxameError as error:
-                errors.append(error)
+            for step in (self._encryption.apply, self._swarm_ports.refresh):
+                try:
+                    await step()
+                except EnxameError as error:
+                    errors.append(error)
             for network in self._registry:
                 if network.resource.scope == "swarm":
                     try:
@@ -349,6 +353,10 @@ class NetworkManager:
                         errors.append(error)
         if errors:
             raise errors[0]
+
+    async def encryption_problem(self) -> str:
+        """Why this machine cannot encrypt packets between machines; empty when it can."""
+        return await self._dataplane.encryption_problem()
 
     async def _renew(self, network: ActiveNetwork) -> None:
         """Bring a swarm network's bridge in line with what carries it now."""
@@ -384,9 +392,11 @@ class NetworkManager:
         if known is not None and known.resource.ipam == resource.ipam:
             fresh.pool, fresh.pool6, fresh.endpoints = known.pool, known.pool6, known.endpoints
         else:
+            await self._encryption.check(resource)
             await self._replace_ended(fresh)
             await self._refuse_overlap(fresh)
         await self._add(fresh)
+        await self._encryption.apply()
         await self._overlays.refresh(resource.id)
 
     async def _replace_ended(self, network: ActiveNetwork) -> None:
@@ -471,6 +481,7 @@ class NetworkManager:
                 raise PermissionDenied(f"network {network.resource.name} is about to be used by a container")
             await self._tables.drop(network_id)
             await self._drop(network)
+            await self._encryption.apply()
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Who is on the swarm's networks, on all nodes. ``complete``: there are no other tables than these.

@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from enxame.engine.networks.registry import NetworkRegistry
 from enxame.engine.networks.tables import KnownTable, NetworkTables, TableChange
 from enxame.engine.networks.underlay import Underlay
@@ -19,6 +21,7 @@ from enxame.network.bridge import mac_of
 from enxame.network.dataplane import DataPlane
 from enxame.network.rtnetlink import Address
 from enxame.network.vxlan import Remote, node_mac
+from enxame.network.xfrm import Key
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 2.0
@@ -71,7 +74,7 @@ class Overlays:
         self._registry.underlay = underlay
         draft = self._file.with_suffix(".new")
         try:
-            draft.write_bytes(encode(told))
+            draft.write_bytes(encode(replace(told, keys=[])))
             draft.replace(self._file)
         except OSError as error:
             raise EnxameError(f"store {self._file}: {error.strerror}") from error
@@ -90,11 +93,12 @@ class Overlays:
 
     async def _underlay(self, told: DataPath) -> Underlay:
         address = ip_address(told.address)
+        keys = tuple(Key(key.number, key.secret) for key in told.keys)
         link = await self._dataplane.link_with(address)
         if link is None:
             _log.warning("no link of this machine has its data path address %s", address)
-            return Underlay(told.node_id, address, told.port, local=False)
-        return Underlay(told.node_id, address, told.port, mtu=link.mtu)
+            return Underlay(told.node_id, address, told.port, local=False, keys=keys)
+        return Underlay(told.node_id, address, told.port, mtu=link.mtu, keys=keys)
 
     async def _changed(self, changes: Sequence[TableChange]) -> None:
         errors: list[EnxameError] = []

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from enxame.model.network import NetworkResource
+from enxame.network import xfrm
 from enxame.network.dataplane import TUNNEL_PREFIX
 from enxame.network.rtnetlink import Address
 from enxame.network.vxlan import OVERHEAD, Tunnel, node_mac
+from enxame.network.xfrm import Key
 
 VXLAN_OPTION: Final = "com.docker.network.driver.overlay.vxlanid_list"
 _USUAL_MTU: Final = 1500
+
+
+def is_encrypted(resource: NetworkResource) -> bool:
+    """Whether a network's packets between machines are."""
+    return resource.scope == "swarm" and resource.options.get("encrypted", "false").lower() not in ("false", "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +32,12 @@ class Underlay:
     port: int
     local: bool = True
     mtu: int = _USUAL_MTU
+    #: Of encrypted networks, oldest first.
+    keys: tuple[Key, ...] = ()
 
-    @property
-    def inner_mtu(self) -> int:
+    def inner_mtu(self, resource: NetworkResource) -> int:
         """The largest packet of a container."""
-        return self.mtu - OVERHEAD[self.address.version]
+        return self.mtu - OVERHEAD[self.address.version] - (xfrm.OVERHEAD if is_encrypted(resource) else 0)
 
     @property
     def mac(self) -> bytes:
