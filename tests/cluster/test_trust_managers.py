@@ -191,8 +191,9 @@ def test_every_manager_is_locked_with_the_same_key(swarm: Managers, docker: Dock
 
 
 def test_a_locked_manager_that_becomes_a_worker_is_not_locked(swarm: Managers, docker: Docker) -> None:
-    docker(swarm.leader())("swarm", "update", "--autolock=true")
     follower = swarm.followers()[0]
+    former = own(follower)
+    docker(swarm.leader())("swarm", "update", "--autolock=true")
     key_file = follower.data_root / "swarm" / "certificates" / "swarm-node.key"
     wait_until(lambda: "ENCRYPTED" in key_file.read_text(), "its key is encrypted")
     was = own_of_locked(follower)
@@ -207,6 +208,13 @@ def test_a_locked_manager_that_becomes_a_worker_is_not_locked(swarm: Managers, d
     follower.start()
     wait_until(lambda: follower.state() == "active", "it works", timeout=20)
     assert was
+    for machine in swarm.managers:
+        if machine is not follower:
+            wait_until(
+                lambda machine=machine: shuts_out(machine, former),  # type: ignore[misc]
+                "the certificate that it had as a manager is revoked",
+            )
+            assert lets_in(machine, member_identity(machine))
     docker(leader)("swarm", "update", "--autolock=false")
     docker(leader)("node", "promote", node_id)
     wait_until(swarm.all_reachable, "it manages again", timeout=30)
@@ -217,3 +225,10 @@ def own_of_locked(machine: Machine) -> bool:
     with pytest.raises(Exception, match="cannot read this node's certificate"):
         certificate_files.read(machine.data_root / "swarm")
     return True
+
+
+def member_identity(machine: Machine) -> Identity:
+    """What a manager's member uses: in memory, while its daemon runs."""
+    files = machine.exec_root / "swarm"
+    root = (files / "roots.crt").read_text()
+    return Identity((files / "manager.crt").read_text(), (files / "manager.key").read_text(), root)

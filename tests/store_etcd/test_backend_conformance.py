@@ -1,6 +1,8 @@
 """What every backend promises, on each of them."""
 
 import asyncio
+import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -8,18 +10,22 @@ from enxame.model.service import Service, ServiceSpec
 from enxame.store.backend import CommitFailed, Mutation, Record
 from enxame.store.etcd_node import EtcdNode
 from enxame.store.memory import MemoryBackend
+from enxame.store.sealed import SealedBackend
+from enxame.store.sealing import Keyring
 from enxame.store.sqlite import SqliteBackend
 from enxame.store.store import Store
 from enxame.store.switching import SwitchingBackend
 
 
-@pytest.fixture(params=["memory", "sqlite", "etcd", "switching"])
+@pytest.fixture(params=["memory", "sqlite", "etcd", "switching", "sealed"])
 async def backend(request, lab, tmp_path):
     node = None
     if request.param == "memory":
         backend = MemoryBackend()
     elif request.param == "sqlite":
         backend = SqliteBackend(tmp_path / "state.db")
+    elif request.param == "sealed":
+        backend = SealedBackend(SqliteBackend(tmp_path / "state.db"), Keyring.generate())
     elif request.param == "switching":
         backend = SwitchingBackend(SqliteBackend(tmp_path / "state.db"))
     else:
@@ -75,6 +81,35 @@ async def test_a_transaction_of_a_thousand_tasks_is_one_commit(backend):
     _, records = await backend.load()
     assert {record.revision for record in records} == {revision}
     assert len(records) == 1000
+
+
+async def test_records_are_rewritten_at_the_revisions_they_have_and_watchers_hear_nothing(backend):
+    await backend.load()
+    first = await backend.commit([put(f"n{number}", b"old") for number in range(1500)])
+    second = await backend.commit([put("n7", b"older")])
+    heard = []
+
+    async def follow():
+        async with contextlib.aclosing(backend.watch(second)) as commits:
+            async for commit in commits:
+                heard.extend(mutation.data for mutation in commit.mutations)
+
+    following = asyncio.create_task(follow())
+    _, found = await backend.load()
+    await backend.rewrite([replace(record, data=b"new " + record.data) for record in found])
+    _, records = await backend.load()
+    assert by_id(records) == {
+        ("service", f"n{number}"): Record(
+            "service", f"n{number}", second if number == 7 else first, b"new older" if number == 7 else b"new old"
+        )
+        for number in range(1500)
+    }
+    third = await backend.commit([put("n7", b"last")])
+    assert third > second
+    await asyncio.sleep(0.2)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert set(heard) <= {b"last"}
 
 
 async def test_after_closing_commits_are_refused(backend):

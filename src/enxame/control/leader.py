@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from enxame.control import global_, jobs, network_keys, reaper, replicated, root_rotation
+from enxame.control import global_, jobs, network_keys, reaper, replicated, revocation, root_rotation
 from enxame.control.allocator import Allocator
 from enxame.control.board import Board
 from enxame.control.nodes import NodeKeeper
@@ -78,6 +78,7 @@ class Leader:
         reaper.reap(board, restarts)
         self._allocator.tasks(board)
         self._scheduler.schedule(board)
+        revocation.review(board)
         root_rotation.finish(board.tx)
         return board.finish()
 

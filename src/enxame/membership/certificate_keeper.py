@@ -12,7 +12,7 @@ from typing import Final
 from enxame.errors import EnxameError
 from enxame.membership.certificate_files import seconds_to_renewal
 from enxame.membership.own_identity import OwnIdentity
-from enxame.model.cluster import TLSInfo
+from enxame.membership.self_description import Shown
 from enxame.security import ca
 from enxame.transport.methods import NodeCertificate
 
@@ -41,7 +41,7 @@ class CertificateKeeper:
         *,
         obtain: Callable[[str], Awaitable[NodeCertificate]],
         renewed: Callable[[], None],
-        tell: Callable[[TLSInfo], Awaitable[None]],
+        tell: Callable[[Shown], Awaitable[None]],
         spread: Callable[[], float],
         rng: Callable[[], float],
         wall: Callable[[], datetime],
@@ -55,7 +55,7 @@ class CertificateKeeper:
         self._wall = wall
         self._look = asyncio.Event()
         #: What the managers were told last, as far as is known.
-        self._told = TLSInfo()
+        self._told = Shown()
 
     async def trust(self, root: str, next_root: str) -> None:
         """The swarm's roots, as a manager tells them."""
@@ -63,11 +63,11 @@ class CertificateKeeper:
             log.info("this node trusts %s", "two root certificates, one to come" if next_root else "a new root")
             self._look.set()
 
-    def shown(self) -> TLSInfo:
+    def shown(self) -> Shown:
         """Whom the node trusts, for a description that is about to be sent: it may arrive late, after what is told
         meanwhile, and takes its place then.
         """
-        self._told = self._own.tls_info
+        self._told = self._own.shown
         return self._told
 
     async def run(self) -> None:
@@ -84,7 +84,7 @@ class CertificateKeeper:
                     await self.renew()
                     log.info("this node's certificate was renewed")
                     random = self._rng()
-                elif self._told != (shown := self._own.tls_info):
+                elif self._told != (shown := self._own.shown):
                     await self._tell(shown)
                     self._told = shown
                 else:

@@ -518,4 +518,4 @@ class ManagerParts:
         self._settled.set()
         if REMOVED in refusal.message:
             # Its tasks run elsewhere by now, and its secrets are not for it any more.
-            await self._agent.apply(Assignments(complete=True, ingress=[]))
+            await self._agent.apply(Assignments(complete=True))

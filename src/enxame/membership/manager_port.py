@@ -19,9 +19,10 @@ from enxame.membership.manager_admission import ManagerAdmission
 from enxame.membership.member_plan import manager_trouble
 from enxame.membership.member_trust import MemberTrust
 from enxame.membership.own_identity import OwnIdentity
+from enxame.membership.self_description import Shown
 from enxame.membership.state_file import NodeState
 from enxame.membership.swarm_state import SwarmState
-from enxame.model.cluster import Cluster, ClusterSecrets, TLSInfo
+from enxame.model.cluster import Cluster, ClusterSecrets
 from enxame.model.node import Node
 from enxame.security import ca
 from enxame.store.interface import Action
@@ -48,7 +49,7 @@ class ManagerPort:
         leadership: LeaderLink,
         *,
         joined: Callable[[str], None],
-        tell: Callable[[TLSInfo], Awaitable[None]],
+        tell: Callable[[Shown], Awaitable[None]],
         rng: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
@@ -57,6 +58,7 @@ class ManagerPort:
         self._state = state
         self._own = own
         self._wall = wall
+        self._revoked: frozenset[str] = frozenset()
         #: Held while the managers change.
         self.changing = asyncio.Lock()
         self.front = SessionFront(leadership)
@@ -145,9 +147,13 @@ class ManagerPort:
                     continue
 
     async def _believe(self) -> None:
-        """Trust the roots of the swarm's state."""
+        """Trust the roots of the swarm's state, and no certificate that was revoked."""
         secrets = self._secrets()
         await self.certificate.trust(secrets.ca_cert, _next_root(secrets))
+        revoked = frozenset(secrets.revoked_certificates)
+        if revoked != self._revoked:
+            await self._own.revoke(sorted(int(serial, 16) for serial in revoked))
+            self._revoked = revoked
 
     def _names_this_manager(self, own: Identity) -> bool:
         """Whether the certificate is a manager's, and good for where the others' etcd members find this one's."""

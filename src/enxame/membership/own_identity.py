@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enxame.errors import Unavailable
 from enxame.membership import certificate_files
 from enxame.membership.member_files import MemberFiles
+from enxame.membership.self_description import Shown
 from enxame.membership.state_keys import StateKeys
-from enxame.model.cluster import TLSInfo
-from enxame.security import roots
+from enxame.security import ca, roots
 from enxame.transport import identity
 from enxame.transport.identity import Identity, ServerIdentity
 
@@ -25,7 +26,7 @@ class _Derived:
 
     identity: Identity
     client: ssl.SSLContext
-    tls_info: TLSInfo
+    shown: Shown
     due: bool
 
 
@@ -62,9 +63,9 @@ class OwnIdentity:
         return self._known.client
 
     @property
-    def tls_info(self) -> TLSInfo:
-        """What the node shows of it."""
-        return self._now.tls_info if self._now is not None else TLSInfo()
+    def shown(self) -> Shown:
+        """What the node tells others of it."""
+        return self._now.shown if self._now is not None else Shown()
 
     @property
     def is_due(self) -> bool:
@@ -92,6 +93,12 @@ class OwnIdentity:
             renewed = Identity(certificate, key, root, next_root)
             await self._write(renewed)
             await self._take(renewed)
+
+    async def revoke(self, serials: Iterable[int]) -> None:
+        """Let this manager's etcd member let nobody in with these certificates, from now on."""
+        own = self.identity
+        if self._member_files is not None and own is not None:
+            await asyncio.to_thread(self._member_files.revoke, own, tuple(serials))
 
     async def next_change(self) -> None:
         """Wait until there is another certificate, or other roots."""
@@ -142,6 +149,6 @@ def _derive(own: Identity) -> _Derived:
     return _Derived(
         own,
         identity.client_context(own),
-        roots.shown_tls_info(own.certificate, own.root, own.next_root),
+        Shown(roots.shown_tls_info(own.certificate, own.root, own.next_root), f"{ca.serial_number(own.certificate):x}"),
         not roots.is_issued_by(own.certificate, own.next_root or own.root),
     )

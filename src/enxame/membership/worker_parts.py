@@ -28,10 +28,10 @@ from enxame.membership.certificate_keeper import CertificateKeeper
 from enxame.membership.manager_parts import TASK_DATABASE
 from enxame.membership.member_plan import manager_trouble
 from enxame.membership.own_identity import OwnIdentity
-from enxame.membership.self_description import described
+from enxame.membership.self_description import Shown, described
 from enxame.membership.state_file import NodeState
 from enxame.membership.worker_session import WorkerSession
-from enxame.model.cluster import PeerNode, SwarmInfo, TLSInfo
+from enxame.model.cluster import PeerNode, SwarmInfo
 from enxame.model.dispatch import Assignments
 from enxame.model.node import NodeDescription
 from enxame.security import ca
@@ -231,9 +231,9 @@ class WorkerParts:
     def _describe(self) -> NodeDescription:
         return described(self._executor.describe(), self._state, self._certificate.shown())
 
-    async def _tell(self, trusts: TLSInfo) -> None:
+    async def _tell(self, shown: Shown) -> None:
         peer = await self._in_session()
-        description = described(self._executor.describe(), self._state, trusts)
+        description = described(self._executor.describe(), self._state, shown)
         await peer.call(NODE_DESCRIBE, NodeNews(description=description))
 
     async def _heard(self, news: SessionNews, _address: str) -> None:

@@ -143,6 +143,10 @@ class ClusterSecrets(Model):
     ca_key: str = ""
     unlock_key: str = ""
     rotation: RootRotation | None = None
+    #: Serial numbers (hex) of the managers' certificates, by node id.
+    manager_certificates: dict[str, str] = field(default_factory=dict)
+    #: Of those that open nothing any more, with the time of that (seconds since 1970).
+    revoked_certificates: dict[str, int] = field(default_factory=dict)
     forced_rotations: int = 0
     #: Of encrypted networks, oldest first; the last was added at that moment.
     network_keys: list[NetworkKey] = field(default_factory=list)

@@ -54,6 +54,8 @@ class NodeDescription(Model):
     data_path_addr: str = ""
     #: What it reaches without a router (CIDR): no network of the swarm may have these addresses.
     subnets: list[str] = field(default_factory=list)
+    #: Of the certificate that it shows, in hex.
+    certificate_serial: str = ""
 
 
 class NodeStatus(Model):

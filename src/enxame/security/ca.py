@@ -31,6 +31,7 @@ __all__ = [
     "key_in_request",
     "new_signing_request",
     "node_identity",
+    "serial_number",
     "sign_request",
     "tls_info",
 ]
@@ -212,6 +213,13 @@ def certified_addresses(cert: str) -> frozenset[str]:
     except x509.ExtensionNotFound:
         return frozenset()
     return frozenset(str(address) for address in names.get_values_for_type(x509.IPAddress))
+
+
+def serial_number(cert: str) -> int:
+    """A certificate's serial number (of the first one of a chain)."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate(cert.encode()).serial_number
 
 
 def tls_info(ca_cert: str) -> TLSInfo:

@@ -145,6 +145,8 @@ def command_line(program: str, settings: EtcdSettings, *, force_new_cluster: boo
         "log-outputs": "stderr",
         "log-level": "info",
     }
+    if tls.revoked is not None:
+        options["peer-crl-file"] = options["client-crl-file"] = str(tls.revoked)
     # The member's heartbeats go before other work of a busy machine, where this is allowed.
     command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "-5", program]
     command += [f"--{name}={value}" for name, value in options.items()]
