@@ -5,27 +5,26 @@ from pathlib import Path
 from enxame.testing.daemons import wait_until
 from enxame.testing.sample_image import DEFAULT_TAG as IMAGE
 from tests.clients.command import columns
-from tests.machine.lab import MachineLab
+from tests.machine.lab import ENXAME, MachineLab
 
 
 def test_a_cluster_is_made_used_stopped_started_and_removed(lab: MachineLab, sample: Path) -> None:
     before = lab.holdings()
-    said = lab("cluster", "create", "lab", "--workers", "2", "-p", "8080:80")
+    said = lab("cluster", "create", "lab", "--managers", "3", "--workers", "2", "-p", "8080:80")
     assert 'Current context is now "lab"' in said
-    assert sorted(lab("node", "ls", "--format", "{{.Hostname}}").split()) == [
-        "lab-manager-1",
-        "lab-worker-1",
-        "lab-worker-2",
-    ]
     assert "lab-manager-1" in lab.result("docker", "--context", "lab", "node", "ls").out
-    names = ["lab-manager-1", "lab-worker-1", "lab-worker-2"]
+    managers = ["lab-manager-1", "lab-manager-2", "lab-manager-3"]
+    names = [*managers, "lab-worker-1", "lab-worker-2"]
+    assert sorted(lab("node", "ls", "--format", "{{.Hostname}}").split()) == names
+    standings = sorted(lab("node", "ls", "--format", "{{.ManagerStatus}}").split())
+    assert standings == ["Leader", "Reachable", "Reachable"]
     manager = lab.environment_of(names[0])
     nodes = columns(lab.result("docker", "node", "ls", **manager).out)
     assert {(node["HOSTNAME"], node["STATUS"]) for node in nodes} == {(name, "Ready") for name in names}
     (row,) = columns(lab("cluster", "ls"))
-    assert (row["NAME"], row["MANAGERS"], row["WORKERS"], row["PORTS"]) == ("lab", "1/1", "2/2", "8080->80/tcp")
+    assert (row["NAME"], row["MANAGERS"], row["WORKERS"], row["PORTS"]) == ("lab", "3/3", "2/2", "8080->80/tcp")
     roles = {row["NAME"]: row["SWARM"] for row in columns(lab("machine", "ls"))}
-    assert roles == {"lab-manager-1": "manager", "lab-worker-1": "worker", "lab-worker-2": "worker"}
+    assert roles == {name: "manager" if name in managers else "worker" for name in names}
 
     for name in names:
         lab("machine", "ssh", name, f"enxame load -q -i {sample}")
@@ -47,10 +46,11 @@ def test_a_cluster_is_made_used_stopped_started_and_removed(lab: MachineLab, sam
         assert wait_until(lambda address=address: answer(lab, address), f"{address}:8080 answers")
 
     lab("cluster", "stop", "lab")
-    assert columns(lab("cluster", "ls"))[0]["MANAGERS"] == "0/1"
+    assert columns(lab("cluster", "ls"))[0]["MANAGERS"] == "0/3"
     lab("cluster", "start", "lab")
     ready = wait_until(
-        lambda: lab("node", "ls", "--format", "{{.Status}}", **manager).split() == ["Ready"] * 3, "all ready"
+        lambda: lab.result(ENXAME, "node", "ls", "--format", "{{.Status}}", **manager).out.split() == ["Ready"] * 5,
+        "all ready",
     )
     assert ready
     lab("cluster", "rm", "lab")
