@@ -30,6 +30,16 @@ def test_a_machine_has_its_own_name_address_and_processes(vm: MachineLab) -> Non
     assert vm("machine", "ssh", "vm1", "getent hosts vm1").split()[0] == address
 
 
+def test_a_machine_has_no_more_than_it_was_given(lab: MachineLab) -> None:
+    assert "no size of memory" in lab.refused("machine", "create", "--local-memory", "much", "small")
+    lab("machine", "create", "--local-memory", "256m", "--local-cpus", "0.5", "small")
+    limits = lab("machine", "ssh", "small", "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us")
+    assert limits.split() == [str(256 << 20), "50000"]
+    lab("machine", "restart", "small")
+    assert lab("machine", "ssh", "small", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us") == "50000"
+    lab("machine", "rm", "-y", "small")
+
+
 def test_ls_shows_docker_machines_columns(vm: MachineLab) -> None:
     table = vm("machine", "ls")
     assert table.splitlines()[0].split() == ["NAME", "ACTIVE", "DRIVER", "STATE", "URL", "SWARM", "DOCKER", "ERRORS"]

@@ -37,6 +37,9 @@ class LocalSettings(msgspec.Struct, kw_only=True):
     store_path: str = msgspec.field(default="", name="StorePath")
     engine_port: int = msgspec.field(default=2376, name="EnginePort")
     private: bool = msgspec.field(default=False, name="Private")
+    #: Bytes and processors; 0: as many as the host has.
+    memory: int = msgspec.field(default=0, name="Memory")
+    cpus: float = msgspec.field(default=0.0, name="CPUs")
     init: process.InitProcess = msgspec.field(default=process.InitProcess(), name="Process")
 
 
@@ -46,6 +49,8 @@ class LocalDriver:
     name: ClassVar[str] = "local"
     flags: ClassVar[Sequence[DriverFlag]] = (
         DriverFlag("local-engine-port", "Port of the machine's daemon", 2376, "LOCAL_ENGINE_PORT", "int"),
+        DriverFlag("local-memory", "Most memory of the machine: MB, or with a unit (512m, 2g)", "", "LOCAL_MEMORY"),
+        DriverFlag("local-cpus", "Most processors of the machine (2, 0.5)", "", "LOCAL_CPUS"),
         DriverFlag("local-private", "Give the machine no way out of its network", False, "LOCAL_PRIVATE", "switch"),
     )
 
@@ -60,6 +65,10 @@ class LocalDriver:
     @classmethod
     def from_flags(cls, context: Context, flags: Mapping[str, Any]) -> Self:
         """For a machine that is to be made."""
+        try:
+            memory, cpus = groups.parse_memory(flags["local-memory"]), groups.parse_cpus(flags["local-cpus"])
+        except ValueError as problem:
+            raise MachineError(str(problem)) from None
         return cls(
             context,
             LocalSettings(
@@ -67,6 +76,8 @@ class LocalDriver:
                 store_path=str(context.store),
                 engine_port=flags["local-engine-port"],
                 private=flags["local-private"],
+                memory=memory,
+                cpus=cpus,
             ),
         )
 
@@ -149,6 +160,10 @@ class LocalDriver:
         if self._settings.init.alive():
             raise MachineError(f'Machine "{self._context.name}" is already running.')
         groups.remove(self._group)
+        try:
+            groups.limit(self._group, self._settings.memory, self._settings.cpus)
+        except OSError as problem:
+            raise MachineError(f"this host cannot limit the machine: {problem.strerror}: {problem.filename}") from None
         with self._locked_network():
             network = self._network.inside(self._settings.ip_address, outside=not self._settings.private)
             self._network.set_rules()
