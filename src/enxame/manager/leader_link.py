@@ -90,6 +90,9 @@ class LeaderLink:
 
     async def link(self) -> Peer:
         """See the protocol."""
+        leader = self.leader
+        if self._peer is not None and not self._peer.closed and leader is not None and leader.addr == self._to:
+            return self._peer
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             leader = await self.known(max(0.0, deadline - asyncio.get_running_loop().time()))
