@@ -16,7 +16,7 @@ from enxame.control.network_table import Changes, NetworkTables, TablesTold
 from enxame.model.attachment import Attachment
 from enxame.model.base import Meta
 from enxame.model.cluster import DEFAULT_DATA_PATH_PORT, Cluster, NetworkKey
-from enxame.model.dispatch import Assignments, DataPath, IngressPort
+from enxame.model.dispatch import Assignments, DataPath
 from enxame.model.network import Network
 from enxame.model.node import Node
 from enxame.model.secret import Config, Secret
@@ -111,7 +111,7 @@ class NodeAssignments:
         self._secrets = _Needed(Secret)
         self._configs = _Needed(Config)
 
-    def complete(self, view: View, ingress: list[IngressPort]) -> Assignments:
+    def complete(self, view: View) -> Assignments:
         """Everything the node is to have; forgets what was sent before."""
         self.__init__(self.node_id, self._tables)  # type: ignore[misc]
         for network in view.all(Network):
@@ -122,7 +122,7 @@ class NodeAssignments:
         for attachment in attachments:
             self._see_attachment(view, attachment.id)
         message = self._collect(view, list(self._tasks.values()), [])
-        return replace(message, complete=True, ingress=ingress, attachments=attachments)
+        return replace(message, complete=True, attachments=attachments)
 
     def knows(self, network_id: str) -> bool:
         """Whether the node was told who is on a network."""
@@ -132,10 +132,8 @@ class NodeAssignments:
         """The tables changed so; whether there is something to tell this node."""
         return self._told.changed(changes)
 
-    def update(
-        self, view: View, events: Iterable[Event], ingress: list[IngressPort] | None = None
-    ) -> Assignments | None:
-        """The difference since the last message, None when there is none. ``ingress`` is the table if it changed."""
+    def update(self, view: View, events: Iterable[Event]) -> Assignments | None:
+        """The difference since the last message, None when there is none."""
         send: dict[str, Task] = {}
         removed: dict[str, None] = {}
         for event in events:
@@ -161,8 +159,6 @@ class NodeAssignments:
             elif isinstance(obj, Cluster):
                 self._path_may_differ = True
         message = self._collect(view, list(send.values()), list(removed))
-        if ingress is not None:
-            message = replace(message, ingress=ingress)
         return None if message == _NOTHING else message
 
     # Inside

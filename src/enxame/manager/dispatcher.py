@@ -254,7 +254,7 @@ class NodeSession:
         self._events = []
         self._told = NodeAssignments(self.node_id, self._tables())
         self._begun = True
-        return replace(self._told.complete(self._store.view, []), acknowledge=self._settling.ask())
+        return replace(self._told.complete(self._store.view), acknowledge=self._settling.ask())
 
 
 def _known(description: NodeDescription, node: Node) -> NodeDescription:

@@ -18,22 +18,6 @@ from enxame.model.service import PortConfig
 from enxame.model.task import Task, TaskStatus
 
 
-class IngressBackend(Model):
-    """Where a connection to a published port may go: a running, healthy task's address and target port."""
-
-    task_id: str = ""
-    ip: str = ""
-    port: int = 0
-
-
-class IngressPort(Model):
-    """A port published through the routing mesh and who answers it."""
-
-    service_id: str = ""
-    port: PortConfig = field(default_factory=PortConfig)
-    backends: list[IngressBackend] = field(default_factory=list)
-
-
 class NetworkEndpoint(Model):
     """A task, or a container outside any service, on a network. ``id`` is the task's or the attachment's.
 
@@ -108,7 +92,7 @@ class Assignments(Model):
     ``networks`` are those the tasks need; ``tables`` tell who is on them, complete for a network that the node is told
     of anew; a network's table goes with it. ``data_path`` is the node's own, when it may be news. ``attachments`` are
     all that the node has, in a complete set. ``acknowledge``: the node is to repeat this number when packets and names
-    go as the tables say; 0: it need not. ``ingress`` is always the whole list when present (``None``: unchanged).
+    go as the tables say; 0: it need not.
     """
 
     complete: bool = False
@@ -124,7 +108,6 @@ class Assignments(Model):
     attachments: list[Attachment] = field(default_factory=list)
     tables: list[NetworkTable] = field(default_factory=list)
     acknowledge: int = 0
-    ingress: list[IngressPort] | None = None
 
 
 class TaskStatusUpdate(Model):

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from enxame.control.assignments import NodeAssignments, route
 from enxame.control.heartbeats import Health, HeartbeatBook, heartbeat_period
-from enxame.control.ingress import IngressTable
 from enxame.control.leader import Leader
 from enxame.control.network_table import NetworkTables
 from enxame.manager.dispatcher import record_statuses
@@ -65,7 +64,6 @@ class SimSwarm:
         self._pending: list[Event] = []
         self._wake: float | None = None
         self._step_scheduled: float | None = None
-        self._ingress = IngressTable(self.store.view)
         self._tables = NetworkTables(self.store.view)
         self._ids = 0
         self._steps_now = (0.0, 0)
@@ -319,7 +317,7 @@ class SimSwarm:
             return False
         link.open_session(NodeAssignments(node_id, self._tables))
         assert link.session is not None
-        link.send(link.session.complete(self.store.view, self._ingress.ports))
+        link.send(link.session.complete(self.store.view))
         return True
 
     def beat(self, link: SimLink) -> bool:
@@ -362,7 +360,6 @@ class SimSwarm:
             return
 
     def _dispatch(self, events: list[Event]) -> None:
-        table = self._ingress.ports if self._ingress.apply(self.store.view, events) else None
         changes = self._tables.apply(self.store.view, events)
         own, shared = route(events)
         for node_id, link in self.links.items():
@@ -370,8 +367,8 @@ class SimSwarm:
                 continue
             mine = own.get(node_id, [])
             told = link.session.tables_changed(changes)
-            if mine or shared or told or table is not None:
-                message = link.session.update(self.store.view, mine + shared, table)
+            if mine or shared or told:
+                message = link.session.update(self.store.view, mine + shared)
                 if message is not None:
                     link.send(message)
 

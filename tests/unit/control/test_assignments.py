@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enxame.control.assignments import NodeAssignments, route
-from enxame.control.ingress import IngressTable
 from enxame.control.network_table import NetworkTables
 from enxame.model.dispatch import Assignments
 from enxame.model.network import Network, NetworkSpec
@@ -32,19 +31,17 @@ class Session:
         self._lab = lab
         self.tables = NetworkTables(lab.store.view)
         self.told = NodeAssignments(node_id, self.tables)
-        self.ingress = IngressTable(lab.store.view)
         self.have: dict[str, set[str]] = {}
         self.desired: dict[str, TaskState] = {}
         self._seen = len(lab.events)
-        self._take(self.told.complete(lab.store.view, self.ingress.ports))
+        self._take(self.told.complete(lab.store.view))
 
     def next(self) -> Assignments | None:
         """Let the leader work, and take in what changed."""
         self._lab.settle()
         events, self._seen = self._lab.events[self._seen :], len(self._lab.events)
-        table = self.ingress.ports if self.ingress.apply(self._lab.store.view, events) else None
         self.told.tables_changed(self.tables.apply(self._lab.store.view, events))
-        message = self.told.update(self._lab.store.view, events, table)
+        message = self.told.update(self._lab.store.view, events)
         if message is not None:
             self._take(message)
         return message
@@ -173,30 +170,6 @@ def test_events_are_routed_to_the_nodes_they_concern(lab: Lab) -> None:
     own, shared = route(lab.events[seen:])
     assert sorted(own) == ["n1", "n2"]
     assert [event.object.id for event in shared] == ["s1"]
-
-
-def test_only_running_tasks_that_are_to_run_answer_a_published_port(lab: Lab) -> None:
-    lab.node("n1")
-    web = lab.service("web", 2, spec=PUBLISHED)
-    table = IngressTable(lab.store.view)
-    assert [(entry.port.published_port, entry.backends) for entry in table.ports] == [(8080, [])]
-    lab.settle()
-    one, two = lab.tasks(web)
-    lab.report(one, TaskState.STARTING)
-    assert not table.apply(lab.store.view, lab.store.take_events())
-    lab.report(one, TaskState.RUNNING)
-    lab.report(two, TaskState.RUNNING)
-    assert table.apply(lab.store.view, lab.store.take_events())
-    backends = table.ports[0].backends
-    assert [(backend.task_id, backend.port) for backend in backends] == [(one.id, 80), (two.id, 80)]
-    assert backends[0].ip == one.networks_attachments[0].addresses[0].partition("/")[0]
-    lab.change(one, desired_state=TaskState.SHUTDOWN)
-    assert table.apply(lab.store.view, lab.store.take_events())
-    assert [backend.task_id for backend in table.ports[0].backends] == [two.id]
-    lab.delete(lab.get(web))
-    assert table.apply(lab.store.view, lab.store.take_events())
-    assert table.ports == []
-    assert IngressTable(lab.store.view).ports == []
 
 
 @settings(max_examples=40, deadline=None)

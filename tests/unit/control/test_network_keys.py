@@ -63,7 +63,7 @@ def test_only_nodes_on_encrypted_networks_hear_the_keys_and_of_every_new_one(lab
     tables = NetworkTables(lab.store.view)
     told = {name: NodeAssignments(name, tables) for name in ("n1", "n2")}
     for assignments in told.values():
-        path = assignments.complete(lab.store.view, []).data_path
+        path = assignments.complete(lab.store.view).data_path
         assert path is not None
         assert path.keys == []
     seen = len(lab.events)

@@ -122,8 +122,8 @@ def test_nodes_are_told_only_of_networks_that_they_are_on_and_of_ingress(lab: La
     with_nodes(lab, "n1", "n2")
     tables = NetworkTables(lab.store.view)
     one, two = NodeAssignments("n1", tables), NodeAssignments("n2", tables)
-    assert [table.network_id for table in one.complete(lab.store.view, []).tables] == ["ingress"]
-    two.complete(lab.store.view, [])
+    assert [table.network_id for table in one.complete(lab.store.view).tables] == ["ingress"]
+    two.complete(lab.store.view)
     lab.store.take_events()
     seen = len(lab.events)
     lab.service("web", 1, networks=ON_APP)
@@ -168,7 +168,7 @@ async def test_differences_add_up_to_the_complete_tables(steps: list[tuple[str, 
     lab.store.take_events()
     tables = NetworkTables(lab.store.view)
     session, told = NodeAssignments("n1", tables), Told()
-    await told.take(session.complete(lab.store.view, []))
+    await told.take(session.complete(lab.store.view))
     seen = len(lab.events)
     for operation, number in steps:
         service = services[number % 2]
