@@ -128,3 +128,20 @@ def test_a_browser_speaks_with_a_container_through_a_websocket(daemon: Daemon) -
     said, code = asyncio.run(converse(daemon))
     assert said == [b"ready\n", b"got hello\n"]
     assert code == 3
+
+
+def test_events_tell_of_mounts_processes_and_files(docker: Command) -> None:
+    docker("run", "-d", "--name", "box", "-v", "told:/x", IMAGE, "sleep", "60")
+    docker("top", "box")
+    docker("cp", "box:/etc/passwd", "-")
+    docker("exec", "box", "true")
+    docker("commit", "box", "told:1")
+    docker("rm", "-f", "box")
+    docker("rmi", "told:1")
+    events = ("events", "--since", "1m", "--until", "0s", "--format", "{{.Type}} {{.Action}}")
+    mounts = docker(*events, "--filter", "volume=told").splitlines()
+    assert [line for line in mounts if "mount" in line] == ["volume mount", "volume unmount"]
+    shown = docker(*events).splitlines()
+    for expected in ("container top", "container archive-path", "container exec_create: true ", "image tag"):
+        assert expected in shown, shown
+    docker("volume", "rm", "told")

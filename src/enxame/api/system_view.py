@@ -16,6 +16,7 @@ from enxame import API_VERSION, MIN_API_VERSION, __version__
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.host_facts import HostFacts, program_version
 from enxame.engine.create_request import log_drivers
+from enxame.engine.init_program import find_init_program
 from enxame.model.cluster import SwarmInfo
 from enxame.model.filters import Filters
 from enxame.store.backend import NoLeader
@@ -137,7 +138,7 @@ def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[st
         "Swarm": _without_secrets(swarm),
         "LiveRestoreEnabled": True,
         "Isolation": "",
-        "InitBinary": "",
+        "InitBinary": find_init_program().rpartition("/")[2],
         "ContainerdCommit": {"ID": "", "Expected": ""},
         "RuncCommit": {"ID": runtime_version, "Expected": runtime_version},
         "InitCommit": {"ID": "", "Expected": ""},

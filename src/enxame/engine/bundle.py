@@ -16,6 +16,7 @@ from enxame.engine.block_io import block_io
 from enxame.engine.cgroups import CgroupLayout
 from enxame.engine.container_record import Definition
 from enxame.engine.devices import cgroup_rules, resolve_devices
+from enxame.engine.init_program import find_init_program
 from enxame.engine.kernel_limits import KernelLimits
 from enxame.engine.mount_requests import MountRequest
 from enxame.engine.namespaces import FindOther, choose_namespaces
@@ -29,13 +30,6 @@ from enxame.errors import EnxameError, InvalidArgument
 from enxame.model.container import HostConfig
 from enxame.model.container_view import MountPoint
 
-_INIT_PROGRAMS = (
-    "/usr/bin/docker-init",
-    "/usr/bin/tini-static",
-    "/usr/bin/catatonit",
-    "/usr/libexec/podman/catatonit",
-    "/usr/bin/tini",
-)
 _KEPT_FLAGS = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC, "noatime": os.ST_NOATIME}
 #: Below the exec root: where parts of volumes are held.
 SUBPATHS = "subpaths"
@@ -255,7 +249,6 @@ def _mark(rootfs: str) -> None:
 
 
 def _init_program() -> str:
-    for program in _INIT_PROGRAMS:
-        if os.access(program, os.X_OK):
-            return program
+    if program := find_init_program():
+        return program
     raise EnxameError("no init program found for --init: install Debian's tini or catatonit")

@@ -57,6 +57,10 @@ class Cleanup:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 _log.error("cleaning up container %s: %s", container.id, outcome, exc_info=outcome)
+        for mount in container.definition.mounts:
+            if mount.type == "volume":
+                attributes = {"container": container.id, "driver": mount.driver or "local"}
+                around.events.publish("volume", "unmount", mount.name, attributes)
         container.unwatch()
         if not any(isinstance(outcome, BaseException) for outcome in outcomes):
             around.change(container, prepared=False, pid=0, monitor_pid=0)

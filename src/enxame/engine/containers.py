@@ -481,7 +481,10 @@ class ContainerManager:
 
     async def top(self, ref: str, ps_args: str = "") -> TopResult:
         """The container's processes as ``ps`` shows them."""
-        return await usage.list_processes(self._around.machine.layout, self.find(ref), ps_args)
+        container = self.find(ref)
+        found = await usage.list_processes(self._around.machine.layout, container, ps_args)
+        self._around.publish(container, "top")
+        return found
 
     async def exec_create(self, ref: str, request: ExecCreateRequest) -> str:
         """Define an exec; returns its id. Raises Conflict when the container does not run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from enxame.engine.attachment import Attachment, ProcessAttachment
 from enxame.engine.container import Container
@@ -47,7 +47,7 @@ class Execs:
         self._sessions[session.id] = session
         container.execs[session.id] = session
         self._drop_old(container)
-        self._life.around.publish(container, f"exec_create: {' '.join(session.command)}", execID=session.id)
+        self._life.around.publish(container, f"exec_create: {_told(session.command)}", execID=session.id)
         return session.id
 
     def _session(self, container: Container, request: ExecCreateRequest) -> ExecSession:
@@ -86,7 +86,7 @@ class Execs:
         attachment = session.begin(
             self._runtime, self._capabilities, attached=not detach, tty=(tty or session.request.tty) and not detach
         )
-        self._life.around.publish(container, f"exec_start: {' '.join(session.command)}", execID=session.id)
+        self._life.around.publish(container, f"exec_start: {_told(session.command)}", execID=session.id)
         attachment.linger = lambda work: self._life.around.background.start(work, f"exec streams {identity[:12]}")
         follow = self._life.around.background.start(self._follow(session, attachment), f"exec {identity[:12]}")
         if not detach:
@@ -137,3 +137,8 @@ class Execs:
             await asyncio.gather(follow, return_exceptions=True)
             await attachment.close()
         return code, output.decode(errors="replace")
+
+
+def _told(command: Sequence[str]) -> str:
+    """The program, a space, its arguments: also without any, as Docker has it."""
+    return f"{command[0]} {' '.join(command[1:])}"

@@ -53,6 +53,17 @@ class MountRequest(Model):
     anonymous: bool = False
 
 
+def mount_attributes(container_id: str, mount: MountRequest) -> dict[str, str]:
+    """What the event of a mounted volume tells."""
+    return {
+        "container": container_id,
+        "destination": mount.destination,
+        "driver": mount.driver or "local",
+        "propagation": mount.propagation,
+        "read/write": "false" if mount.read_only else "true",
+    }
+
+
 def parse_mounts(
     config: ContainerConfig,
     host: HostConfig,

@@ -15,6 +15,7 @@ from enxame.engine.container import Container, process_start
 from enxame.engine.container_record import Definition
 from enxame.engine.image_defaults import as_list
 from enxame.engine.link_variables import link_variables
+from enxame.engine.mount_requests import mount_attributes
 from enxame.engine.runtime import Created, MonitorOptions, RuntimeFailure
 from enxame.engine.runtime_errors import start_failure
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
@@ -193,11 +194,12 @@ class Preparation:
         )
 
     async def _acquire(self, container: Container) -> dict[str, str]:
-        return {
-            mount.name: await self._around.volumes.acquire(mount.name, container.id)
-            for mount in container.definition.mounts
-            if mount.type == "volume"
-        }
+        found = {}
+        for mount in container.definition.mounts:
+            if mount.type == "volume":
+                found[mount.name] = await self._around.volumes.acquire(mount.name, container.id)
+                self._around.events.publish("volume", "mount", mount.name, mount_attributes(container.id, mount))
+        return found
 
 
 def _logs(driver: str, path: Path) -> list[str]:

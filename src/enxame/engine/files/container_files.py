@@ -42,8 +42,10 @@ class ContainerFiles:
     @asynccontextmanager
     async def read(self, ref: str, path: str) -> AsyncIterator[tuple[PathStat, AsyncIterator[bytes]]]:
         """What is at ``path``, and a tar of it and all below it. Raises NotFound."""
-        async with self._work(self._find(ref), "read", _checked(path)) as (worker, found):
+        container = self._find(ref)
+        async with self._work(container, "read", _checked(path)) as (worker, found):
             yield found, worker.output()
+        self._around.publish(container, "archive-path", path=path)
 
     async def write(
         self, ref: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool = False, own: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -480,7 +481,8 @@ class ImageStore:
                 entry=HistoryEntry(author=author, comment=message, created_by=created_by),
                 container_id=container_id,
             )
-        self._publish("commit", made, name.familiar if name else made)
+        if name is not None:
+            self._publish("tag", made, name.familiar)
         return made
 
     # Containers' filesystems
@@ -524,7 +526,10 @@ class ImageStore:
         }
 
     def _publish(self, action: str, actor_id: str, name: str) -> None:
-        self._events.publish("image", action, actor_id, {"name": name})
+        labels: dict[str, str] = {}
+        with contextlib.suppress(NotFound, InvalidArgument):
+            labels = self.resolve(actor_id).config.labels
+        self._events.publish("image", action, actor_id, {**labels, "name": name})
 
 
 def _is_name(name: Reference, ref: str) -> bool:
