@@ -163,6 +163,7 @@ class WorkerSession:
         loop = asyncio.get_running_loop()
         delay, turn, hops, target, failed = 0.0, 0, 0, "", ""
         while True:
+            _end_if_cancelled()
             address = target or self._candidate(turn, failed)
             if not address:
                 await self._pause(ALONE_DELAY)
@@ -184,6 +185,7 @@ class WorkerSession:
             except EnxameError as error:
                 if self._again:
                     self._again, self.peer, target = False, None, address
+                    self.opened.clear()
                     continue
                 self._say(logging.WARNING, f"no session with the manager at {address}: {error}")
             except Exception:
@@ -326,6 +328,13 @@ class WorkerSession:
         if text != self._said:
             self._said = text
             log.log(level, "%s", text)
+
+
+def _end_if_cancelled() -> None:
+    """A group of tasks that fails while it is cancelled only tells of the failure."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _reason(failures: ExceptionGroup[Exception]) -> EnxameError:
