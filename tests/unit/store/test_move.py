@@ -208,6 +208,27 @@ def test_leftovers_are_all_states_but_the_one_pointed_to():
     assert pointers.leftovers(names, FIRST) == ["etcd-3", "state-1.db", "state-2.db.new"]
 
 
+def test_a_manager_without_a_state_has_no_place_and_every_place_is_new(tmp_path):
+    pointers.write(tmp_path, pointers.NONE)
+    assert pointers.read(tmp_path) == pointers.NONE
+    assert pointers.NONE.next("etcd") == Pointer("etcd", "etcd-1", 1)
+    assert pointers.leftovers(["state.db", "etcd-1", "node.json", "state.json"], pointers.NONE) == [
+        "etcd-1",
+        "state.db",
+    ]
+
+
+def test_a_worker_forgets_what_it_had_as_a_manager_and_nothing_else(tmp_path):
+    pointers.write(tmp_path, Pointer("etcd", "etcd-3", 3))
+    (tmp_path / "etcd-3" / "member").mkdir(parents=True)
+    for name in ("state-2.db", "state-2.db-wal", "node.json", "tasks.db"):
+        (tmp_path / name).touch()
+    pointers.forget(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["node.json", "tasks.db"]
+    pointers.forget(tmp_path)
+    assert pointers.read(tmp_path) == FIRST
+
+
 def test_differences_are_named():
     a, b = Record("service", "a", 1, b"x"), Record("service", "b", 2, b"y")
     assert difference([a, b], [b, a]) == ""
