@@ -1,6 +1,7 @@
 """Options of ``run`` whose effect is seen inside, and wishes that dockerd refuses: the same words from both daemons."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import aiohttp
@@ -131,6 +132,7 @@ def test_a_browser_speaks_with_a_container_through_a_websocket(daemon: Daemon) -
 
 
 def test_events_tell_of_mounts_processes_and_files(docker: Command) -> None:
+    begun = f"{time.time():.9f}"
     docker("run", "-d", "--name", "box", "-v", "told:/x", IMAGE, "sleep", "60")
     docker("top", "box")
     docker("cp", "box:/etc/passwd", "-")
@@ -138,10 +140,10 @@ def test_events_tell_of_mounts_processes_and_files(docker: Command) -> None:
     docker("commit", "box", "told:1")
     docker("rm", "-f", "box")
     docker("rmi", "told:1")
-    events = ("events", "--since", "1m", "--until", "0s", "--format", "{{.Type}} {{.Action}}")
+    events = ("events", "--since", begun, "--until", f"{time.time():.9f}", "--format", "{{.Type}} {{.Action}}")
     mounts = docker(*events, "--filter", "volume=told").splitlines()
     assert [line for line in mounts if "mount" in line] == ["volume mount", "volume unmount"]
     shown = docker(*events).splitlines()
     for expected in ("container top", "container archive-path", "container exec_create: true ", "image tag"):
-        assert expected in shown, shown
+        assert expected.strip() in [line.strip() for line in shown]
     docker("volume", "rm", "told")
