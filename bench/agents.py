@@ -24,7 +24,6 @@ from pathlib import Path
 
 import uvloop
 
-from enxame.errors import EnxameError
 from enxame.manager.admission import Admission
 from enxame.manager.dispatcher import Dispatcher
 from enxame.manager.failure_detector import FailureDetector
@@ -229,8 +228,8 @@ async def agent(number: int, context: ssl.SSLContext, address: str, failures: li
                 async with asyncio.TaskGroup() as group:
                     group.create_task(beat(peer))
                     group.create_task(work(peer))
-        except* EnxameError as group:
-            failures.append(str(group.exceptions[0]))
+        except* Exception as group:  # whatever happens to one of thousands, it tries again and is counted
+            failures.append(str(group.exceptions[0]) or type(group.exceptions[0]).__name__)
         delay = dialer.next_delay(delay, random.random())
         await asyncio.sleep(delay + dialer.spread(period, random.random()))
         period = 0.0

@@ -205,7 +205,7 @@ class HeartbeatBook:
                 entry.heard = min(now, entry.heard + late)
 
     def _spare(self, now: float) -> None:
-        """Enough nodes are back: what kept them away is over, and the others may still be waiting for their next try."""
+        """Enough nodes are back: what kept them away is over, and the others may be waiting for their next try."""
         for entry in self._entries.values():
             if entry.health is Health.HELD:
                 entry.spared_until = now + _return_grace(entry.period)

@@ -18,7 +18,7 @@ CONNECT_DEADLINE: Final = 5.0
 #: Where there are others to be tried: enough for a first packet that was lost.
 SHORT_CONNECT_DEADLINE: Final = 2.0
 #: Longer: thousands of nodes that come at once are all let in, one after the other.
-HANDSHAKE_DEADLINE: Final = 20.0
+HANDSHAKE_DEADLINE: Final = 30.0
 #: Back-off between tries to reach a manager: seconds (swarmkit agent/session.go).
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 8.0

@@ -25,8 +25,8 @@ MOST_OF_ONE_ADDRESS: Final = 24
 #: How long a connection may be silent, and how long its handshake may take once it is its turn: seconds.
 HELLO_DEADLINE: Final = 10.0
 HANDSHAKE_DEADLINE: Final = 10.0
-#: Newcomers are sent away while the first in line has waited for so long: seconds. Less than a caller's patience.
-LONGEST_WAIT: Final = 8.0
+#: Newcomers are sent away while the first in line has waited for so long: seconds. Half of a caller's patience.
+LONGEST_WAIT: Final = 15.0
 #: Connections that have not been let in yet; the next ones wait in the kernel.
 MOST_WAITING: Final = 8192
 #: Wait after the system had no descriptor left: seconds.
