@@ -44,8 +44,8 @@ class ContainerFiles:
         """What is at ``path``, and a tar of it and all below it. Raises NotFound."""
         container = self._find(ref)
         async with self._work(container, "read", _checked(path)) as (worker, found):
+            self._around.publish(container, "archive-path", path=path)
             yield found, worker.output()
-        self._around.publish(container, "archive-path", path=path)
 
     async def write(
         self, ref: str, path: str, stream: AsyncIterator[bytes], *, keep_kinds: bool = False, own: bool = False
