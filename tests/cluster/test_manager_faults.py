@@ -102,6 +102,36 @@ def test_a_leader_that_hangs_does_nothing_when_it_goes_on(several: Managers, who
     assert "error" not in {machine.state() for machine in several.managers}
 
 
+def test_leaders_that_are_demoted_one_after_the_other_leave_no_gap(several: Managers) -> None:
+    with Ledger(several.managers[2:]) as ledger:  # clients of a manager that stays
+        time.sleep(0.5)
+        for machine in several.managers[:2]:
+            change_role(several, machine, "worker")
+            wait_until(lambda machine=machine: not machine.swarm()["ControlAvailable"], "it is a worker")
+            change_role(several, machine, "manager")
+            wait_until(several.all_reachable, "it is a manager again", timeout=30)
+    ledger.check()
+    assert ledger.longest_gap() <= LEADER_WITHIN
+
+
+def change_role(several: Managers, machine: Machine, role: str) -> None:
+    """Promote or demote, through a manager that stays."""
+    node_id, through = machine.swarm()["NodeID"], several.managers[2]
+
+    def changed() -> bool:
+        node = ask(through, "GET", f"/nodes/{node_id}")
+        version = str(node["Version"]["Index"])
+        try:
+            ask(through, "POST", f"/nodes/{node_id}/update", {**node["Spec"], "Role": role}, version=version)
+        except ApiError as error:
+            if "out of sequence" not in error.message:
+                raise
+            return False  # its state changes meanwhile, and so does its version
+        return True
+
+    wait_until(changed, f"{machine.network.hostname} is made a {role}")
+
+
 def test_a_leader_that_is_cut_off_refuses_and_says_why_while_the_others_go_on(several: Managers) -> None:
     leader = several.leader()
     others = several.followers_of(leader)
