@@ -31,6 +31,8 @@ from enxame.model.container import HostConfig
 from enxame.model.container_view import MountPoint
 
 _KEPT_FLAGS = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC, "noatime": os.ST_NOATIME}
+#: The control group that those of containers lie in, unless told otherwise.
+CGROUP_PARENT = "/enxame"
 #: Below the exec root: where parts of volumes are held.
 SUBPATHS = "subpaths"
 _encode = msgspec.json.Encoder().encode
@@ -65,8 +67,8 @@ def hostname_of(definition: Definition) -> str:
 
 def cgroup_path(definition: Definition) -> str:
     """The container's control group."""
-    parent = definition.host.cgroup_parent.strip("/") or "enxame"
-    return f"/{parent}/{definition.id}"
+    parent = definition.host.cgroup_parent.strip("/")
+    return f"/{parent}/{definition.id}" if parent else f"{CGROUP_PARENT}/{definition.id}"
 
 
 def write_bundle(

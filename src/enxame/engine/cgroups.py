@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -163,6 +164,13 @@ def remove(layout: CgroupLayout, path: str) -> bool:
                 raise
             gone = _remove_tree(directory) and gone
     return gone
+
+
+def remove_parent(layout: CgroupLayout, path: str) -> None:
+    """Remove a group that others lie in, where nothing does any more; not those that others may just be making."""
+    for directory in layout.directories(path):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
 
 
 def _remove_tree(directory: Path) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from enxame.engine import container_view, naming, pruning, usage
+from enxame.engine import cgroups, container_view, naming, pruning, usage
 from enxame.engine.attachment import Attachment
-from enxame.engine.bundle import Machine
+from enxame.engine.bundle import CGROUP_PARENT, Machine
 from enxame.engine.committing import CommitRequest, commit_container
 from enxame.engine.container import Container
 from enxame.engine.container_networks import ContainerNetworks
@@ -125,8 +125,11 @@ class ContainerManager:
 
     async def release_mounts(self) -> None:
         """Give the daemon's own mounts back, if no container runs and nothing is mounted below them. Idempotent."""
+        none_runs = not any(container.running for container in self._table)
+        if none_runs:
+            await asyncio.to_thread(cgroups.remove_parent, self._around.machine.layout, CGROUP_PARENT)
         if (namespace := self._around.runtime.namespace) is not None:
-            await namespace.close(unmount=not any(container.running for container in self._table))
+            await namespace.close(unmount=none_runs)
 
     def _exit_appeared(self, name: str) -> None:
         container = self._table.by_id.get(name)
