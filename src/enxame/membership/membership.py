@@ -18,13 +18,14 @@ from enxame.backup.files import Secret
 from enxame.errors import Conflict, EnxameError, InvalidArgument, Unavailable
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
-from enxame.membership import addresses, certificate_files, founding, joining, node_files, recovery, state_file
+from enxame.membership import addresses, certificate_files, founding, joining, state_file
 from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import availability_of
 from enxame.membership.joining import Wish
 from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.member_plan import manager_trouble
+from enxame.membership.rescue import Rescue
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import Locked, StateKeys
 from enxame.membership.worker_parts import WORKER, NodeRemoved, WorkerParts
@@ -49,8 +50,6 @@ JOIN_TIMEOUT: Final = (
 )
 
 STATE_FILE: Final = "node.json"
-#: What clients send when the user says nothing.
-DEFAULT_LISTEN_ADDR: Final = "0.0.0.0:2377"
 
 #: Longest wait for a swarm to come up or to end: seconds (moby's swarmConnectTimeout).
 START_DEADLINE: Final = 20.0
@@ -115,9 +114,16 @@ class Membership:
         rng: Callable[[], float],
         wall: Callable[[], datetime],
     ) -> None:
-        self._wall = wall
         self._directory = directory
         self._file = directory / STATE_FILE
+        self._rescue = Rescue(
+            directory,
+            self._file,
+            keys=keys,
+            interfaces=interfaces,
+            default_advertise=default_advertise,
+            wall=wall,
+        )
         self._build = build
         self._interfaces = interfaces
         self._default_advertise = default_advertise
@@ -144,7 +150,7 @@ class Membership:
                 await self._sweep()
                 return
             await self._open_keys(self._state)
-            self._state = await self._moved(self._state)
+            self._state = await self._rescue.follow_machine(self._state)
             await self._run(self._state)
         except Locked as locked:
             self._locked = True
@@ -248,28 +254,15 @@ class Membership:
         async with self._changing:
             if self._in_swarm:
                 raise Unavailable(ALREADY_IN_SWARM)
-            former = node_files.state_of(backup.items)
-            place = recovery.place_of(former, wanted, self._default_advertise, await self._interfaces())
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
-                state = await recovery.restore(backup, self._directory, place, keys=self._keys, wall=self._wall)
-                await asyncio.to_thread(state_file.write, self._file, state)
+                state, told = await self._rescue.restore(backup, wanted)
                 await self._run(state)
             except BaseException:
                 self._state = None
                 await self._forget()
                 raise
-        head = backup.head
-        log.info("restored the swarm %s of %s at %s", state.cluster_id, head.time, state.advertise_addr)
-        return Restored(
-            node_id=state.node_id,
-            cluster_id=state.cluster_id,
-            advertise_addr=state.advertise_addr,
-            former_addr=former.advertise_addr,
-            revision=head.revision,
-            time=head.time,
-            counts=head.counts,
-        )
+        log.info("restored the swarm %s of %s at %s", told.cluster_id, told.time, told.advertise_addr)
+        return told
 
     async def _go_on_alone(self, request: InitRequest) -> str:
         """``--force-new-cluster``: this manager goes on with what it has, without the others."""
@@ -278,41 +271,20 @@ class Membership:
         state = await asyncio.to_thread(state_file.read, self._file)
         if state is None or state.role != "manager":
             raise Unavailable(WORKER)
-        wanted = RestoreRequest(
-            listen_addr="" if request.listen_addr == DEFAULT_LISTEN_ADDR else request.listen_addr,
-            advertise_addr=request.advertise_addr,
-            data_path_addr=request.data_path_addr,
-        )
-        place = recovery.place_of(state, wanted, self._default_advertise, await self._interfaces())
+        place = await self._rescue.place(state, request)
+        survivor = self._build(state, self._change_role)
+        assert isinstance(survivor, ManagerParts)
         parts, self._parts = self._parts, None
         if parts is not None:
             await parts.stop()
         try:
-            if pointers.read(self._directory).kind != "sqlite":
-                survivor = self._build(state, self._change_role)
-                assert isinstance(survivor, ManagerParts)
-                await survivor.salvage()
-            after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
-            await asyncio.to_thread(state_file.write, self._file, after)
+            after = await self._rescue.go_on_alone(place, survivor.salvage)
         except (EnxameError, OSError) as error:
             self._error = str(error)
             raise
         await self._run(after)
         log.warning("the swarm goes on with this manager alone, at %s", after.advertise_addr)
         return after.node_id
-
-    async def _moved(self, state: NodeState) -> NodeState:
-        """The node where its machine is now; a single manager tells its swarm at once, one of several when it can."""
-        place = recovery.moved_to(state, await self._interfaces()) if state.role == "manager" else None
-        if place is None:
-            return state
-        log.warning("this machine is not at %s any more but at %s", state.advertise_addr, place.advertise_addr)
-        if pointers.read(self._directory).kind == "sqlite":
-            after = await recovery.take_over(self._directory, place, keys=self._keys, wall=self._wall)
-        else:
-            after = replace(place, moved=True)
-        await asyncio.to_thread(state_file.write, self._file, after)
-        return after
 
     async def join(self, request: JoinRequest) -> None:
         """Join the swarm of another machine; returns when one of its managers has taken this node up. A node that has
@@ -439,7 +411,7 @@ class Membership:
             await asyncio.to_thread(self._keys.unlock, key)
             self._locked = False
             try:
-                state = await self._moved(state)
+                state = await self._rescue.follow_machine(state)
                 await self._run(state)
             except (EnxameError, OSError, TimeoutError) as error:
                 self._error = str(error) or "timeout while the swarm's state was loaded"

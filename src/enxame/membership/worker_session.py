@@ -110,6 +110,16 @@ class Redirected(Exception):
         self.address = address
 
 
+def next_manager(managers: Sequence[str], own: str, origin: str, failed: str) -> str:
+    """Whom to try after ``origin``: all in turn, but somebody else than who just ``failed`` (perhaps where ``origin``
+    sent this node), if there is; empty when nobody is known.
+    """
+    known = [manager for manager in managers if manager != own]
+    start = known.index(origin) + 1 if origin in known else 0
+    turn = [*known[start:], *known[:start]]
+    return next((manager for manager in turn if manager != failed), turn[0] if turn else "")
+
+
 class WorkerSession:
     """``managers`` are addresses to begin with; ``heard`` is told all later ones, the first of each link at least.
 
@@ -161,17 +171,16 @@ class WorkerSession:
     async def run(self) -> None:
         """Keep a session until cancelled. Tasks go on whatever becomes of it."""
         loop = asyncio.get_running_loop()
-        delay, turn, hops, target, failed = 0.0, 0, 0, "", ""
+        delay, hops, target, origin, failed = 0.0, 0, "", "", ""
         while True:
-            _end_if_cancelled()
-            address = target or self._candidate(turn, failed)
+            address = target or next_manager(self.managers, self._own, origin, failed)
             if not address:
                 await self._pause(ALONE_DELAY)
                 continue
-            turn, target = turn + (not target), ""
+            origin, target = origin if target else address, ""
             began = loop.time()
             try:
-                await self._attempt(address)
+                await self._try(address)
             except Redirected as redirect:
                 hops += 1
                 if hops <= MOST_HOPS and redirect.address != self._own:
@@ -195,13 +204,19 @@ class WorkerSession:
             self.opened.clear()
             delay = dialer.next_delay(0.0 if lasted else delay, self._rng())
             if await self._pause(delay + (dialer.spread(self.period, self._rng()) if lasted else 0.0)):
-                delay, turn = 0.0, 0
+                delay, origin, failed = 0.0, "", ""
 
-    def _candidate(self, turn: int, failed: str) -> str:
-        """Whom to try next: somebody else than who just failed, if there is; empty when nobody is known."""
-        known = [manager for manager in self.managers if manager != self._own]
-        others = [manager for manager in known if manager != failed] or known
-        return others[turn % len(others)] if others else ""
+    async def _try(self, address: str) -> None:
+        """In a task of its own: a group of tasks that fails there may hide that this one is cancelled, or leave it looking
+        as if it were.
+        """
+        attempt = asyncio.get_running_loop().create_task(self._attempt(address), name=f"session with {address}")
+        try:
+            await asyncio.wait({attempt})
+        finally:
+            attempt.cancel()
+            await asyncio.wait({attempt})
+        attempt.result()
 
     async def _attempt(self, address: str) -> None:
         deadline = dialer.SHORT_CONNECT_DEADLINE if len(self.managers) > 1 else dialer.CONNECT_DEADLINE
@@ -328,13 +343,6 @@ class WorkerSession:
         if text != self._said:
             self._said = text
             log.log(level, "%s", text)
-
-
-def _end_if_cancelled() -> None:
-    """A group of tasks that fails while it is cancelled only tells of the failure."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _reason(failures: ExceptionGroup[Exception]) -> EnxameError:

@@ -51,3 +51,30 @@ async def test_a_session_that_breaks_while_it_is_cancelled_ends(monkeypatch, aga
         running.cancel()
         await asyncio.wait({running})
     assert running.cancelled()
+
+
+async def test_a_session_whose_tasks_failed_is_begun_again(monkeypatch) -> None:
+    made = session()
+    tries = asyncio.Semaphore(0)
+
+    async def attempt(_address):
+        tries.release()
+
+        async def fail():
+            raise Unavailable("the link broke")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                group.create_task(asyncio.Event().wait())
+        except ExceptionGroup:
+            raise Unavailable("the link broke") from None
+
+    monkeypatch.setattr(made, "_attempt", attempt)
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(3):
+            await tries.acquire()
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
