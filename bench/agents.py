@@ -228,7 +228,7 @@ async def agent(number: int, context: ssl.SSLContext, address: str, failures: li
                 async with asyncio.TaskGroup() as group:
                     group.create_task(beat(peer))
                     group.create_task(work(peer))
-        except* Exception as group:  # whatever happens to one of thousands, it tries again and is counted
+        except* Exception as group:  # noqa: BLE001 - whatever happens to one of thousands, it tries again and is counted
             failures.append(str(group.exceptions[0]) or type(group.exceptions[0]).__name__)
         delay = dialer.next_delay(delay, random.random())
         await asyncio.sleep(delay + dialer.spread(period, random.random()))
