@@ -6,11 +6,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from enxame.testing.daemons import Daemon, wait_until
-from tests.clients.command import IMAGE
+from tests.clients.command import IMAGE, Command
 from tests.conftest import remove_containers
 
 
@@ -150,3 +151,89 @@ def test_swarmpit_and_its_agent(ask: Callable[..., Any]) -> None:
     spec = node["Spec"] | {"Labels": {"disk": "ssd"}}
     ask(f"/v1.44/nodes/{node['ID']}/update?version={node['Version']['Index']}", "POST", spec)
     ask(f"/v1.44/nodes/{node['ID']}/update?version={node['Version']['Index']}", "POST", spec, status=500)
+
+
+def test_docker_bench_security_reads_the_tables(docker: Command, shop: Daemon) -> None:
+    assert shop.runs()
+    told = docker("info")
+    assert "Swarm: active" in told
+    assert re.search(r"Expiry Duration: \d+ \w+", told)
+    assert docker("node", "ls").count("Leader") == 1
+    (overlay,) = [
+        name
+        for id_ in docker("network", "ls", "--filter", "driver=overlay", "-q").split()
+        if (name := docker("network", "inspect", "--format", "{{.Name}} {{ .Options }}", id_)).startswith("net ")
+    ]
+    assert overlay.startswith("net map[")
+    assert docker("secret", "ls", "-q")
+    assert "SWMKEY" not in docker.result("swarm", "unlock-key").out
+    assert docker("version", "--format", "{{ .Server.Version }}")
+    assert docker("inspect", "--format", "{{ .HostConfig.Privileged }}", docker("ps", "-q").split()[0]) == "false"
+
+
+def test_komodos_commands(docker: Command, shop: Daemon) -> None:
+    assert shop.runs()
+    rows = [json.loads(line) for line in docker("service", "ls", "--format", "{{json .}}").splitlines()]
+    assert ("web", "2/2") in [(row["Name"], row["Replicas"]) for row in rows]
+    docker("service", "logs", "--tail", "5", "web")
+    (config,) = [json.loads(line) for line in docker("config", "ls", "--format", "{{json .}}").splitlines()]
+    assert config["Name"] == "config"
+    docker("node", "update", "--label-add", "komodo=yes", docker("node", "ls", "-q"))
+    docker("service", "update", "--detach", "--label-add", "komodo=yes", "web")
+    assert json.loads(docker("service", "inspect", "web"))[0]["Spec"]["Labels"]["komodo"] == "yes"
+
+
+def test_caprovers_life_of_an_application(ask: Callable[..., Any], shop: Daemon) -> None:
+    info, version = ask("/info"), ask("/version")
+    assert info["Swarm"]["NodeID"]
+    assert version["ApiVersion"]
+    (node,) = ask("/nodes")
+    assert ask(f"/nodes/{node['ID']}")["Spec"]["Role"] == "manager"
+    secret = ask("/secrets/create", "POST", {"Name": "captain-salt", "Data": "YQ==", "Labels": {}}, 201)["ID"]
+    assert secret in [one["ID"] for one in ask("/secrets")]
+    network = ask(
+        "/networks/create",
+        "POST",
+        {"Name": "captain-overlay", "CheckDuplicate": True, "Driver": "overlay", "Attachable": True},
+        201,
+    )
+    ask("/images/enxame%2Fsample:latest/tag?repo=img-captain--app&tag=1", "POST", status=201)
+    application = {
+        "Name": "srv-captain--app",
+        "TaskTemplate": {
+            "ContainerSpec": {
+                "Image": "img-captain--app:1",
+                "Env": ["A=b"],
+                "Mounts": [{"Type": "volume", "Source": "captain--data", "Target": "/data"}],
+                "Secrets": [
+                    {"SecretID": secret, "SecretName": "captain-salt", "File": {"Name": "salt", "UID": "0", "GID": "0"}}
+                ],
+            },
+            "LogDriver": {"Name": "json-file", "Options": {"max-size": "10m"}},
+            "Networks": [{"Target": network["Id"]}],
+        },
+        "Mode": {"Replicated": {"Replicas": 1}},
+    }
+    service = ask("/services/create", "POST", application, 201)["ID"]
+    tasks = "/tasks?filters=" + quote(json.dumps({"service": {"srv-captain--app": True}}))
+    wait_until(lambda: [one["Status"]["State"] for one in ask(tasks)] == ["running"], "the application runs")
+    seen = ask(f"/services/{service}")
+    application["TaskTemplate"]["ContainerSpec"]["Env"] = ["A=c"]  # type: ignore[index]
+    ask(f"/services/{service}/update?version={seen['Version']['Index']}", "POST", application)
+    assert ask(f"/services/{service}")["Spec"]["TaskTemplate"]["ContainerSpec"]["Env"] == ["A=c"]
+    refused, said = shop.api.exchange(
+        "POST",
+        "/auth",
+        json.dumps({"username": "a", "password": "b", "serveraddress": "127.0.0.1:9"}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    assert refused >= 400, said
+    ask(f"/services/{service}", "DELETE")
+    wait_until(
+        lambda: not [one for one in ask("/containers/json?all=1") if "captain" in one["Image"]],
+        "its containers are gone",
+    )
+    ask("/images/img-captain--app:1", "DELETE")
+    ask("/volumes/captain--data", "DELETE", status=204)
+    ask(f"/secrets/{secret}", "DELETE", status=204)
+    ask(f"/networks/{network['Id']}", "DELETE", status=204)
