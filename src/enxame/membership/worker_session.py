@@ -207,8 +207,8 @@ class WorkerSession:
                 delay, origin, failed = 0.0, "", ""
 
     async def _try(self, address: str) -> None:
-        """In a task of its own: a group of tasks that fails there may hide that this one is cancelled, or leave it looking
-        as if it were.
+        """In a task of its own: a group of tasks that fails there may hide that this one is cancelled, or leave it
+        looking as if it were.
         """
         attempt = asyncio.get_running_loop().create_task(self._attempt(address), name=f"session with {address}")
         try:
