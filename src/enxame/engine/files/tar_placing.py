@@ -13,7 +13,8 @@ import shutil
 import stat
 import tarfile
 
-from enxame.engine.images.tar_stream import CHUNK, ArchiveError, ForwardReader, open_tar
+from enxame.engine.images.tar_content import write_content
+from enxame.engine.images.tar_stream import ArchiveError, ForwardReader, open_tar
 
 __all__ = ["TarPlacer"]
 
@@ -108,16 +109,7 @@ class TarPlacer:
     def _make_file(self, path: str, entry: tarfile.TarInfo, reader: ForwardReader) -> None:
         descriptor = os.open(path, _NEW, 0o600)
         try:
-            if entry.sparse:
-                pieces: list[tuple[int, int]] = entry.sparse  # type: ignore[assignment]
-                for offset, length in pieces:
-                    if offset < 0 or length < 0 or offset + length > entry.size:
-                        raise ArchiveError(f"archive/tar: invalid sparse map of {entry.name!r}")
-                    os.lseek(descriptor, offset, os.SEEK_SET)
-                    _copy(reader, descriptor, length, entry.name)
-                os.ftruncate(descriptor, entry.size)
-            else:
-                _copy(reader, descriptor, entry.size, entry.name)
+            write_content(descriptor, entry, reader)
         finally:
             os.close(descriptor)
 
@@ -150,14 +142,3 @@ class TarPlacer:
         except OSError as error:
             if error.errno not in {errno.ENOTSUP, errno.EPERM}:
                 raise
-
-
-def _copy(reader: ForwardReader, descriptor: int, size: int, name: str) -> None:
-    while size > 0:
-        piece = reader.read(min(size, CHUNK))
-        if not piece:
-            raise ArchiveError(f"unexpected EOF in {name!r}")
-        size -= len(piece)
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(descriptor, view) :]

@@ -14,7 +14,8 @@ import shutil
 import stat
 import tarfile
 
-from enxame.engine.images.tar_stream import CHUNK, ArchiveError, ForwardReader, open_tar
+from enxame.engine.images.tar_content import write_content
+from enxame.engine.images.tar_stream import ArchiveError, ForwardReader, open_tar
 
 __all__ = ["LayerUnpacker"]
 
@@ -111,23 +112,10 @@ class LayerUnpacker:
             self._make_room(path)
             descriptor = os.open(path, flags, 0o600)
         try:
-            if entry.sparse:
-                self._write_sparse(descriptor, entry, reader)
-            else:
-                _copy(reader, descriptor, entry.size, entry.name)
+            write_content(descriptor, entry, reader)
         finally:
             os.close(descriptor)
         self.size += entry.size
-
-    @staticmethod
-    def _write_sparse(descriptor: int, entry: tarfile.TarInfo, reader: ForwardReader) -> None:
-        pieces: list[tuple[int, int]] = entry.sparse  # type: ignore[assignment]
-        for offset, length in pieces:
-            if offset < 0 or length < 0 or offset + length > entry.size:
-                raise ArchiveError(f"archive/tar: invalid sparse map of {entry.name!r}")
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            _copy(reader, descriptor, length, entry.name)
-        os.ftruncate(descriptor, entry.size)
 
     def _make_directory(self, path: str) -> None:
         mode = _mode(path)
@@ -210,17 +198,6 @@ def _mode(path: str) -> int | None:
         return os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _copy(reader: ForwardReader, descriptor: int, size: int, name: str) -> None:
-    while size > 0:
-        piece = reader.read(min(size, CHUNK))
-        if not piece:
-            raise ArchiveError(f"unexpected EOF in {name!r}")
-        size -= len(piece)
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(descriptor, view) :]
 
 
 def _set_xattr(path: str, name: str, value: bytes) -> None:
