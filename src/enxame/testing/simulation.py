@@ -22,7 +22,7 @@ from enxame.testing.sim_swarm import SimSwarm
 from enxame.testing.sim_users import SimUsers
 
 #: Virtual seconds of trouble, and of the peace after it.
-TROUBLE: Final = 120.0
+TROUBLE: Final = 90.0
 PEACE: Final = 900.0
 #: Nodes that came and went too often are trusted again within so many seconds.
 TRUSTED_WITHIN: Final = 330.0
