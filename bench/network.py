@@ -131,6 +131,9 @@ def daemons(which: str) -> Iterator[dict[str, Path]]:
         sample_image.build(root / "image.tar")
         image = (root / "image.tar").read_bytes()
         hosts = [lan.attach(), lan.attach()]
+        for host in hosts:
+            # As where br_netfilter is a module that nobody loaded: bridged packets do not pass the firewall.
+            host.host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
         made = [stack.enter_context(DAEMONS[which](root / host.hostname, host)) for host in hosts]
         for daemon in made:
             daemon.api.post("/images/load", image)

@@ -1,13 +1,15 @@
 """Requests, each on a connection of its own: a program that the tests run in a client's network namespace.
 
-    python network_load.py TOTAL AT_ONCE HOST:PORT...
+    python network_load.py AT_ONCE HOST:PORT...
 
-Prints one JSON object: how many were asked, who answered how often, and what failed.
+Prints a line when the first is answered, goes on until its standard input ends, then prints one JSON object: who
+answered how often, and what failed.
 """
 
 import asyncio
 import json
 import sys
+import threading
 from collections import Counter
 from itertools import cycle
 
@@ -27,23 +29,27 @@ async def ask(host: str, port: int) -> str:
     return answer.rpartition(b"\r\n\r\n")[2].decode().strip()
 
 
-async def main(total: int, at_once: int, places: list[str]) -> None:
+async def main(at_once: int, places: list[str]) -> None:
     answered: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     targets = cycle(place.rpartition(":") for place in places)
-    left = iter(range(total))
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
 
     async def work() -> None:
-        for _ in left:
+        while not ended.is_set():
             host, _, port = next(targets)
             try:
-                answered[await ask(host, int(port))] += 1
+                name = await ask(host, int(port))
+                if not answered:
+                    print("requests flow", flush=True)
+                answered[name] += 1
             except (OSError, TimeoutError) as error:
                 failed[f"{host}: {error!r}"] += 1
 
     await asyncio.gather(*(work() for _ in range(at_once)))
-    print(json.dumps({"asked": total, "answered": answered, "failed": failed}))
+    print(json.dumps({"answered": answered, "failed": failed}))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2:]))

@@ -135,16 +135,17 @@ def ask_udp(namespace: NetworkNamespace, address: str) -> tuple[str, str]:
 
 
 @contextmanager
-def load(client: LanHost, cluster: Cluster, total: int) -> Iterator[dict]:
+def load(client: LanHost, cluster: Cluster) -> Iterator[dict]:
     """Requests to all machines in turn, while the block runs; then what came of them is in the dictionary."""
     places = [f"{machine.network.host_address}:{PORT}" for machine in cluster.machines]
-    command = client.host.argv(sys.executable, str(LOAD), str(total), "8", *places)
+    command = client.host.argv(sys.executable, str(LOAD), "8", *places)
     outcome: dict = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         try:
-            outcome["runs"] = lambda: program.poll() is None
+            assert program.stdout is not None
+            assert program.stdout.readline() == "requests flow\n"
             yield outcome
-            output, _ = program.communicate(timeout=120)
+            output, _ = program.communicate(timeout=60)
         finally:
             program.kill()
     outcome.update(json.loads(output))
@@ -295,7 +296,7 @@ def test_changes_of_a_draining_service_lose_no_request(cluster: Cluster, client:
         UpdateConfig={"Parallelism": 1, "Monitor": 200_000_000, "Order": "stop-first"},
     )
     before = known_everywhere(cluster, client, "web")
-    with load(client, cluster, 6_000) as outcome:
+    with load(client, cluster) as outcome:
         current = cluster.manager.api.get(f"/services/{service}")["Spec"]["TaskTemplate"]
         current["ContainerSpec"]["Env"] = ["NEW=1"]
         change(cluster, service, TaskTemplate=current)
@@ -307,9 +308,9 @@ def test_changes_of_a_draining_service_lose_no_request(cluster: Cluster, client:
         worker = cluster.workers[0]
         cluster.update(worker.swarm()["NodeID"], Availability="drain")
         wait_until(lambda: not worker.task_containers(), "the machine is drained")
-        assert outcome["runs"](), "there were requests all the time"
     assert outcome["failed"] == {}
     assert len(outcome["answered"]) > 6
+    assert sum(outcome["answered"].values()) > 500
 
 
 def complete(cluster: Cluster, service: str) -> bool:
@@ -320,7 +321,7 @@ def complete(cluster: Cluster, service: str) -> bool:
 def test_traffic_flows_while_daemons_are_killed_and_come_back(cluster: Cluster, client: LanHost) -> None:
     cluster.create_service("web", 3, EndpointSpec=published(), TaskTemplate={"Placement": {"MaxReplicas": 1}})
     known_everywhere(cluster, client, "web")
-    with load(client, cluster, 3_000) as outcome:
+    with load(client, cluster) as outcome:
         for machine in (cluster.workers[0], cluster.manager):
             machine.kill()
             machine.start()
