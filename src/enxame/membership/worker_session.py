@@ -215,7 +215,7 @@ class WorkerSession:
             await asyncio.wait({attempt})
         finally:
             attempt.cancel()
-            await asyncio.wait({attempt})
+            await asyncio.gather(attempt, return_exceptions=True)
         attempt.result()
 
     async def _attempt(self, address: str) -> None:
