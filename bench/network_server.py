@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import cast
 
 _BODY = b"x" * 100
 _KEEP = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + _BODY
@@ -12,8 +13,7 @@ class _Server(asyncio.Protocol):
     transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
 
     def data_received(self, data: bytes) -> None:
         if b"Connection: close" in data:
