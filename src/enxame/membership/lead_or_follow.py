@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
+from enxame.membership.own_task import in_own_task
 from enxame.membership.swarm_state import SwarmState
 from enxame.store.backend import CommitFailed
 
@@ -34,9 +35,7 @@ async def again_and_again(what: str, run: Work) -> NoReturn:
     """Run until cancelled; what breaks is begun again after a while."""
     while True:
         try:
-            await run()
-        except asyncio.CancelledError:
-            raise
+            await in_own_task(run(), what)
         except Exception:
             log.exception("%s broke off; it starts again in %g s", what, RESTART_DELAY)
             await asyncio.sleep(RESTART_DELAY)

@@ -17,6 +17,7 @@ from enxame.manager.node_sessions import NodeSessions
 from enxame.manager.session_front import SessionFront
 from enxame.membership.addresses import host_of
 from enxame.membership.manager_keeper import ManagerKeeper
+from enxame.membership.own_task import in_own_task
 from enxame.membership.state_file import NodeState
 from enxame.membership.swarm_state import SwarmState
 from enxame.model.cluster import Cluster
@@ -114,9 +115,7 @@ class Leading:
 
     async def _work(self, session: NodeSession) -> None:
         try:
-            await self._agent.run(session)
-        except asyncio.CancelledError:
-            raise
+            await in_own_task(self._agent.run(session), "agent")
         except Exception:
             log.exception("this node's agent broke off; it starts again in %g s", RESTART_DELAY)
             await asyncio.sleep(RESTART_DELAY)
