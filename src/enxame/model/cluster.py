@@ -133,8 +133,8 @@ class ClusterSecrets(Model):
     ``forced_rotations`` is the ``ForceRotate`` that was acted on last.
 
     ``incarnation`` is another one, and higher, after every recovery (a restored backup, a forced new cluster): nodes
-    follow the managers of the highest one they heard of. It is no lower than the time in seconds. ``moved``: the manager
-    was at another address before.
+    follow the managers of the highest one they heard of. It is no lower than the time in seconds. ``moved``: the
+    manager was at another address before.
     """
 
     incarnation: int = 0
