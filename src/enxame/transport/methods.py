@@ -211,8 +211,8 @@ class ForwardRequest(Model):
 
 
 class ForwardPart(Model):
-    """A piece of the answer. The first has HTTP's ``status`` and headers, 421 when nothing was done because this manager
-    does not lead; ``in_doubt``: nobody knows whether it was done. ``whole``: no further piece comes.
+    """A piece of the answer. The first has HTTP's ``status`` and headers, 421 when nothing was done because this
+    manager does not lead; ``in_doubt``: nobody knows whether it was done. ``whole``: no further piece comes.
     """
 
     status: int = 0
