@@ -1,6 +1,7 @@
 """Containers on several machines on one network: packets."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -321,6 +322,7 @@ def test_a_lost_machines_endpoints_leave_everywhere_when_it_is_down(cluster: Clu
     lost = cluster.workers[1]
     (_, _, (address, *_)) = next(place for place in places.all if place[0] is lost)
     node = lost.swarm()["NodeID"]
+    alone = address_of(lost, run_alone(lost, "alone", "ov"))
 
     def known(machine: Machine) -> bool:
         link = f"enxt-{overlay[:10]}"
@@ -337,5 +339,59 @@ def test_a_lost_machines_endpoints_leave_everywhere_when_it_is_down(cluster: Clu
     lost.network.heal()
     wait_until(lambda: cluster.states()[node] == "ready", "it is back")
     wait_until(lambda: address not in json.dumps(cluster.running("web")), "its old task has ended")
+    (machine, container, _) = next(place for place in Places(cluster, "web", overlay).all if place[0] is not lost)
+    wait_until(lambda: reaches(machine, container, alone), "its container of its own kept its address")
     for machine, container, found in Places(cluster, "web", overlay).pairs():
         wait_until(lambda m=machine, c=container, a=found: reaches(m, c, a), f"{found} answers", timeout=3)
+
+
+def kept(machine: Machine) -> tuple[list[str], int, int, int, int, int]:
+    """What networks may leave behind on a machine: links, link addresses, rules, namespaces, routes, descriptors."""
+    run = machine.network.host.run
+    return (
+        sorted(link["ifname"] for link in json.loads(run("ip", "-j", "link"))),
+        len(run("bridge", "fdb", "show").splitlines()),
+        run("nft", "list", "table", "inet", "enxame").count("\n"),
+        len(list((machine.exec_root / "netns").iterdir())),
+        run("ip", "route").count("\n") + run("ip", "rule").count("\n"),
+        len(os.listdir(f"/proc/{machine.pid}/fd")),
+    )
+
+
+def test_rounds_of_coming_and_going_leave_nothing_behind(cluster: Cluster) -> None:
+    """Five rounds; ``ENXAME_ROUNDS=500`` for the long run."""
+    api = cluster.manager.api
+
+    def round_(number: int) -> None:
+        network = str(
+            api.post("/networks/create", {"Name": f"ov{number}", "Driver": "overlay", "Attachable": True})["Id"]
+        )
+        ports = {"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]}
+        cluster.create_service("web", 3, TaskTemplate=on(network), EndpointSpec=ports)
+        machine = cluster.machines[number % 3]
+        machine.api.delete(f"/containers/{run_alone(machine, 'alone', f'ov{number}')}", force="1")
+        api.delete("/services/web")
+        wait_until(lambda: removed(cluster, network), "the network can be removed")
+
+    round_(0)
+    wait_until(lambda: not any(machine.task_containers() for machine in cluster.machines), "no task is left")
+    before = settled(cluster)
+    for number in range(int(os.environ.get("ENXAME_ROUNDS", "5"))):
+        round_(number)
+    wait_until(lambda: not any(machine.task_containers() for machine in cluster.machines), "no task is left")
+    after = settled(cluster)
+    assert [now[:-1] for now in after] == [then[:-1] for then in before]
+    # Links to managers come and go by themselves; one descriptor a round would be more.
+    assert all(now[-1] <= then[-1] + 4 for now, then in zip(after, before, strict=True))
+
+
+def settled(cluster: Cluster) -> list[tuple[list[str], int, int, int, int, int]]:
+    """What the machines keep, once it is the same for a second: pools of namespaces are filled by then."""
+    before: list[tuple[list[str], int, int, int, int, int]] = []
+    for _ in range(30):
+        now = [kept(machine) for machine in cluster.machines]
+        if now == before:
+            return now
+        before = now
+        time.sleep(1)
+    raise AssertionError(f"the machines do not come to rest: {before}")

@@ -72,8 +72,12 @@ class Attacher(Protocol):
 class NodeNetworks(Protocol):
     """The node's side of the swarm's networks."""
 
-    def set_attacher(self, attacher: Attacher | None) -> None:
+    def set_attacher(self, attacher: Attacher) -> None:
         """Who asks the manager for addresses of containers outside services."""
+        ...
+
+    def unset_attacher(self, attacher: Attacher) -> None:
+        """It asks no more; nothing happens when another has taken its place."""
         ...
 
     async def compare_attachments(self, known: Sequence[Attachment]) -> None:
@@ -170,7 +174,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop working; containers go on."""
-        self._networks.set_attacher(None)
+        self._networks.unset_attacher(self)
         running = list(self._running.values())
         for task in running:
             task.cancel()

@@ -429,9 +429,14 @@ class NetworkManager:
                     "on: choose another with --subnet, or other pools with swarm init --default-addr-pool"
                 )
 
-    def set_attacher(self, attacher: Attacher | None) -> None:
-        """Who asks the manager for addresses of containers outside services; None: this machine is in no swarm."""
+    def set_attacher(self, attacher: Attacher) -> None:
+        """Who asks the manager for addresses of containers outside services."""
         self._attachments.attacher = attacher
+
+    def unset_attacher(self, attacher: Attacher) -> None:
+        """It asks no more; nothing happens when another has taken its place."""
+        if self._attachments.attacher is attacher:
+            self._attachments.attacher = None
 
     async def compare_attachments(self, known: Sequence[Attachment]) -> None:
         """The manager knows these containers outside services on this machine: tell it which are no more, and ask for
