@@ -44,7 +44,6 @@ class Networks:
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None: ...
 
 
-
 async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_assignments(tmp_path: Path) -> None:
     networks = Networks("kept", "gone")
     agent = Agent(
