@@ -85,7 +85,8 @@ def test_an_ageing_certificate_is_renewed(cluster: Cluster, root, which: str) ->
 
 def test_a_worker_whose_certificate_has_expired_says_so_and_keeps_its_tasks(cluster: Cluster, root) -> None:
     worker = cluster.workers[0]
-    cluster.create_service("web", 3)
+    here = {"Placement": {"Constraints": [f"node.id=={worker.swarm()['NodeID']}"]}}
+    cluster.create_service("web", 1, TaskTemplate=here)
     worker.stop()
     let_it_age(worker, "worker", root, LIFE * 1.1)
     worker.start()
