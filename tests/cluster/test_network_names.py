@@ -77,6 +77,17 @@ def reached(asker: Asker, address: str, times: int = 40) -> set[str]:
     return {asker.http_get(address, 80, timeout=3).strip() for _ in range(times)}
 
 
+def reached_at_last(asker: Asker, address: str, names: set[str]) -> None:
+    """Wait until all of them answer: a task without a health check serves before it listens."""
+
+    def answered() -> set[str]:
+        with suppress(ConnectionRefusedError):
+            return reached(asker, address)
+        return set()
+
+    wait_until(lambda: answered() == names, "all answer")
+
+
 def run(machine: Machine, name: str, network: str, *aliases: str) -> str:
     """A container outside any service."""
     settings = {"EndpointsConfig": {network: {"Aliases": list(aliases)}}}
@@ -109,7 +120,7 @@ def test_services_tasks_and_containers_find_each_other_on_all_machines(cluster: 
                 assert len(asker.resolve(name)[1]) == 1, name
             assert asker.resolve("elsewhere")[1] == []
             # Each task, and its own service with it, by the one address.
-            assert reached(asker, vip) == set(containers(cluster, "web"))
+            reached_at_last(asker, vip, set(containers(cluster, "web")))
             for address in db:
                 assert len(reached(asker, address, 1)) == 1
         (other,) = containers(cluster, "elsewhere").items()
@@ -171,7 +182,7 @@ def test_containers_go_on_while_no_manager_and_no_daemon_runs(cluster: Cluster, 
     worker = cluster.workers[0]
     (mine,) = [name for name, machine in containers(cluster, "web").items() if machine is worker]
     with Asker(worker, mine) as asker:
-        wait_until(lambda: reached(asker, vip) == names, "it reaches all")
+        reached_at_last(asker, vip, names)
         cluster.manager.kill()
         worker.kill()
         assert reached(asker, vip) == names
@@ -200,13 +211,7 @@ def test_a_lost_machine_leaves_names_and_addresses_and_comes_back(cluster: Clust
         lost.network.heal()
         wait_until(lambda: cluster.states()[node] == "ready", "it is back")
         wait_until(lambda: len(asker.resolve("tasks.web")[1]) == 3, "all are named again")
-
-        def answered() -> int:
-            with suppress(ConnectionRefusedError):  # a task without a health check serves before it listens
-                return len(reached(asker, vip))
-            return 0
-
-        wait_until(lambda: answered() == 3, "all answer again")
+        reached_at_last(asker, vip, set(containers(cluster, "web")))
 
 
 def test_an_application_of_two_services_made_with_the_stock_command(cluster: Cluster, docker) -> None:
@@ -224,7 +229,8 @@ def test_an_application_of_two_services_made_with_the_stock_command(cluster: Clu
 
             def asked(container: str = container, there=there) -> set[str]:
                 # The sample image's wget is static and knows no names.
-                return {there("exec", container, "wget", "-qO-", f"http://{vip}/") for _ in range(12)}
+                asking = ("exec", container, "wget", "-qO-", f"http://{vip}/")
+                return {there.result(*asking).out.strip() for _ in range(12)}
 
             wait_until(lambda: asked() == backs, "the front asks all of the back")
             assert vip in there("exec", container, "nslookup", "back")
