@@ -357,7 +357,7 @@ def test_nothing_is_left_on_a_machine_that_leaves(cluster: Cluster) -> None:
     worker = cluster.workers[1]
     cluster.create_service("web", 3, EndpointSpec=published(), TaskTemplate={"Placement": {"MaxReplicas": 1}})
     namespace = worker.network.host
-    assert "service-tcp-8080" in namespace.run("nft", "list", "ruleset")
+    wait_until(lambda: "service-tcp-8080" in namespace.run("nft", "list", "ruleset"), "it answers there")
     worker.api.post("/swarm/leave", force="1")
     rules = namespace.run("nft", "list", "ruleset")
     for trace in ("8080", "10.0.0.", "enx-"):
