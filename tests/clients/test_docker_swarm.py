@@ -304,11 +304,14 @@ def test_service_is_found_by_name_on_its_network_while_its_tasks_run(docker: Com
         inspected = json.loads(docker("inspect", *containers_of(docker, "web")))
         return {container["NetworkSettings"]["Networks"]["app"]["IPAddress"] for container in inspected}
 
-    for name in ("web", "tasks.web", "www"):
-        assert found(name) == addresses(), name
+    (service,) = json.loads(docker("service", "inspect", "web"))
+    virtual = {endpoint["Addr"].partition("/")[0] for endpoint in service["Endpoint"]["VirtualIPs"]}
+    wait_until(lambda: found("tasks.web") == addresses(), "both tasks are found")
+    for name in ("web", "www"):
+        assert found(name) == virtual, name
     docker("service", "scale", "-d", "web=3")
-    wait_until(lambda: len(found("web")) == 3, "the third task is found")
+    wait_until(lambda: len(found("tasks.web")) == 3, "the third task is found")
     docker("service", "rm", "web")
-    wait_until(lambda: found("web") == set(), "the service is found no more")
+    wait_until(lambda: found("web") == found("tasks.web") == set(), "the service is found no more")
     docker("service", "rm", "client")
     wait_until(lambda: docker.result("network", "rm", "app").code == 0, "nobody is on the network")

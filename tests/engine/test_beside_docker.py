@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,15 +96,17 @@ async def test_where_there_is_no_docker_its_rules_are_not_made(machine: Machine)
     assert "DOCKER-USER" not in machine.lab.command(machine.lab.host, "iptables -S")
 
 
-def test_a_service_answers_beside_a_real_dockerd(tmp_path: Path, sample_archive: bytes) -> None:
+def test_a_service_answers_beside_a_real_dockerd(sample_archive: bytes) -> None:
     if shutil.which("dockerd") is None:
         pytest.skip("needs dockerd")
     with ExitStack() as stack:
+        # Not pytest's own directory: the paths of sockets must be short.
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enxb-", dir="/var/tmp")))
         network = stack.enter_context(HostAndOutside("bd"))
         # Where it finds forwarding switched off, dockerd lets nothing pass that it does not know.
         network.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
-        stack.enter_context(Dockerd(tmp_path / "d", network))
-        ours = stack.enter_context(Enxamed(tmp_path / "e", network))
+        stack.enter_context(Dockerd(directory / "d", network))
+        ours = stack.enter_context(Enxamed(directory / "e", network))
         assert "DROP" in network.host.run("iptables", "-S", "FORWARD").splitlines()[0]
         ours.api.post("/images/load", sample_archive)
         ours.api.post("/swarm/init", {"ListenAddr": "0.0.0.0:2377"})

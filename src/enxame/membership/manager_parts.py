@@ -219,6 +219,18 @@ class ManagerParts:
         if self._error:
             raise Unavailable(self._error)
 
+    async def introduced(self) -> None:
+        """Wait until the swarm knows this manager's certificate. That changes the cluster: a client that read it before
+        would find its first update out of sequence.
+        """
+        async with self._swarm.store.watch(Cluster) as watch:
+            while not any(
+                cluster.internal is not None and self._state.node_id in cluster.internal.manager_certificates
+                for cluster in self._swarm.store.view.all(Cluster)
+            ):
+                with suppress(WatchLagged):
+                    await watch.next()
+
     async def stop(self) -> None:
         """End all of it; containers go on. Another manager leads, if there is one, and hears that this daemon will be
         back, unless the machine itself goes down.

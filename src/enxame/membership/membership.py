@@ -22,6 +22,7 @@ from enxame.membership import addresses, certificate_files, founding, joining, s
 from enxame.membership.addresses import Interface, host_of
 from enxame.membership.founding import availability_of
 from enxame.membership.joining import Wish
+from enxame.membership.lead_or_follow import within
 from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.member_plan import manager_trouble
@@ -234,6 +235,8 @@ class Membership:
                 state = replace(state, interface=addresses.interface_of(advertise.host, interfaces))
                 await asyncio.to_thread(state_file.write, self._file, state)
                 await self._run(state)
+                if isinstance(self._parts, ManagerParts):
+                    await within(START_DEADLINE, self._parts.introduced())
             except BaseException:
                 self._state = None
                 await self._forget()

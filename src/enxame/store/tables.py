@@ -63,7 +63,7 @@ class Table:
 
     def same_indexes(self, other: Table) -> bool:
         """Whether both find the same by all indexes, in whatever order."""
-        return self._indexes == other._indexes  # noqa: SLF001 - one class
+        return self._indexes == other._indexes
 
     @staticmethod
     def _unindex(index: dict[Hashable, dict[str, None]], values: tuple[Hashable, ...], object_id: str) -> None:
