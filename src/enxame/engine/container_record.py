@@ -14,6 +14,7 @@ import msgspec
 from msgspec import field
 
 from enxame.engine.mount_requests import MountRequest
+from enxame.engine.page_file import read_record, replace, write_record
 from enxame.engine.sandbox import SandboxInfo
 from enxame.model.base import ZERO_TIME, Model
 from enxame.model.container import ContainerConfig, EndpointSettings, HostConfig
@@ -65,7 +66,6 @@ class Condition(Model):
     prepared: bool = False
 
 
-_ONE_PAGE = 4096
 _encode = msgspec.json.Encoder().encode
 _decode_definition = msgspec.json.Decoder(Definition).decode
 _decode_condition = msgspec.json.Decoder(Condition).decode
@@ -86,21 +86,11 @@ class RecordStore:
         """Write a definition so that it survives a power cut."""
         directory = self.directory(definition.id)
         directory.mkdir(mode=0o710, exist_ok=True)
-        _replace(directory / "config.json", _encode(definition), durable=True)
+        replace(directory / "config.json", _encode(definition), durable=True)
 
     def save(self, container_id: str, condition: Condition) -> None:
         """Write a condition so that it survives our death at any moment; a power cut may lose it."""
-        path, data = self.directory(container_id) / "state.json", _encode(condition) + b"\n"
-        if len(data) > _ONE_PAGE:
-            _replace(path, data, durable=False)
-            return
-        # One write within a page is never half done when we are killed, and ten times as fast as a rename, which
-        # makes ext4 write the data out. What an older, longer text leaves after the newline is not read.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, data)
-        finally:
-            os.close(descriptor)
+        write_record(self.directory(container_id) / "state.json", _encode(condition))
 
     def load(self, container_id: str) -> tuple[Definition, Condition]:
         """Read a container back. A lost or damaged state counts as never started.
@@ -114,7 +104,7 @@ class RecordStore:
         except (OSError, msgspec.DecodeError) as error:
             raise ValueError(f"{directory / 'config.json'}: {error}") from error
         try:
-            condition = _decode_condition((directory / "state.json").read_bytes().partition(b"\n")[0])
+            condition = _decode_condition(read_record(directory / "state.json"))
         except (OSError, msgspec.DecodeError):
             condition = Condition(prepared=True)
         return definition, condition
@@ -128,15 +118,3 @@ class RecordStore:
         directory = self.directory(container_id)
         (directory / "config.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _replace(path: Path, data: bytes, *, durable: bool) -> None:
-    temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, data)
-        if durable:
-            os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import field
 
+from enxame.engine.page_file import read_record, write_record
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import EnxameError
 from enxame.model.base import Model, decode, encode
@@ -91,7 +92,7 @@ class SandboxFiles:
         records: list[SandboxRecord] = []
         for path in self._directory.glob("*.json"):
             try:
-                records.append(decode(path.read_bytes(), SandboxRecord))
+                records.append(decode(read_record(path), SandboxRecord))
             except (EnxameError, OSError) as error:
                 _log.error("the record of a container's network %s cannot be used: %s", path, error)
                 path.unlink(missing_ok=True)
@@ -99,10 +100,7 @@ class SandboxFiles:
 
     def save(self, record: SandboxRecord) -> None:
         """Whole or not at all, but not necessarily on the disk: a crash of the machine ends the namespace too."""
-        path = self._file(record.container_id)
-        draft = path.with_suffix(".new")
-        draft.write_bytes(encode(record))
-        draft.replace(path)
+        write_record(self._file(record.container_id), encode(record))
 
     def discard(self, container_id: str) -> None:
         """Idempotent."""
