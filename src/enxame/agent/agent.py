@@ -316,10 +316,13 @@ class Agent:
             for attachment in worker.task.networks_attachments
         }
         for network_id in self._leaving_networks - used:
-            self._leaving_networks.discard(network_id)
-            self._known_networks.discard(network_id)
+            if network_id not in self._leaving_networks:  # it is wanted again, or gone
+                continue
             try:
                 await self._networks.remove_swarm_network(network_id)
             except (EnxameError, OSError) as error:
-                log.error("network %s cannot be removed here: %s", network_id, error)
-                self._leaving_networks.add(network_id)  # tried again when the next task ends
+                log.error("network %s cannot be removed here: %s", network_id, error)  # tried again: next task's end
+            else:
+                # Only now: a session that breaks meanwhile cancels this, and the next one goes on.
+                self._leaving_networks.discard(network_id)
+                self._known_networks.discard(network_id)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from enxame.agent.agent import Agent, Attacher
 from enxame.agent.database import TaskDatabase
@@ -44,6 +47,20 @@ class Networks:
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None: ...
 
 
+class SlowNetworks(Networks):
+    """Its first removal lasts until it is cancelled."""
+
+    def __init__(self, *present: str) -> None:
+        super().__init__(*present)
+        self.removing = asyncio.Event()
+
+    async def remove_swarm_network(self, network_id: str) -> None:
+        if not self.removing.is_set():
+            self.removing.set()
+            await asyncio.Event().wait()
+        await super().remove_swarm_network(network_id)
+
+
 async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_assignments(tmp_path: Path) -> None:
     networks = Networks("kept", "gone")
     agent = Agent(
@@ -59,5 +76,32 @@ async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_a
         kept = Network(id="kept", spec=NetworkSpec(name="app"))
         await agent.apply(Assignments(complete=True, networks=[kept]))
         assert networks.present == {"kept"}
+    finally:
+        await agent.stop()
+
+
+@pytest.mark.parametrize(
+    "removal", [Assignments(removed_networks=["gone"]), Assignments(complete=True)], ids=["told", "missing in a set"]
+)
+async def test_a_removal_that_a_broken_session_interrupts_is_done_in_the_next(
+    tmp_path: Path, removal: Assignments
+) -> None:
+    networks = SlowNetworks("gone")
+    agent = Agent(
+        executor=None,  # type: ignore[arg-type] - there are no tasks
+        networks=networks,
+        database=TaskDatabase(tmp_path / "tasks.db"),
+        payloads=PayloadFiles(tmp_path / "payloads"),
+        wall=lambda: datetime.now(UTC),
+    )
+    await agent.start()
+    try:
+        session = asyncio.create_task(agent.apply(removal))
+        await networks.removing.wait()
+        session.cancel()
+        await asyncio.wait({session})
+        assert networks.present == {"gone"}
+        await agent.apply(Assignments(complete=True))
+        assert networks.present == set()
     finally:
         await agent.stop()
