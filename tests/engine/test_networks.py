@@ -637,6 +637,21 @@ async def test_swarm_network_goes_when_it_is_unused(machine: Machine) -> None:
     assert links(machine.lab, machine.lab.host) == {"lo", "up0", "enxame0"}
 
 
+@pytest.mark.parametrize("steps", range(1, 6))
+async def test_removal_of_a_swarm_network_that_is_cancelled_can_be_done_again(machine: Machine, steps: int) -> None:
+    network = swarm_network("ingress", "10.0.0.0/24", ingress=True)
+    with machine.lab.within_host():
+        await machine.manager.ensure_swarm_network(network)
+        removal = asyncio.create_task(machine.manager.remove_swarm_network(network.id))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        removal.cancel()
+        await asyncio.wait({removal})
+        await machine.manager.remove_swarm_network(network.id)
+        assert machine.manager.known(network.id) is None
+        assert links(machine.lab, machine.lab.host) == {"lo", "up0", "enxame0"}
+
+
 # Restarts
 
 

@@ -224,12 +224,22 @@ class DataPlane:
         self._bridges[bridge.name] = (bridge, index)
 
     async def remove_bridge(self, name: str) -> None:
-        """Remove a bridge and its rules. Idempotent."""
+        """Remove a bridge and its rules. Idempotent. Once begun it is done: a cancellation is raised afterwards."""
         known = self._bridges.pop(name, None)
         if known is None:
             return
-        await self._nftables.run(ruleset.delete_bridge(known[0]))
-        await self._call(lambda: remove_bridge(self._routes(), known[0]))
+        removal = asyncio.create_task(self._remove_bridge(known[0]), name=f"remove {name}")
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await asyncio.wait({removal})
+            if not removal.cancelled() and (error := removal.exception()) is not None:
+                _log.error("bridge %s could not be removed: %s", name, error)
+            raise
+
+    async def _remove_bridge(self, bridge: Bridge) -> None:
+        await self._nftables.run(ruleset.delete_bridge(bridge))
+        await self._call(lambda: remove_bridge(self._routes(), bridge))
 
     async def encryption_problem(self) -> str:
         """Why this machine's kernel cannot encrypt packets between machines; empty when it can."""
