@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.namespace import LanHost, NetworkNamespace, enter_network_namespace
+from tests.clients.command import IMAGE, Command
 
 PORT = 8080
 LOAD = Path(__file__).with_name("network_load.py")
@@ -351,6 +352,41 @@ def failures(client: LanHost, address: str, times: int) -> Counter[str]:
         except OSError as error:
             failed[repr(error)] += 1
     return failed
+
+
+def test_the_meshs_network_can_be_replaced_once_no_service_needs_it(
+    cluster: Cluster, client: LanHost, docker: Callable[[Machine], Command], tmp_path: Path
+) -> None:
+    stock = docker(cluster.manager)
+    enxame = Command(str(Path(sys.executable).with_name("enxame")), cluster.manager, tmp_path)
+    ends_slowly = DRAINING.replace("0.3", "1")
+    old = "ingress"
+    # The first has its predecessor's name, while that is still on its way out.
+    for command, name, subnet in ((stock, "ingress", "10.11.0.0/16"), (enxame, "mesh", "10.0.0.0/24")):
+        service = cluster.create_service(
+            "web", 2, EndpointSpec=published(), TaskTemplate={"ContainerSpec": {"Command": ["sh", "-c", ends_slowly]}}
+        )
+        in_use = f"ingress network cannot be removed because service {service} depends on it"
+        assert in_use in command.refused("network", "rm", old, stdin="y\n")
+        command("service", "rm", "web")
+        assert "Are you sure you want to continue? [y/N]" in command("network", "rm", old, stdin="n\n")
+        assert command("network", "rm", old, stdin="y\n").endswith(old)
+        none = "service needs ingress network, but no ingress network is present"
+        assert none in command.refused("service", "create", "-d", "-p", f"{PORT}:80", IMAGE)
+        made = command("network", "create", "-d", "overlay", "--ingress", "--subnet", subnet, name)
+        assert (
+            command("network", "inspect", name, "-f", "{{.Id}} {{(index .IPAM.Config 0).Subnet}}") == f"{made} {subnet}"
+        )
+        second = command.refused("network", "create", "-d", "overlay", "--ingress", "second")
+        assert f"AlreadyExists desc = ingress network ({made}) is already present" in second
+        wait_until(lambda: not any(machine.task_containers() for machine in cluster.machines), "the old tasks are gone")
+        command("service", "create", "-d", "--name", "new", "--replicas", "2", "-p", f"{PORT}:80", IMAGE)
+        wait_until(lambda: len(cluster.running("new")) == 2, "both run")
+        assert len(known_everywhere(cluster, client, "new")) == 2
+        overlays = [n["Id"] for m in cluster.machines for n in m.api.get("/networks") if n["Ingress"]]
+        assert overlays == [made] * len(cluster.machines)
+        command("service", "rm", "new")
+        old = name
 
 
 def test_nothing_is_left_on_a_machine_that_leaves(cluster: Cluster) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -14,6 +15,7 @@ from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
 from enxame.testing.sample_image import DEFAULT_TAG
+from tests.clients.command import Command
 
 
 @pytest.fixture
@@ -395,3 +397,28 @@ def settled(cluster: Cluster) -> list[tuple[list[str], int, int, int, int, int]]
         before = now
         time.sleep(1)
     raise AssertionError(f"the machines do not come to rest: {before}")
+
+
+def test_tasks_wait_for_addresses_and_say_so_until_some_are_freed(
+    cluster: Cluster, docker: Callable[[Machine], Command]
+) -> None:
+    stock = docker(cluster.manager)
+    # Six addresses: the gateway's, the service's, four tasks'.
+    network = stock("network", "create", "-d", "overlay", "--subnet", "10.99.0.0/29", "tiny")
+    stock("service", "create", "-d", "--name", "full", "--replicas", "5", "--network", "tiny", DEFAULT_TAG)
+
+    def errors(service: str) -> list[str]:
+        return stock("service", "ps", "--no-trunc", "--format", "{{.CurrentState}}|{{.Error}}", service).splitlines()
+
+    wait_until(lambda: len(cluster.running("full")) == 4, "there are addresses for four")
+    stock("service", "create", "-d", "--name", "late", "--network", "tiny", DEFAULT_TAG)
+    (waiting,) = [line for line in errors("full") if not line.startswith("Running")]
+    assert re.fullmatch(rf'New .*\|"could not find an available IP on network tiny \({network}\)"', waiting)
+    wait_until(lambda: "VIP" in "".join(errors("late")), "it says why it waits")
+    (waiting,) = errors("late")
+    assert re.fullmatch(r'New .*\|"could not find an available IP while allocating VIP"', waiting)
+    stock("service", "scale", "-d", "full=2")
+    wait_until(lambda: len(cluster.running("late")) == 1, "it has got addresses")
+    assert re.fullmatch(r"Running .*\|", errors("late")[0])
+    stock("service", "rm", "full", "late")
+    wait_until(lambda: removed(cluster, network), "the network can be removed")
