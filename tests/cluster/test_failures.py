@@ -183,7 +183,7 @@ def test_a_node_that_stays_away_over_a_restart_of_the_manager_is_missed(cluster:
     worker.network.cut()
     cluster.manager.kill()
     cluster.manager.start()
-    assert cluster.states()[node_id] in ("unknown", "down")
+    wait_until(lambda: cluster.states()[node_id] in ("unknown", "down"), "nobody says that it is ready")
     wait_until(lambda: cluster.states()[node_id] == "down", "it is missed", timeout=25)
     wait_until(lambda: len(cluster.running("web")) == 3, "its task runs elsewhere")
 

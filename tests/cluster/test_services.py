@@ -124,28 +124,6 @@ def test_logs_say_which_node_does_not_answer(cluster: Cluster, docker) -> None:
     assert (result.out + result.err).count("hello from") >= 2
 
 
-def test_a_published_port_is_answered_by_the_tasks_of_its_own_node(cluster: Cluster) -> None:
-    """Until packets cross: a node never sends a connection where it cannot arrive."""
-    port = {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8088, "PublishMode": "ingress"}
-    cluster.create_service(
-        "web", 2, EndpointSpec={"Ports": [port]}, TaskTemplate={"Placement": {"Constraints": ["node.role==worker"]}}
-    )
-    manager, *workers = cluster.machines
-    for worker in workers:
-        (mine,) = worker.task_containers()
-
-        def answer(worker=worker) -> str:
-            try:
-                return manager.network.host.http_get(worker.network.host_address, 8088).strip()
-            except OSError:
-                return ""
-
-        wait_until(lambda mine=mine: answer() == mine[:12], "its own task answers", timeout=10)
-        assert {answer() for _ in range(10)} == {mine[:12]}
-    with pytest.raises((ConnectionError, TimeoutError)):
-        manager.network.host.http_get(manager.network.host_address, 8088, timeout=2)
-
-
 def test_a_worker_refuses_networks_of_the_swarm(cluster: Cluster) -> None:
     with pytest.raises(ApiError, match="Cannot create a multi-host network from a worker node"):
         cluster.workers[0].api.post("/networks/create", {"Name": "over", "Driver": "overlay"})
