@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enxame.model.node import Node
 from enxame.model.service import Service, ServiceStatus
 from enxame.model.task import Task, TaskState
 from enxame.store.interface import View
@@ -10,13 +11,15 @@ __all__ = ["service_status"]
 
 
 def service_status(view: View, service: Service) -> ServiceStatus:
-    """Running, desired and (for jobs) completed tasks of a service."""
+    """Running, desired and (for jobs) completed tasks of a service. What a lost node's tasks do nobody knows: those that
+    were replaced elsewhere do not count as running.
+    """
     mode = service.spec.mode
     tasks = view.find(Task, "service_id", service.id)
     if service.job_status is not None:
         iteration = service.job_status.job_iteration
         tasks = [task for task in tasks if task.job_iteration == iteration]
-    running = sum(task.status.state is TaskState.RUNNING for task in tasks)
+    running = sum(task.status.state is TaskState.RUNNING and not _is_given_up(view, task) for task in tasks)
     completed = 0
     if service.job_status is not None:
         completed = sum(task.status.state is TaskState.COMPLETE for task in tasks)
@@ -27,6 +30,13 @@ def service_status(view: View, service: Service) -> ServiceStatus:
     else:
         desired = sum(_is_desired(task) for task in tasks)
     return ServiceStatus(running_tasks=running, desired_tasks=desired, completed_tasks=completed)
+
+
+def _is_given_up(view: View, task: Task) -> bool:
+    if task.desired_state is TaskState.RUNNING:
+        return False
+    node = view.get(Node, task.node_id)
+    return node is not None and node.status.state == "down"
 
 
 def _is_desired(task: Task) -> bool:

@@ -8,7 +8,7 @@ from enxame.model.network import Network, NetworkSpec
 from enxame.model.secret import Config, ConfigSpec, Secret, SecretSpec
 from enxame.model.service import Endpoint, PortConfig, Service, ServiceSpec
 from enxame.model.task import Task, TaskState, TaskStatus
-from tests.unit.manager.conftest import NOW
+from tests.unit.manager.conftest import NOW, worker_node
 
 INVALID = "rpc error: code = InvalidArgument desc = "
 
@@ -344,6 +344,19 @@ async def test_lists_are_filtered(manager, wanted, found):
     await create(manager, spec("web2"))
     await create(manager, spec("db", Labels={"tier": "back"}, Mode={"Global": {}}))
     assert {service.spec.name for service in manager.services.list(filters(**wanted))} == found
+
+
+async def test_tasks_that_were_replaced_on_a_lost_node_do_not_count(manager, put):
+    service_id = await create(manager, spec(Mode={"Replicated": {"Replicas": 1}}))
+    running = TaskStatus(state=TaskState.RUNNING)
+    await put(
+        worker_node("lost", "host2", state="down"),
+        worker_node("here", "host3"),
+        Task(id="1", service_id=service_id, node_id="lost", status=running, desired_state=TaskState.SHUTDOWN),
+        Task(id="2", service_id=service_id, node_id="here", status=running, desired_state=TaskState.RUNNING),
+    )
+    (service,) = manager.services.list(Filters(), status=True)
+    assert service.service_status.running_tasks == 1
 
 
 async def test_counts_come_from_the_tasks(manager, put):
