@@ -11,8 +11,9 @@ __all__ = ["service_status"]
 
 
 def service_status(view: View, service: Service) -> ServiceStatus:
-    """Running, desired and (for jobs) completed tasks of a service. What a lost node's tasks do nobody knows: those that
-    were replaced elsewhere do not count as running.
+    """Running, desired and (for jobs) completed tasks of a service.
+
+    What a lost node's tasks do nobody knows: those that were replaced elsewhere do not count as running.
     """
     mode = service.spec.mode
     tasks = view.find(Task, "service_id", service.id)
