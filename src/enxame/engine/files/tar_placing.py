@@ -14,7 +14,7 @@ import stat
 import tarfile
 
 from enxame.engine.images.tar_content import write_content
-from enxame.engine.images.tar_stream import ArchiveError, ForwardReader, open_tar
+from enxame.engine.images.tar_stream import ArchiveError, ForwardReader, each_entry
 
 __all__ = ["TarPlacer"]
 
@@ -41,13 +41,7 @@ class TarPlacer:
             ArchiveError: the archive is damaged, climbs out, or would replace what it must not.
             OSError: the disk refused.
         """
-        archive = open_tar(reader)
-        try:
-            for entry in archive:
-                self._entry(entry, reader)
-                archive.members = []  # type: ignore[attr-defined]  # or the library remembers each of them
-        except tarfile.TarError as error:
-            raise ArchiveError(f"archive/tar: {error}") from error
+        each_entry(reader, lambda entry: self._entry(entry, reader))
         for path, mtime in reversed(self._directory_times.items()):
             os.utime(path, ns=(mtime, mtime), follow_symlinks=False)
 

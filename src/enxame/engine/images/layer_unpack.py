@@ -15,7 +15,7 @@ import stat
 import tarfile
 
 from enxame.engine.images.tar_content import write_content
-from enxame.engine.images.tar_stream import ArchiveError, ForwardReader, open_tar
+from enxame.engine.images.tar_stream import ArchiveError, ForwardReader, each_entry
 
 __all__ = ["LayerUnpacker"]
 
@@ -44,13 +44,7 @@ class LayerUnpacker:
             ArchiveError: it is damaged, or tries to write outside.
             OSError: the disk refused.
         """
-        archive = open_tar(reader)
-        try:
-            for entry in archive:
-                self._entry(entry, reader)
-                archive.members = []  # type: ignore[attr-defined]  # or the library remembers each of them
-        except tarfile.TarError as error:
-            raise ArchiveError(f"archive/tar: {error}") from error
+        each_entry(reader, lambda entry: self._entry(entry, reader))
         # Last, because making entries changes the times of the directories above them.
         for path, mtime in reversed(self._directory_times.items()):
             if stat.S_ISDIR(_mode(path) or 0):

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
-__all__ = ["ArchiveError", "DigestReader", "ForwardReader", "StrictTarInfo", "decompressed", "open_tar"]
+__all__ = ["ArchiveError", "DigestReader", "ForwardReader", "StrictTarInfo", "decompressed", "each_entry", "open_tar"]
 
 CHUNK = 256 * 1024
 
@@ -233,3 +233,18 @@ def open_tar(reader: ForwardReader) -> tarfile.TarFile:
         return tarfile.TarFile(fileobj=reader, mode="r", tarinfo=StrictTarInfo, errorlevel=2)
     except tarfile.TarError as error:
         raise ArchiveError(f"archive/tar: invalid tar header: {error}") from error
+
+
+def each_entry(reader: ForwardReader, take: Callable[[tarfile.TarInfo], None]) -> None:
+    """Hand all entries over, in their order; ``take`` may read the entry's content from the reader.
+
+    Raises:
+        ArchiveError: the archive is damaged.
+    """
+    archive = open_tar(reader)
+    try:
+        for entry in archive:
+            take(entry)
+            archive.members = []  # type: ignore[attr-defined]  # or the library remembers each of them
+    except tarfile.TarError as error:
+        raise ArchiveError(f"archive/tar: {error}") from error
