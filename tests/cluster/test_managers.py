@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,20 +42,9 @@ NO_LEADER = "The swarm does not have a leader. It's possible that too few manage
 TWO_MANAGERS = "Running Swarm in a two-manager configuration"
 
 
-@pytest.fixture(scope="module")
-def machines(sample_archive: bytes) -> Iterator[Managers]:
-    # Not pytest's own directory: the paths of sockets must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="enxm-", dir="/var/tmp") as directory,
-        Managers(Path(directory), sample_archive, managers=3, workers=1) as made,
-    ):
-        yield made
-
-
 @pytest.fixture
-def swarm(machines: Managers) -> Managers:
-    machines.heal()
-    return machines
+def swarm(several: Managers) -> Managers:
+    return several
 
 
 def fresh_client(machine: Machine) -> EngineClient:
@@ -108,25 +95,25 @@ def write_until_accepted(client: EngineClient, name: str, *, within: float = 15.
             return time.monotonic() - began
 
 
-def test_one_manager_becomes_three_under_load_and_one_again(machines: Managers, docker: Docker) -> None:
-    first, second, third = machines.managers
-    worker = machines.workers[0]
+def test_one_manager_becomes_three_under_load_and_one_again(several_machines: Managers, docker: Docker) -> None:
+    first, second, third = several_machines.managers
+    worker = several_machines.workers[0]
     first.api.post("/swarm/init", {"ListenAddr": f"0.0.0.0:{MANAGER_PORT}"})
-    machines.join(worker)
-    machines.create_service("web", 2)
-    before = running(machines)
+    several_machines.join(worker)
+    several_machines.create_service("web", 2)
+    before = running(several_machines)
     assert pointer(first) == "sqlite"
     assert docker(first).refused("swarm", "leave").endswith(LAST_MANAGER)
 
     with Ledger([first]) as ledger:
         wait_until(lambda: len(ledger.acknowledged) > 5, "clients write")
         began = time.monotonic()
-        machines.join(second, JoinToken=machines.token("Manager"))
+        several_machines.join(second, JoinToken=several_machines.token("Manager"))
         assert time.monotonic() - began < MANAGER_JOINS_WITHIN
         assert pointer(first) == "etcd"
         assert TWO_MANAGERS in docker(second).result("info").err
         assert docker(second).refused("swarm", "leave").endswith(ONE_OF_TWO)
-        shown = docker(third)("swarm", "join", "--token", machines.token("Manager"), machines.address)
+        shown = docker(third)("swarm", "join", "--token", several_machines.token("Manager"), several_machines.address)
         assert shown == "This node joined a swarm as a manager."
         seen = len(ledger.acknowledged)
         wait_until(lambda: len(ledger.acknowledged) > seen + 10, "clients still write")
@@ -135,7 +122,7 @@ def test_one_manager_becomes_three_under_load_and_one_again(machines: Managers, 
     assert not ledger.in_doubt
     assert ledger.longest_gap() < 1.0
 
-    for machine in machines.managers:
+    for machine in several_machines.managers:
         rows = {row["HOSTNAME"]: row["MANAGER STATUS"] for row in columns(docker(machine)("node", "ls"))}
         assert rows == {"node1": "Leader", "node2": "Reachable", "node3": "Reachable", "node4": ""}
         info = docker(machine)("info")
@@ -146,11 +133,11 @@ def test_one_manager_becomes_three_under_load_and_one_again(machines: Managers, 
         lambda: docker(second).refused("swarm", "leave").endswith(ONE_OF_THREE), "all three are reachable", timeout=10
     )
     known = {manager["Addr"] for manager in worker.swarm()["RemoteManagers"]}
-    assert known == {f"{machine.network.host_address}:{MANAGER_PORT}" for machine in machines.managers}
+    assert known == {f"{machine.network.host_address}:{MANAGER_PORT}" for machine in several_machines.managers}
 
     with Ledger([first]) as ledger:
-        take(machines, third, "worker")
-        take(machines, second, "worker")
+        take(several_machines, third, "worker")
+        take(several_machines, second, "worker")
         wait_until(lambda: pointer(first) == "sqlite", "the state is back in one file")
         seen = len(ledger.acknowledged)
         wait_until(lambda: len(ledger.acknowledged) > seen + 10, "clients still write")
@@ -160,11 +147,11 @@ def test_one_manager_becomes_three_under_load_and_one_again(machines: Managers, 
     for former in (second, third):
         names = {path.name for path in (former.data_root / "swarm").iterdir()}
         assert names == {"certificates", "node.json", "tasks.db", "tasks.db-wal", "tasks.db-shm"}
-    assert running(machines) == before
+    assert running(several_machines) == before
 
-    take(machines, second, "manager")
-    take(machines, third, "manager")
-    assert running(machines) == before
+    take(several_machines, second, "manager")
+    take(several_machines, third, "manager")
+    assert running(several_machines) == before
     assert {config["Spec"]["Name"] for config in third.api.get("/configs")} >= set(ledger.acknowledged)
 
 

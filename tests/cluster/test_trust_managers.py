@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import ssl
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -25,20 +23,9 @@ Docker = Callable[[Machine], Any]
 PEER_PORT = 2380
 
 
-@pytest.fixture(scope="module")
-def machines(sample_archive: bytes) -> Iterator[Managers]:
-    # Not pytest's own directory: the paths of sockets must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="enxt-", dir="/var/tmp") as directory,
-        Managers(Path(directory), sample_archive, managers=3, workers=1) as made,
-    ):
-        yield made
-
-
 @pytest.fixture
-def swarm(machines: Managers) -> Managers:
-    machines.heal()
-    return machines
+def swarm(several: Managers) -> Managers:
+    return several
 
 
 def own(machine: Machine) -> Identity:
