@@ -64,7 +64,8 @@ def context(dockerfile, *named, name="Dockerfile"):
 
 async def run(builder, content, **options):
     progress = Progress()
-    image_id = await asyncio.wait_for(builder.build(stream(content), BuildOptions(**options), progress), 20)
+    async with asyncio.timeout(60):
+        image_id = await builder.build(stream(content), BuildOptions(**options), progress)
     return image_id, progress
 
 
@@ -243,7 +244,8 @@ async def test_a_build_that_is_given_up_ends_with_all_its_processes(store, build
 
     content = context(f"FROM {DEFAULT_TAG}\nRUN echo begun; sleep {marker}\n")
     task = asyncio.create_task(builder.build(stream(content), BuildOptions(), watch))
-    await asyncio.wait_for(begun.wait(), 60)
+    async with asyncio.timeout(60):
+        await begun.wait()
     assert _running(marker)
     with pytest.raises(Conflict):
         await builder.prune()

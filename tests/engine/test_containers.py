@@ -88,7 +88,8 @@ async def test_removing_a_running_container_needs_force(engine):
 
 async def test_wait_removed_answers_when_an_auto_removed_container_is_gone(engine):
     ref = await engine.run("sh", "-c", "sleep 0.1; exit 4", host=HostConfig(auto_remove=True))
-    result = await asyncio.wait_for(engine.containers.wait(ref, "removed"), 10)
+    async with asyncio.timeout(60):
+        result = await engine.containers.wait(ref, "removed")
     assert result.status_code == 4
     with pytest.raises(NotFound):
         engine.containers.inspect(ref)

@@ -299,7 +299,8 @@ async def test_an_interrupted_pull_leaves_nothing_and_works_the_next_time(store,
                 stopped.set()
 
         task = asyncio.create_task(store.pull(reference, progress=stop_when_fetching))
-        await asyncio.wait_for(stopped.wait(), 10)
+        async with asyncio.timeout(60):
+            await stopped.wait()
         registry.pause()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

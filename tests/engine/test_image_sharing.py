@@ -142,7 +142,8 @@ async def test_a_push_that_is_given_up_leaves_nothing(store, tmp_path):
         registry.pause()
         begun = asyncio.Event()
         task = asyncio.create_task(store.push(name, progress=lambda _message: begun.set()))
-        await asyncio.wait_for(begun.wait(), 5)
+        async with asyncio.timeout(60):
+            await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

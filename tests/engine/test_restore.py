@@ -72,7 +72,8 @@ async def test_a_killed_monitor_ends_the_container_and_says_so(engine):
     waiting = asyncio.ensure_future(engine.containers.wait(ref))
     await asyncio.sleep(0)
     os.kill(monitor, signal.SIGKILL)
-    result = await asyncio.wait_for(waiting, 5)
+    async with asyncio.timeout(60):
+        result = await waiting
     assert result.status_code == 137
     assert "monitor" in engine.containers.inspect(ref).state.error
     async with asyncio.timeout(5):

@@ -40,5 +40,5 @@ def unfrozen() -> Iterator[None]:
 def test_collections_spare_what_the_start_has_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = DaemonConfig(hosts=[], data_root=tmp_path, exec_root=tmp_path, pidfile=tmp_path / "pid")
     monkeypatch.setattr(node, "Node", StoppedOnceStarted)
-    asyncio.run(asyncio.wait_for(daemon._serve(config), 10))
+    asyncio.run(daemon._serve(config))
     assert StoppedOnceStarted.frozen_at_the_end > 50_000

@@ -415,9 +415,8 @@ async def _unless(ended: asyncio.Future[Any], answer: Awaitable[Any]) -> Any:
             return asked.result()
         raise EtcdUnavailable("the connection to etcd was closed")
     finally:
-        if not asked.done():
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
 
 
 def _operation(op: Put | Delete | Get) -> Any:

@@ -139,7 +139,8 @@ class Leadership:
                     except EnxameError as error:
                         _log.debug("leadership: %s", error.message)
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), _POLL)
+                        async with asyncio.timeout(_POLL):
+                            await self._wake.wait()
                     self._wake.clear()
         finally:
             self._drop("this manager stops")
@@ -248,7 +249,8 @@ class Leadership:
         if epoch is None:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._backend.caught_up(epoch.revision), _POLL)
+            async with asyncio.timeout(_POLL):
+                await self._backend.caught_up(epoch.revision)
             self._announced = epoch
             self._gained(epoch)
         if self._announced is None:

@@ -80,7 +80,8 @@ class EtcdNode:
         await self.backend.load()
         self.follow()
         try:
-            epoch = await asyncio.wait_for(self.leadership.claimed(), timeout)
+            async with asyncio.timeout(timeout):
+                epoch = await self.leadership.claimed()
         except TimeoutError:
             raise Unavailable("this manager does not get to lead its own etcd") from None
         # Nobody but the caller, who has these records, ever wrote here.

@@ -21,6 +21,8 @@ __all__ = ["EtcdServer", "installed_version"]
 _log = logging.getLogger(__name__)
 
 _STOP_SECONDS: Final = 5.0
+#: A killed process ends when the kernel has done what it asked for last, a write to a disk that hangs, say.
+_KILL_SECONDS: Final = 10.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 #: A member that ran this long was well: its next crash is a first one.
@@ -38,7 +40,8 @@ async def installed_version(program: str | None = None) -> str:
         env=etcd_program.environment(),
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 10.0)
+        async with asyncio.timeout(10.0):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -164,12 +167,15 @@ class EtcdServer:
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-            try:
-                await asyncio.wait_for(asyncio.shield(task), _STOP_SECONDS)
-            except TimeoutError:
+            await asyncio.wait({task}, timeout=_STOP_SECONDS)
+            if not task.done():
                 _log.warning("etcd did not stop within %g s: killed", _STOP_SECONDS)
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait({task}, timeout=_KILL_SECONDS)
+        if task.done():
+            await asyncio.gather(task, return_exceptions=True)
+        else:
+            _log.error("etcd (process %s) was killed and does not end: it waits for its disk", self.pid)
 
     # -- inside
 

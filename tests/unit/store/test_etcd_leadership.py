@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from enxame.store.etcd_client import EtcdUnavailable, Status
 from enxame.store.etcd_leadership import Leadership
 from enxame.store.etcd_records import Epoch
 
@@ -38,3 +39,36 @@ def test_silence_counts_from_when_it_began_and_for_one_leader_alone(time: Simple
     backend.alive = ""
     time.now += 5.0
     assert leadership._silence(epoch("second", 9)) == 0.0
+
+
+class _NoMember:
+    """The client of a member that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def status(self, *, timeout: float) -> Status:
+        self.asked.set()
+        raise EtcdUnavailable("nobody is there")
+
+    async def move_leader(self, member: int, *, timeout: float) -> None:
+        """Nobody minds."""
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_it_ends_when_it_is_told_to_also_in_the_moment_it_is_woken(turns: int) -> None:
+    client = _NoMember()
+    backend = SimpleNamespace(epoch=None, newest=None, has_leader=True, alive="", on_lost=None)
+    leadership = Leadership(client, backend, node_id="n", gained=lambda _: None, lost=lambda: None)  # type: ignore[arg-type]
+    following = asyncio.create_task(leadership.run())
+    await client.asked.wait()
+    await asyncio.sleep(0)
+    await leadership.resign(2)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    following.cancel()
+    ended, _ = await asyncio.wait({following}, timeout=5)
+    while not following.done():
+        following.cancel()
+        await asyncio.sleep(0)
+    assert ended

@@ -235,7 +235,8 @@ async def test_acknowledged_writes_survive_kill_9(path):
             sys.executable, "-c", textwrap.dedent(WRITER), path, stdout=subprocess.PIPE
         )
         for _ in range(300):
-            acknowledged.add((await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip())
+            async with asyncio.timeout(60):
+                acknowledged.add((await process.stdout.readline()).decode().strip())
         process.kill()
         rest = await process.stdout.read()
         acknowledged |= set(rest.decode().split("\n")[:-1])
@@ -261,7 +262,8 @@ async def test_a_lost_or_cut_log_is_named_and_may_be_accepted(path, tmp_path, ke
         sys.executable, "-c", textwrap.dedent(WRITER), path, stdout=subprocess.PIPE
     )
     for _ in range(50):
-        await asyncio.wait_for(process.stdout.readline(), 20)
+        async with asyncio.timeout(60):
+            await process.stdout.readline()
     process.kill()
     await process.wait()
     log = path.with_name("state.db-wal")
