@@ -9,6 +9,7 @@ from pathlib import Path
 
 from enxame.engine.container import Container
 from enxame.engine.image_defaults import as_list
+from enxame.engine.patterns import any_matches
 from enxame.engine.sandbox import SandboxInfo
 from enxame.errors import InvalidArgument
 from enxame.model.base import ZERO_TIME
@@ -236,14 +237,16 @@ class ListFilter:
             if not re.fullmatch(r"[+-]?\d+", code):
                 raise InvalidArgument(f'strconv.Atoi: parsing "{code}": invalid syntax')
         self._filters = filters
+        self._id_matches = any_matches(filters.get("id"))
+        self._name_matches = any_matches(filters.get("name"))
         self._before, self._since, self._ancestors = before, since, ancestors
 
     def passes(self, container: Container) -> bool:
         """Whether the container is to be shown."""
         filters, definition, condition = self._filters, container.definition, container.condition
-        if "id" in filters and not any(definition.id.startswith(text) for text in filters.get("id")):
+        if "id" in filters and not self._id_matches(definition.id):
             return False
-        if "name" in filters and not any(_name_matches(text, definition.name) for text in filters.get("name")):
+        if "name" in filters and not (self._name_matches(definition.name) or self._name_matches(f"/{definition.name}")):
             return False
         if "status" in filters and state_word(container) not in filters.get("status"):
             return False
@@ -289,13 +292,6 @@ class ListFilter:
                 filters.get("expose"), [(int(port), kind or "tcp") for port, _, kind in exposed if port.isdigit()]
             )
         return True
-
-
-def _name_matches(pattern: str, name: str) -> bool:
-    try:
-        return re.search(pattern, f"/{name}") is not None or re.search(pattern, name) is not None
-    except re.error:
-        return pattern in name
 
 
 def _port_in(wanted: frozenset[str], ports: list[tuple[int, str]]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import quote_plus
 
 from enxame.engine.container_record import Definition
+from enxame.engine.patterns import any_matches
 
 
 def describe(definition: Definition) -> str:
@@ -21,8 +21,5 @@ def describe(definition: Definition) -> str:
 
 def _pick(values: dict[str, str], names: str, pattern: str) -> dict[str, str]:
     wanted = set(names.split(","))
-    return {
-        name: value
-        for name, value in values.items()
-        if name in wanted or (pattern and re.search(pattern, name) is not None)
-    }
+    matches = any_matches(frozenset([pattern] if pattern else []))
+    return {name: value for name, value in values.items() if name in wanted or matches(name)}

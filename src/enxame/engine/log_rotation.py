@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from enxame.engine.patterns import check_pattern
 from enxame.engine.syslog_messages import SYSLOG_OPTIONS
 from enxame.errors import InvalidArgument
 from enxame.model.base import Model
@@ -40,6 +41,8 @@ def bounds_of(config: LogConfig) -> LogBounds:
     for name in config.config:
         if name not in _KNOWN and not (driver == "syslog" and name in SYSLOG_OPTIONS):
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
+    for name in ("labels-regex", "env-regex"):
+        check_pattern(config.config.get(name, ""))
     size, number = _DEFAULTS.get(driver, ("", "1"))
     text = config.config.get("max-size", size)
     match = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", text.strip().lower()) if text and text != "-1" else None

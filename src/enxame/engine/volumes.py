@@ -26,6 +26,7 @@ import msgspec
 
 from enxame.engine import mount_syscalls
 from enxame.engine.durable_file import replace_file
+from enxame.engine.patterns import any_matches
 from enxame.engine.uncancelled import to_the_end
 from enxame.engine.volume_filling import fill, has_source
 from enxame.engine.volume_options import MountOptions, mount_options
@@ -135,7 +136,7 @@ class VolumeStore:
             return False
         if "driver" in filters and "local" not in filters.get("driver"):
             return False
-        if "name" in filters and not any(part in name for part in filters.get("name")):
+        if "name" in filters and not any_matches(filters.get("name"))(name):
             return False
         return filters.labels_match(stored.labels)
 

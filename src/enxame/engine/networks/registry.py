@@ -16,6 +16,7 @@ from enxame.engine.durable_file import replace_file
 from enxame.engine.networks import definitions
 from enxame.engine.networks.moments import parse_moment
 from enxame.engine.networks.underlay import Underlay
+from enxame.engine.patterns import any_matches
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.base import decode, encode
 from enxame.model.filters import Filters
@@ -158,8 +159,8 @@ def matches(network: ActiveNetwork, filters: Filters, now: datetime) -> bool:
         if text not in ("builtin", "custom"):
             raise InvalidArgument(f"invalid filter: 'type'='{text}'")
     checks = (
-        not filters.get("name") or any(text in resource.name for text in filters.get("name")),
-        not filters.get("id") or any(resource.id.startswith(text) for text in filters.get("id")),
+        "name" not in filters or any_matches(filters.get("name"))(resource.name),
+        "id" not in filters or any_matches(filters.get("id"))(resource.id),
         not filters.get("driver") or resource.driver in filters.get("driver"),
         not filters.get("scope") or resource.scope in filters.get("scope"),
         not wanted_types or ("builtin" if predefined else "custom") in wanted_types,
