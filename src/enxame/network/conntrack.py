@@ -10,11 +10,11 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 from enxame.network.netlink import NetlinkSocket, Request, attribute, nested, u8, u32
+from enxame.network.rtnetlink import Address
 
 _CT_DELETE: Final = (1 << 8) | 2
 _CTA_TUPLE_ORIG: Final = 1
@@ -26,7 +26,9 @@ _SEEN_REPLY: Final = 1 << 1
 _DESTINATION_TRANSLATED: Final = 1 << 5
 _CTA_TUPLE_IP: Final = 1
 _CTA_TUPLE_PROTO: Final = 2
-_CTA_IP_V4_SRC: Final = 1
+#: The source's attribute, by version of IP.
+_CTA_IP_SRC: Final = {4: 1, 6: 3}
+_FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _CTA_PROTO_NUM: Final = 1
 _CTA_PROTO_DST_PORT: Final = 3
 _CTA_FILTER_ORIG_FLAGS: Final = 1
@@ -37,25 +39,25 @@ _BY_DESTINATION_PORT: Final = 1 << 5
 _COUNT: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
-def forget_addresses(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -> None:
+def forget_addresses(netlink: NetlinkSocket, addresses: Iterable[Address]) -> None:
     """Delete every tracked connection that one of the addresses began or answers. Blocks."""
     if _none_tracked():
         return
-    requests: list[Request] = []
-    for address in addresses:
-        source = nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, address.packed))
-        what = f"forget connections of {address}"
-        requests.append(_delete(_CTA_TUPLE_ORIG, source, _BY_SOURCE, what))
-        requests.append(_delete(_CTA_TUPLE_REPLY, source, _BY_SOURCE, what))
-    netlink.execute(requests)
+    netlink.execute(
+        [
+            _delete(side, _source(address), _BY_SOURCE, f"forget connections of {address}", version=address.version)
+            for address in addresses
+            for side in (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
+        ]
+    )
 
 
-def forget_answers_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -> None:
+def forget_answers_from(netlink: NetlinkSocket, addresses: Iterable[Address]) -> None:
     """Delete every tracked connection that one of the addresses answers. Blocks."""
     _forget_to(netlink, addresses, b"", _BY_SOURCE)
 
 
-def turn_away_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -> None:
+def turn_away_from(netlink: NetlinkSocket, addresses: Iterable[Address]) -> None:
     """Delete what need not stay with addresses that serve no more: conversations over UDP, and connections that got no
     answer yet, which would be tried there again and again. Blocks.
     """
@@ -65,7 +67,7 @@ def turn_away_from(netlink: NetlinkSocket, addresses: Iterable[IPv4Address]) -> 
     _forget_to(netlink, addresses, b"", _BY_SOURCE, *_without(_SEEN_REPLY))
 
 
-def _forget_to(netlink: NetlinkSocket, addresses: Iterable[IPv4Address], content: bytes, by: int, *only: bytes) -> None:
+def _forget_to(netlink: NetlinkSocket, addresses: Iterable[Address], content: bytes, by: int, *only: bytes) -> None:
     addresses = list(addresses)
     if not addresses or _none_tracked():
         return
@@ -73,14 +75,19 @@ def _forget_to(netlink: NetlinkSocket, addresses: Iterable[IPv4Address], content
         [
             _delete(
                 _CTA_TUPLE_REPLY,
-                nested(_CTA_TUPLE_IP, attribute(_CTA_IP_V4_SRC, address.packed)) + content,
+                _source(address) + content,
                 by,
                 f"forget connections to {address}",
                 *only,
+                version=address.version,
             )
             for address in addresses
         ]
     )
+
+
+def _source(address: Address) -> bytes:
+    return nested(_CTA_TUPLE_IP, attribute(_CTA_IP_SRC[address.version], address.packed))
 
 
 def _without(status: int) -> tuple[bytes, bytes]:
@@ -92,7 +99,7 @@ def forget_udp_ports(netlink: NetlinkSocket, ports: Iterable[int]) -> None:
     """Delete every tracked UDP conversation that was begun towards one of the ports. Blocks."""
     if _none_tracked():
         return
-    netlink.execute([_delete_port(socket.IPPROTO_UDP, port) for port in ports])
+    netlink.execute([request for port in ports for request in _delete_port(socket.IPPROTO_UDP, port)])
 
 
 def forget_refused(netlink: NetlinkSocket, ports: Iterable[tuple[int, int]]) -> None:
@@ -102,14 +109,16 @@ def forget_refused(netlink: NetlinkSocket, ports: Iterable[tuple[int, int]]) -> 
     if _none_tracked():
         return
     only = _without(_DESTINATION_TRANSLATED)
-    netlink.execute([_delete_port(protocol, port, *only) for protocol, port in ports])
+    netlink.execute([request for protocol, port in ports for request in _delete_port(protocol, port, *only)])
 
 
-def _delete_port(protocol: int, port: int, *only: bytes) -> Request:
+def _delete_port(protocol: int, port: int, *only: bytes) -> list[Request]:
+    """Of both versions of IP."""
     number = u8(_CTA_PROTO_NUM, protocol)
     destination = nested(_CTA_TUPLE_PROTO, number, attribute(_CTA_PROTO_DST_PORT, struct.pack("!H", port)))
     by = _BY_PROTOCOL | _BY_DESTINATION_PORT
-    return _delete(_CTA_TUPLE_ORIG, destination, by, f"forget conversations with port {port}", *only)
+    what = f"forget conversations with port {port}"
+    return [_delete(_CTA_TUPLE_ORIG, destination, by, what, *only, version=version) for version in _FAMILY]
 
 
 def _none_tracked() -> bool:
@@ -119,10 +128,10 @@ def _none_tracked() -> bool:
         return True
 
 
-def _delete(side: int, content: bytes, by: int, what: str, *only: bytes) -> Request:
+def _delete(side: int, content: bytes, by: int, what: str, *only: bytes, version: int) -> Request:
     original, reply = (by, 0) if side == _CTA_TUPLE_ORIG else (0, by)
     payload = (
-        bytes([socket.AF_INET, 0, 0, 0])
+        bytes([_FAMILY[version], 0, 0, 0])
         + nested(side, content)
         + nested(_CTA_FILTER, u32(_CTA_FILTER_ORIG_FLAGS, original), u32(_CTA_FILTER_REPLY_FLAGS, reply))
         + b"".join(only)

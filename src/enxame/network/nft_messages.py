@@ -61,6 +61,8 @@ NETWORK: Final = 1
 TRANSPORT: Final = 2
 
 META_MARK: Final = 3
+#: The version of IP: one byte, IPV4 or IPV6.
+META_FAMILY: Final = 15
 META_INTERFACE_IN: Final = 6
 META_INTERFACE_OUT: Final = 7
 META_PROTOCOL: Final = 16
@@ -317,9 +319,9 @@ def reset() -> bytes:
     return _expression("reject", _be32(1, 1))
 
 
-def unreachable() -> bytes:
-    """Answer that nobody listens at the port (of the family IPV4)."""
-    return _expression("reject", _be32(1, 0), attribute(2, b"\3"))
+def unreachable(family: int = IPV4) -> bytes:
+    """Answer that nobody listens at the port (of a family: IPV4 or IPV6)."""
+    return _expression("reject", _be32(1, 0), attribute(2, b"\4" if family == IPV6 else b"\3"))
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
