@@ -26,6 +26,7 @@ from enxame.membership.founding import Founder
 from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.member_files import MemberFiles
 from enxame.membership.membership import STATE_FILE, Membership, SwarmParts
+from enxame.membership.own_node import OwnMachine
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import StateKeys
 from enxame.membership.worker_parts import WorkerParts
@@ -95,37 +96,29 @@ class Node:
             generic_resources=config.node_generic_resources,
         )
 
-        rng = random.SystemRandom().random
+        machine = OwnMachine(
+            directory=directory,
+            file=directory / STATE_FILE,
+            engine=engine,
+            payloads=payloads,
+            executor=executor,
+            rng=random.SystemRandom().random,
+            wall=_wall,
+        )
 
         def build(state: NodeState, change_role: Callable[[str], None]) -> SwarmParts:
             if state.role == "worker":
-                return WorkerParts(
-                    state,
-                    directory=directory,
-                    file=directory / STATE_FILE,
-                    engine=engine,
-                    payloads=payloads,
-                    executor=executor,
-                    change_role=change_role,
-                    rng=rng,
-                    wall=_wall,
-                )
+                return WorkerParts(state, machine, change_role=change_role)
             return ManagerParts(
                 state,
-                directory=directory,
-                file=directory / STATE_FILE,
-                engine=engine,
-                payloads=payloads,
-                executor=executor,
+                machine,
                 peer_port=config.swarm_peer_port,
                 member_files=member_files,
                 change_role=change_role,
                 serve_api=forwarded.serve,
                 keys=keys,
                 new_id=new_id,
-                rng=rng,
                 now=lambda: Now(time.monotonic(), _wall()),
-                wall=_wall,
             )
 
         return Membership(
@@ -136,7 +129,7 @@ class Node:
             founder=Founder(new_id=new_id, wall=_wall, describe=executor.describe, keys=keys),
             keys=keys,
             sweep=executor.remove_strays,
-            rng=rng,
+            rng=machine.rng,
             wall=_wall,
         )
 

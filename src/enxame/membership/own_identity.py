@@ -14,6 +14,7 @@ from enxame.membership.member_files import MemberFiles
 from enxame.membership.self_description import Shown
 from enxame.membership.state_keys import StateKeys
 from enxame.security import ca, roots
+from enxame.security.tokens import JoinToken, root_digest
 from enxame.transport import identity
 from enxame.transport.identity import Identity, ServerIdentity
 
@@ -56,6 +57,11 @@ class OwnIdentity:
     def identity(self) -> Identity | None:
         """The certificate with its key."""
         return self._now.identity if self._now is not None else None
+
+    def is_of(self, token: JoinToken) -> bool:
+        """Whether a join token is of this node's swarm."""
+        own = self.identity
+        return own is not None and root_digest(own.root) == token.digest
 
     @property
     def client_context(self) -> ssl.SSLContext:

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.agent.agent import Agent
-from enxame.agent.container_executor import ContainerExecutor
-from enxame.agent.database import TaskDatabase
-from enxame.agent.payloads import PayloadFiles
-from enxame.engine.engine import Engine
-from enxame.errors import EnxameError, PermissionDenied, Unavailable
+from enxame.errors import EnxameError, Unavailable
 from enxame.manager.admission import REMOVED
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
-from enxame.membership import host_shutdown, state_file
 from enxame.membership.addresses import host_of
 from enxame.membership.certificate_files import has_expired
 from enxame.membership.certificate_keeper import CertificateKeeper
-from enxame.membership.manager_parts import TASK_DATABASE
 from enxame.membership.member_plan import manager_trouble
 from enxame.membership.own_identity import OwnIdentity
-from enxame.membership.self_description import Shown, described
+from enxame.membership.own_node import OwnMachine, OwnNode
+from enxame.membership.self_description import Shown
 from enxame.membership.state_file import NodeState
-from enxame.membership.worker_session import WorkerSession
 from enxame.model.cluster import PeerNode, SwarmInfo
-from enxame.model.dispatch import Assignments
-from enxame.model.node import NodeDescription
 from enxame.security import ca
-from enxame.security.tokens import JoinToken, root_digest
+from enxame.security.tokens import JoinToken
 from enxame.transport.methods import (
     CA_RENEW,
     NODE_DESCRIBE,
@@ -71,58 +58,33 @@ class WorkerParts:
     def __init__(
         self,
         state: NodeState,
+        machine: OwnMachine,
         *,
-        directory: Path,
-        file: Path,
-        engine: Engine,
-        payloads: PayloadFiles,
-        executor: ContainerExecutor,
         change_role: Callable[[str], None],
-        rng: Callable[[], float],
-        wall: Callable[[], datetime],
     ) -> None:
-        self._state = state
-        self._directory = directory
-        self._file = file
-        self._rng = rng
-        self._wall = wall
-        self._agent = Agent(
-            executor=executor,
-            networks=engine.networks,
-            database=TaskDatabase(directory / TASK_DATABASE),
-            payloads=payloads,
-            wall=wall,
-        )
-        self._session = WorkerSession(
-            self._agent,
-            context=lambda: self._own.client_context,
-            describe=self._describe,
-            incarnation=lambda: self._state.incarnation,
-            read_log=executor.read_log,
-            rng=rng,
-            managers=state.managers,
-            heard=self._heard,
-            refused=self._was_refused,
-            manager_trouble=lambda: self._manager_trouble,
-        )
+        self._machine = machine
         self._change_role = change_role
         self._manager_trouble = ""
-        self._executor = executor
-        self._own = OwnIdentity(directory)
+        self._own = OwnIdentity(machine.directory)
+        self._node = OwnNode(
+            state,
+            machine,
+            self._own,
+            shown=self._shown,
+            heard=self._heard,
+            manager_trouble=lambda: self._manager_trouble,
+        )
         self._certificate = CertificateKeeper(
             self._own,
             obtain=self._ask_for_certificate,
-            renewed=self._session.reconnect,
+            renewed=self._node.session.reconnect,
             tell=self._tell,
-            spread=lambda: self._session.period,
-            rng=rng,
-            wall=wall,
+            spread=lambda: self._node.session.period,
+            rng=machine.rng,
+            wall=machine.wall,
         )
         self._managers: list[PeerNode] = [PeerNode(addr=address) for address in state.managers]
-        self._error = ""
-        self._settled = asyncio.Event()
         self._ready = False
-        self._running: list[asyncio.Task[None]] = []
 
     @property
     def manager(self) -> Manager:
@@ -136,41 +98,36 @@ class WorkerParts:
 
     def info(self) -> SwarmInfo:
         """What ``GET /info`` says of the swarm."""
-        state = "error" if self._error else "active" if self._ready else "pending"
+        state = "error" if self._node.error else "active" if self._ready else "pending"
         return SwarmInfo(
-            node_id=self._state.node_id,
-            node_addr=host_of(self._state.advertise_addr),
+            node_id=self._node.state.node_id,
+            node_addr=host_of(self._node.state.advertise_addr),
             local_node_state=state,
-            error=self._error,
+            error=self._node.error,
             remote_managers=self._managers,
         )
 
     async def start(self) -> None:
         """Take up this node's tasks, and begin to look for a manager."""
-        await self._agent.start()
+        await self._node.agent.start()
         own = await self._own.load()
         if own is None:
-            raise EnxameError(f"this node's certificate is missing below {self._directory}")
-        if has_expired(own, self._wall()):
-            self._error = CERTIFICATES_EXPIRED
+            raise EnxameError(f"this node's certificate is missing below {self._machine.directory}")
+        if has_expired(own, self._machine.wall()):
+            self._node.error = CERTIFICATES_EXPIRED
             log.error("%s", CERTIFICATES_EXPIRED)
             return
-        loop = asyncio.get_running_loop()
-        self._running = [
-            loop.create_task(self._session.run(), name="session"),
-            loop.create_task(self._look_for_etcd(), name="etcd's version"),
-            loop.create_task(self._certificate.run(), name="certificate renewal"),
-        ]
+        self._node.keep_running(self._node.session.run(), "session")
+        self._node.keep_running(self._look_for_etcd(), "etcd's version")
+        self._node.keep_running(self._certificate.run(), "certificate renewal")
 
     async def settled(self) -> None:
         """Wait until a manager took this node. Raises EnxameError when it was refused."""
-        await self._settled.wait()
-        if self._error:
-            raise Unavailable(self._error)
+        await self._node.settled()
 
     async def in_touch(self) -> bool:
         """Whether a manager looks after this node now, asked of it."""
-        peer = self._session.peer
+        peer = self._node.session.peer
         if peer is None:
             return False
         try:
@@ -181,8 +138,7 @@ class WorkerParts:
 
     def is_of(self, token: JoinToken) -> bool:
         """Whether a join token is of this node's swarm."""
-        own = self._own.identity
-        return own is not None and root_digest(own.root) == token.digest
+        return self._own.is_of(token)
 
     async def look_at(self, addresses: Sequence[str]) -> None:
         """The swarm's managers may be found there; returns when one of them took this node up.
@@ -191,12 +147,11 @@ class WorkerParts:
             NodeRemoved: they do not know it.
             EnxameError: it was refused for another reason.
         """
-        self._settled.clear()
-        self._error = ""
-        self._session.look_at(addresses)
-        await self._settled.wait()
-        if REMOVED in self._error:
-            raise NodeRemoved(self._error)
+        self._node.ask_again()
+        self._node.session.look_at(addresses)
+        await self._node.answered()
+        if REMOVED in self._node.error:
+            raise NodeRemoved(self._node.error)
         await self.settled()
 
     def leave_warning(self) -> str:
@@ -207,45 +162,33 @@ class WorkerParts:
         """End all of it; containers go on. The manager hears that this daemon will be back, unless the machine itself
         goes down.
         """
-        if not await host_shutdown.is_under_way():
-            await self._session.say_back_soon()
-        await self._end_loops()
-        await self._agent.stop()
+        await self._node.say_back_soon()
+        await self._node.end_loops()
+        await self._node.agent.stop()
 
     async def leave(self) -> None:
         """Remove this node's tasks and networks, tell the manager, then end."""
         try:
-            await self._session.end_work()
-            await self._agent.remove_everything()
-            await self._session.say_goodbye()
+            await self._node.session.end_work()
+            await self._node.agent.remove_everything()
+            await self._node.session.say_goodbye()
         finally:
             await self.stop()
 
-    async def _end_loops(self) -> None:
-        running, self._running = self._running, []
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
-
-    def _describe(self) -> NodeDescription:
-        return described(self._executor.describe(), self._state, self._certificate.shown())
+    def _shown(self) -> Shown:
+        return self._certificate.shown()
 
     async def _tell(self, shown: Shown) -> None:
         peer = await self._in_session()
-        description = described(self._executor.describe(), self._state, shown)
-        await peer.call(NODE_DESCRIBE, NodeNews(description=description))
+        await peer.call(NODE_DESCRIBE, NodeNews(description=self._node.described(shown)))
 
     async def _heard(self, news: SessionNews, _address: str) -> None:
-        self._error, self._ready = "", True
+        self._node.error, self._ready = "", True
         await self._certificate.trust(news.root, news.next_root)
         self._managers = news.managers
-        self._settled.set()
-        known = replace(self._state, managers=self._session.managers, incarnation=news.incarnation)
-        if known != self._state:
-            self._state = known
-            with suppress(OSError):  # the disk may be full: the old ones have to do
-                await asyncio.to_thread(state_file.write, self._file, self._state)
+        self._node.taken()
+        known = replace(self._node.state, managers=self._node.session.managers, incarnation=news.incarnation)
+        await self._node.remember(known)
         if news.spec.role == "manager":
             await self._become_manager()
 
@@ -263,22 +206,15 @@ class WorkerParts:
         if own is not None and ca.node_identity(own.certificate).role == "manager":
             self._change_role("manager")
 
-    async def _was_refused(self, refusal: PermissionDenied) -> None:
-        self._error = refusal.message
-        self._settled.set()
-        if REMOVED in refusal.message:
-            # Its tasks run elsewhere by now, and its secrets are not for it any more.
-            await self._agent.apply(Assignments(complete=True))
-
     async def _ask_for_certificate(self, request: str) -> NodeCertificate:
         peer = await self._in_session()
-        return await peer.call(CA_RENEW, RenewRequest(signing_request=request, addr=self._state.advertise_addr))
+        return await peer.call(CA_RENEW, RenewRequest(signing_request=request, addr=self._node.state.advertise_addr))
 
     async def _in_session(self) -> Peer:
-        peer = self._session.peer
+        peer = self._node.session.peer
         if peer is None:
-            await self._settled.wait()
-            peer = self._session.peer
+            await self._node.answered()
+            peer = self._node.session.peer
         if peer is None:
             raise Unavailable("no manager is in reach")
         return peer
