@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from enxame.control.board import Board, Slot, is_dead, is_wanted
@@ -39,6 +40,8 @@ class _History:
     spec_version: int
     total: int = 0
     times: deque[float] = field(default_factory=deque)
+    #: The slot's newest task when the policy let it rest: it stays so, however much time passes.
+    resting: str = ""
 
 
 def running_state(service: Service) -> TaskState:
@@ -151,6 +154,9 @@ class RestartSupervisor:
         ended = task.status.state.is_terminal
         old = board.change(task, desired_state=TaskState.SHUTDOWN)
         if not restart:
+            history = self._history.get(slot)
+            if history is not None:
+                history.resting = board.in_slot(slot)[-1].id
             return
         if isinstance(slot[1], str) and node_is_gone(node):
             return
@@ -202,6 +208,8 @@ class RestartSupervisor:
             return True
         if not policy.window:
             return history.total < policy.max_attempts
+        if task.id == history.resting:
+            return False
         since = board.now.mono - policy.window / NANOSECONDS
         while history.times and history.times[0] <= since:
             history.times.popleft()
@@ -227,10 +235,24 @@ class RestartSupervisor:
         for task in tasks[1:]:
             if spec_version(task) == history.spec_version:
                 history.total += 1
-                age = max(0.0, (board.now.wall - task.created_at).total_seconds())
-                history.times.append(board.now.mono - age)
-        if history.total:
-            self._history[slot] = history
+                history.times.append(_mono_of(board, task.created_at))
+        if not history.total:
+            return
+        self._history[slot] = history
+        if newest.desired_state is TaskState.SHUTDOWN and newest.status.state.is_terminal and policy.window:
+            if isinstance(slot[1], int):
+                # Who decided otherwise made its successor in the same commit.
+                given_up = history.total >= policy.max_attempts
+            else:
+                # Its node may have been away.
+                since = _mono_of(board, newest.status.timestamp) - policy.window / NANOSECONDS
+                given_up = sum(when > since for when in history.times) >= policy.max_attempts
+            history.resting = newest.id if given_up else ""
+
+
+def _mono_of(board: Board, moment: datetime) -> float:
+    """About when people's clock showed that moment; not in the future."""
+    return board.now.mono - max(0.0, (board.now.wall - moment).total_seconds())
 
 
 def _competes(other: Task, task: Task) -> bool:

@@ -175,3 +175,41 @@ def test_attempts_are_not_held_against_a_slot_for_longer_when_people_s_clock_is_
     lab.report(lab.wanted(web)[0], TaskState.FAILED, "gone")
     lab.play()
     assert len(lab.wanted(web)) == 1
+
+
+def test_a_slot_that_was_given_up_rests_when_the_window_has_passed_too(lab: Lab) -> None:
+    """The count is that of the window before the end, whoever looks, and whenever."""
+    lab.node("n1")
+    web = lab.service("web", 1, restart_policy=policy("any", delay=0, attempts=1, window=10))
+    lab.play()
+    for _ in range(2):
+        lab.report(lab.wanted(web)[0], TaskState.FAILED, "gone")
+        lab.play()
+    assert lab.wanted(web) == []
+    lab.pass_time(3600)
+    lab.scale(web, 2)
+    lab.play()
+    assert [task.slot for task in lab.wanted(web)] == [2]
+    lab.elect()
+    lab.play()
+    assert [task.slot for task in lab.wanted(web)] == [2], "a new leader sees the same"
+    lab.update(web, force_update=1)
+    lab.play()
+    lab.pass_time(60)
+    assert sorted(task.slot for task in lab.wanted(web)) == [1, 2], "another spec begins anew"
+
+
+def test_a_node_that_was_away_gets_its_global_task_again_after_the_window(lab: Lab) -> None:
+    node = lab.node("n1")
+    web = lab.service("web", -1, restart_policy=policy("any", delay=0, attempts=1, window=10))
+    lab.play()
+    lab.report(lab.wanted(web)[0], TaskState.FAILED, "gone")
+    lab.play()
+    lab.pass_time(60)
+    lab.change(node, spec=replace(node.spec, availability="drain"))
+    lab.play()
+    assert lab.wanted(web) == []
+    lab.elect()
+    lab.change(node, spec=replace(node.spec, availability="active"))
+    lab.play()
+    assert len(lab.wanted(web)) == 1
