@@ -8,32 +8,40 @@ from enxame.model.base import Meta, Model, always
 from enxame.model.cluster import Driver
 
 
-class SecretSpec(Model):
-    """``data`` is base64 text, never returned by the API."""
+class PayloadSpec(Model):
+    """What both have. ``data`` is base64 text."""
 
     name: str = ""
     labels: dict[str, str] = always(default_factory=dict)
     data: str = ""
+
+
+class Payload(Meta):
+    """A secret or a config."""
+
+    spec: PayloadSpec = field(default_factory=PayloadSpec)
+
+
+class SecretSpec(PayloadSpec):
+    """Its ``data`` is never returned by the API."""
+
     driver: Driver | None = None
     templating: Driver | None = None
 
 
-class Secret(Meta):
+class Secret(Payload):
     """A secret."""
 
     spec: SecretSpec = field(default_factory=SecretSpec)
 
 
-class ConfigSpec(Model):
-    """``data`` is base64 text."""
+class ConfigSpec(PayloadSpec):
+    """Its ``data`` is for all to see."""
 
-    name: str = ""
-    labels: dict[str, str] = always(default_factory=dict)
-    data: str = ""
     templating: Driver | None = None
 
 
-class Config(Meta):
+class Config(Payload):
     """A config."""
 
     spec: ConfigSpec = field(default_factory=ConfigSpec)
