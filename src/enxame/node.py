@@ -25,10 +25,11 @@ from enxame.membership import host_interfaces
 from enxame.membership.founding import Founder
 from enxame.membership.manager_parts import ManagerParts
 from enxame.membership.member_files import MemberFiles
-from enxame.membership.membership import STATE_FILE, Membership, SwarmParts
+from enxame.membership.membership import STATE_FILE, Membership
 from enxame.membership.own_node import OwnMachine
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import StateKeys
+from enxame.membership.swarm_parts import SwarmParts
 from enxame.membership.worker_parts import WorkerParts
 from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
 from enxame.sd_listen import HandedOver

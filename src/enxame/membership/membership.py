@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -29,7 +29,7 @@ from enxame.membership.member_plan import manager_trouble
 from enxame.membership.rescue import Rescue
 from enxame.membership.state_file import NodeState
 from enxame.membership.state_keys import Locked, StateKeys
-from enxame.membership.worker_parts import WORKER, NodeRemoved, WorkerParts
+from enxame.membership.swarm_parts import WORKER, NodeRemoved, SwarmParts
 from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import InitRequest, JoinRequest, PeerNode, SwarmInfo
 from enxame.security.tokens import JoinToken, parse_join_token
@@ -56,44 +56,6 @@ STATE_FILE: Final = "node.json"
 START_DEADLINE: Final = 20.0
 LEAVE_DEADLINE: Final = 60.0
 JOIN_DEADLINE: Final = 20.0
-
-
-class SwarmParts(Protocol):
-    """What runs on this node while it is in a swarm."""
-
-    @property
-    def manager(self) -> Manager:
-        """The manager's side."""
-        ...
-
-    @property
-    def leadership(self) -> LeaderLocator:
-        """Who leads."""
-        ...
-
-    def info(self) -> SwarmInfo:
-        """What ``GET /info`` says of the swarm."""
-        ...
-
-    async def start(self) -> None:
-        """Load the state, take up tasks, begin to lead or to look for a manager."""
-        ...
-
-    async def settled(self) -> None:
-        """Wait until the swarm has taken this node. Raises EnxameError when it was refused."""
-        ...
-
-    def leave_warning(self) -> str:
-        """Why a user should think twice before this node leaves; empty when there is no reason."""
-        ...
-
-    async def stop(self) -> None:
-        """Stop; containers go on."""
-        ...
-
-    async def leave(self) -> None:
-        """Remove this node's tasks and networks, then stop."""
-        ...
 
 
 class Membership:
@@ -298,13 +260,13 @@ class Membership:
             Unavailable: already in a swarm, no manager answered clearly, or none did in time: then it goes on trying.
         """
         parts = self._parts
-        if self._in_swarm and not isinstance(parts, WorkerParts | ManagerParts):
+        if self._in_swarm and parts is None:
             raise Unavailable(ALREADY_IN_SWARM)
         if not request.remote_addrs:
             raise InvalidArgument("at least 1 RemoteAddr is required to join")
         remotes = [addresses.remote_address(text) for text in request.remote_addrs]
         token = parse_join_token(request.join_token)
-        if isinstance(parts, WorkerParts | ManagerParts) and await self._find_again(parts, token, remotes):
+        if parts is not None and await self._find_again(parts, token, remotes):
             return
         availability = availability_of(request.availability)
         interfaces = await self._interfaces()
@@ -327,7 +289,7 @@ class Membership:
         self._error = ""
         attempt.result()
 
-    async def _find_again(self, node: WorkerParts | ManagerParts, token: JoinToken, remotes: list[str]) -> bool:
+    async def _find_again(self, node: SwarmParts, token: JoinToken, remotes: list[str]) -> bool:
         """A node whose swarm's managers are elsewhere now. False: they do not know it any more, and it has left.
 
         Raises:

@@ -20,6 +20,7 @@ from enxame.membership.own_identity import OwnIdentity
 from enxame.membership.own_node import OwnMachine, OwnNode
 from enxame.membership.self_description import Shown
 from enxame.membership.state_file import NodeState
+from enxame.membership.swarm_parts import WORKER, NodeRemoved
 from enxame.model.cluster import PeerNode, SwarmInfo
 from enxame.security import ca
 from enxame.security.tokens import JoinToken
@@ -37,17 +38,9 @@ from enxame.transport.peer import Peer
 
 log = logging.getLogger(__name__)
 
-WORKER: Final = (
-    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this "
-    "command on a manager node or promote the current node to a manager."
-)
 CERTIFICATES_EXPIRED: Final = "Swarm certificates have expired. To replace them, leave the swarm and join again."
 #: A manager that does not answer for so long is not there, as far as a user is concerned who says where it is: seconds.
 PROBE_DEADLINE: Final = 1.5
-
-
-class NodeRemoved(Unavailable):
-    """The swarm's managers do not know this node any more."""
 
 
 class WorkerParts:
