@@ -29,6 +29,8 @@ from enxame.model.exec import ExecCreateRequest, ExecInspect, ExecProcessConfig
 from enxame.model.stream import STDERR, STDOUT
 
 _START_DEADLINE = 30.0
+#: The exit code of an exec whose runtime process could not be started.
+_NOT_STARTED = 126
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,7 +58,9 @@ class ExecSession:
         """Program and arguments."""
         return as_list(self.request.cmd)
 
-    def begin(self, runtime: Runtime, available: frozenset[str], *, attached: bool, tty: bool) -> ProcessAttachment:
+    async def begin(
+        self, runtime: Runtime, available: frozenset[str], *, attached: bool, tty: bool
+    ) -> ProcessAttachment:
         """Start the runtime's process. Follow it with :meth:`finish`.
 
         Raises:
@@ -75,9 +79,14 @@ class ExecSession:
         except OSError as error:
             raise EnxameError(f"cannot prepare the exec: {error}") from error
         self.started = True
-        if attached and tty:
-            return self._begin_terminal(runtime)
-        return self._begin_pipes(runtime, attached=attached)
+        try:
+            if attached and tty:
+                return await self._begin_terminal(runtime)
+            return await self._begin_pipes(runtime, attached=attached)
+        except BaseException:
+            self.exit_code = _NOT_STARTED
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True))
+            raise
 
     def _spec(self, available: frozenset[str], *, tty: bool) -> dict[str, object]:
         definition, request = self.container.definition, self.request
@@ -108,24 +117,26 @@ class ExecSession:
             no_new_privileges=oci_spec.no_new_privileges(host),
         )
 
-    def _begin_terminal(self, runtime: Runtime) -> ProcessAttachment:
+    async def _begin_terminal(self, runtime: Runtime) -> ProcessAttachment:
         ours, theirs = os.openpty()
         try:
             terminal.setraw(theirs)
-            if self._size is not None or self.request.console_size:
-                height, width = self._size or tuple(self.request.console_size or (24, 80))
-                _set_size(ours, height, width)
-            self._process = self._spawn(runtime, (theirs, theirs, theirs), tty=True)
+            size = self._size or tuple(self.request.console_size or ())
+            if size:
+                _set_size(ours, *size)
+            self._process = await self._spawn(runtime, (theirs, theirs, theirs), tty=True)
         except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
         self._terminal = ours
+        if self._size is not None and self._size != size:  # a client changed it meanwhile
+            self.resize(*self._size)
         reader = PipeReader(os.dup(ours))
         return ProcessAttachment(self._process, tty=True, stdin=ours, outputs={STDOUT: reader}, keeper=ours)
 
-    def _begin_pipes(self, runtime: Runtime, *, attached: bool) -> ProcessAttachment:
+    async def _begin_pipes(self, runtime: Runtime, *, attached: bool) -> ProcessAttachment:
         request = self.request
         theirs: list[int] = []
         outputs: dict[int, PipeReader] = {}
@@ -141,14 +152,14 @@ class ExecSession:
                     read_end, stdio[stream] = os.pipe2(os.O_CLOEXEC)
                     theirs.append(stdio[stream])
                     outputs[stream] = PipeReader(read_end)
-            self._process = self._spawn(runtime, (stdio[0], stdio[1], stdio[2]), tty=False)
+            self._process = await self._spawn(runtime, (stdio[0], stdio[1], stdio[2]), tty=False)
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
         return ProcessAttachment(self._process, tty=False, stdin=stdin, outputs=outputs)
 
-    def _spawn(self, runtime: Runtime, stdio: tuple[int, int, int], *, tty: bool) -> Process:
-        process = runtime.exec(
+    async def _spawn(self, runtime: Runtime, stdio: tuple[int, int, int], *, tty: bool) -> Process:
+        process = await runtime.exec(
             self.container.id,
             self._directory / "process.json",
             self._directory / "pid",

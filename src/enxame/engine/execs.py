@@ -83,7 +83,7 @@ class Execs:
         """
         session = self.find(identity)
         container = session.container
-        attachment = session.begin(
+        attachment = await session.begin(
             self._runtime, self._capabilities, attached=not detach, tty=(tty or session.request.tty) and not detach
         )
         self._life.around.publish(container, f"exec_start: {_told(session.command)}", execID=session.id)
@@ -122,7 +122,7 @@ class Execs:
         request = ExecCreateRequest(cmd=probe.command, attach_stdout=True, attach_stderr=True)
         session = self._session(container, request)
         try:
-            attachment = session.begin(self._runtime, self._capabilities, attached=True, tty=False)
+            attachment = await session.begin(self._runtime, self._capabilities, attached=True, tty=False)
         except Conflict as error:
             return -1, error.message
         output = bytearray()

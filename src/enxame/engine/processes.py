@@ -1,4 +1,4 @@
-"""Child processes, started cheaply from a big process: ``posix_spawn`` (vfork underneath), awaited by pidfd."""
+"""Child processes, awaited by pidfd, and what they say through pipes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-#: Python ignores these; children must not inherit that.
-_RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
+from enxame.engine.spawning import start_program
+
 _DEFAULT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 #: More than any of our tools says; what is beyond is dropped.
 _CAPTURE_LIMIT = 1 << 20
@@ -78,7 +78,7 @@ class Process:
         return await self.wait()
 
 
-def spawn(
+async def spawn(
     argv: Sequence[str],
     *,
     stdin: int | None = None,
@@ -88,29 +88,22 @@ def spawn(
     env: Mapping[str, str] | None = None,
     new_session: bool = False,
 ) -> Process:
-    """Start ``argv[0]`` (an absolute path). Streams that are None are ``/dev/null``.
+    """Start ``argv[0]``. Streams that are None are ``/dev/null``.
 
     ``inherit`` are further descriptors that the child gets under the same numbers.
 
     Raises:
         OSError: it could not be started.
     """
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
-    for target, source in ((0, stdin), (1, stdout), (2, stderr)):
-        if source is None:
-            actions.append((os.POSIX_SPAWN_OPEN, target, "/dev/null", os.O_RDWR, 0))
-        else:
-            actions.append((os.POSIX_SPAWN_DUP2, source, target))
-    actions.extend((os.POSIX_SPAWN_DUP2, number, number) for number in inherit)
-    pid = os.posix_spawn(
-        argv[0],
-        list(argv),
-        dict(env) if env is not None else _DEFAULT_ENV,
-        file_actions=actions,
-        setsigdef=_RESTORED,
-        setsid=new_session,
+    return Process(
+        await start_program(
+            argv,
+            (stdin, stdout, stderr),
+            inherit=inherit,
+            env=_DEFAULT_ENV if env is None else env,
+            new_session=new_session,
+        )
     )
-    return Process(pid)
 
 
 class PipeReader:
@@ -202,7 +195,7 @@ async def run(argv: Sequence[str], *, timeout: float) -> tuple[int, str]:
     reader = PipeReader(read_end)
     try:
         try:
-            process = spawn(argv, stdout=write_end, stderr=write_end)
+            process = await spawn(argv, stdout=write_end, stderr=write_end)
         finally:
             os.close(write_end)
         try:

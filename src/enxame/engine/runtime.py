@@ -105,7 +105,7 @@ class Runtime:
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "_OCI_SYNCPIPE": str(write_end)}
         try:
             try:
-                process = spawn(argv, inherit=(write_end,), env=env, new_session=True)
+                process = await spawn(argv, inherit=(write_end,), env=env, new_session=True)
             finally:
                 os.close(write_end)
             try:
@@ -210,7 +210,7 @@ class Runtime:
         if code:
             raise RuntimeFailure(last_error(said) or f"{self.name} {arguments[0]} failed with exit code {code}")
 
-    def exec(
+    async def exec(
         self,
         container_id: str,
         process_file: Path,
@@ -236,7 +236,7 @@ class Runtime:
             container_id,
         ]
         stdin, stdout, stderr = stdio
-        return spawn(argv, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True)
+        return await spawn(argv, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True)
 
 
 def last_error(said: str) -> str:

@@ -63,7 +63,7 @@ class RuntimeNamespace:
         reader = PipeReader(out_read)
         argv = [_UNSHARE, "--mount", "--propagation", "slave", "/bin/sh", "-c", _SETUP, "sh", str(self._stage)]
         try:
-            process = spawn(argv, stdin=stdin_read, stdout=out_write, stderr=out_write)
+            process = await spawn(argv, stdin=stdin_read, stdout=out_write, stderr=out_write)
         finally:
             os.close(stdin_read)
             os.close(out_write)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from enxame.engine import mount_syscalls
+from enxame.engine.children import PIPE, child
 from enxame.errors import EnxameError
 
 __all__ = ["fill", "has_source"]
@@ -68,22 +69,18 @@ async def _fill_in_place(source: int, target: Path) -> None:
 
 
 async def _copy(source: int, target: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *("cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", f"{target}/"),
-        pass_fds=(source,),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
     try:
-        async with asyncio.timeout(_COPY_DEADLINE):
+        async with (
+            asyncio.timeout(_COPY_DEADLINE),
+            child(
+                *("cp", "-a", "--reflink=auto", "--", f"/proc/self/fd/{source}/.", f"{target}/"),
+                stderr=PIPE,
+                inherit=(source,),
+            ) as process,
+        ):
             _, errors = await process.communicate()
     except TimeoutError as error:
         raise EnxameError(f"copying took longer than {_COPY_DEADLINE:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
     if process.returncode != 0:
         raise EnxameError((errors.decode(errors="replace").strip() or "cp failed").splitlines()[0])
 

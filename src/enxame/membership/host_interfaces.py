@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Final
 
+from enxame.engine.children import PIPE, child
 from enxame.errors import EnxameError
 from enxame.membership.addresses import Interface
 
@@ -22,15 +23,17 @@ async def read() -> list[Interface]:
         EnxameError: iproute2 is missing or failed.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            "ip", "-json", "address", "show", "up", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
+        async with (
+            asyncio.timeout(_DEADLINE),
+            child("ip", "-json", "address", "show", "up", stdout=PIPE, stderr=PIPE) as process,
+        ):
+            output, complaint = await process.communicate()
+    except TimeoutError:
+        raise EnxameError("cannot list this machine's addresses: `ip` does not answer") from None
     except FileNotFoundError:
         raise EnxameError(
             "cannot list this machine's addresses: the `ip` command (package iproute2) is missing"
         ) from None
-    async with asyncio.timeout(_DEADLINE):
-        output, complaint = await process.communicate()
     if process.returncode != 0:
         raise EnxameError(f"cannot list this machine's addresses: {complaint.decode(errors='replace').strip()}")
     interfaces = []

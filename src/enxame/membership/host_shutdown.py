@@ -6,6 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
+from enxame.engine.children import PIPE, child
+from enxame.errors import EnxameError
+
 #: Where systemd runs the machine.
 SYSTEMD: Final = Path("/run/systemd/system")
 _ASK: Final = ("systemctl", "is-system-running")
@@ -17,16 +20,8 @@ async def is_under_way() -> bool:
     if not SYSTEMD.is_dir():
         return False
     try:
-        asked = await asyncio.create_subprocess_exec(
-            *_ASK, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
-    except OSError:
-        return False
-    try:
-        async with asyncio.timeout(_DEADLINE):
+        async with asyncio.timeout(_DEADLINE), child(*_ASK, stdout=PIPE) as asked:
             said, _ = await asked.communicate()
-    except TimeoutError:
-        asked.kill()
-        await asked.wait()
+    except (OSError, EnxameError):  # also no answer in time
         return False
     return said.strip() == b"stopping"

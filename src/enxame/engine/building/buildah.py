@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from enxame.engine.children import PIPE, STDOUT, child
 from enxame.engine.images.archive import Manifest
 from enxame.engine.images.image_proxy import ImageProxy
 from enxame.engine.images.reference import Reference
@@ -116,18 +117,15 @@ class Buildah:
         it comes. Returns its exit code; when the caller is cancelled, nothing of it goes on.
         """
         enter = ("nsenter", f"--net={netns}") if netns else ()
-        process = await asyncio.create_subprocess_exec(
+        async with child(
             *(*entered, *enter, *_ALONE, *self._buildah(), "bud"),
             *("--isolation", "chroot", "--network", "host", "--signature-policy", str(self._root / "policy.json")),
             *("--format", "docker", "--layers", "--pull=never", "--skip-unused-stages=false", "--identity-label=false"),
             *("--http-proxy=false", *arguments, str(directory / "context")),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=PIPE,
+            stderr=STDOUT,
             env=self._environment() | {"TMPDIR": str(directory)},
-        )
-        assert process.stdout is not None
-        try:
+        ) as process:
             rest = b""
             while piece := await process.stdout.read(_PIECE):
                 text = rest + piece
@@ -137,11 +135,6 @@ class Buildah:
                 said((text[:-cut] if cut else text).decode(errors="replace"))
             said(rest.decode(errors="replace"))
             return await process.wait()
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
 
     def _buildah(self) -> tuple[str, ...]:
         return (
@@ -225,23 +218,14 @@ class Buildah:
             shutil.rmtree(self._root / name, ignore_errors=True)
 
     async def _run(self, command: Sequence[str], deadline: float) -> bytes:
-        process = await asyncio.create_subprocess_exec(
-            *(*_ALONE, *command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment(),
-        )
         try:
-            async with asyncio.timeout(deadline):
+            async with (
+                asyncio.timeout(deadline),
+                child(*_ALONE, *command, stdout=PIPE, stderr=PIPE, env=self._environment()) as process,
+            ):
                 out, err = await process.communicate()
         except TimeoutError as error:
             raise EnxameError(f"{command[0]} took longer than {deadline:.0f} s") from error
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
         if process.returncode != 0:
             lines = err.decode(errors="replace").strip().splitlines() or ["it said nothing"]
             raise EnxameError(f"{command[0]} failed: {lines[-1]}")

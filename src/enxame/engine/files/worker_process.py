@@ -138,7 +138,7 @@ async def files_worker(job: str, root: dict[str, Any], **words: Any) -> AsyncIte
             _widen(read_end)
         os.set_blocking(ours, False)
         text = msgspec.json.encode({"job": job, "root": root, "words": words}).decode()
-        process = spawn(
+        process = await spawn(
             [sys.executable, "-P", "-m", _MODULE, text],
             stdin=theirs[0],
             stdout=theirs[1],

@@ -16,10 +16,11 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from enxame.engine.children import Child, child
 from enxame.engine.images.reference import Reference
 from enxame.engine.images.registry import Session, location
 from enxame.engine.images.registry_errors import registry_error
@@ -40,7 +41,7 @@ _REPORT_EVERY: Final = 0.2
 class ImageProxy:
     """One image of a registry, opened. Fetches its blobs one after the other."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket, reference: Reference) -> None:
+    def __init__(self, process: Child, control: socket.socket, reference: Reference) -> None:
         self._process = process
         self._control = control
         self._reference = reference
@@ -59,24 +60,18 @@ class ImageProxy:
             EnxameError: in Docker's words.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(*session.command, "experimental-image-proxy", *session.options),
-                    stdin=theirs.fileno(),
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                    env=session.environment,
-                )
-            proxy = cls(process, ours, reference)
-            try:
-                await proxy._call("Initialize")
-                proxy._image, _, _ = await proxy._call("OpenImage", source or location(reference))
-                yield proxy
-            finally:
-                proxy._kill()
-                proxy._threads.shutdown(wait=False)
-                await asyncio.shield(process.wait())
+        words = (*session.command, "experimental-image-proxy", *session.options)
+        with ours, theirs:
+            async with child(*words, stdin=theirs.fileno(), env=session.environment) as process:
+                theirs.close()  # or nobody would hear of the proxy's end
+                proxy = cls(process, ours, reference)
+                try:
+                    await proxy._call("Initialize")
+                    proxy._image, _, _ = await proxy._call("OpenImage", source or location(reference))
+                    yield proxy
+                finally:
+                    proxy._kill()
+                    proxy._threads.shutdown(wait=False)
 
     async def manifest(self) -> bytes:
         """The manifest as the source tells it (some make it up when they are asked).
@@ -136,8 +131,7 @@ class ImageProxy:
 
     def _kill(self) -> None:
         """End the process; threads that wait for it wake up by that."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     async def _call(
         self, method: str, *arguments: Any, deadline: float | None = _CALL_DEADLINE

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
+from enxame.engine.children import PIPE, child
 from enxame.engine.images.reference import DEFAULT_DOMAIN, Reference
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.registry_errors import registry_error
@@ -39,25 +39,20 @@ async def check_login(registry: Registry, auth: RegistryAuth) -> None:
     domain = registry_domain(auth.serveraddress)
     async with registry.session(Reference(domain, "login"), None) as session:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *("skopeo", "login", *session.options, "--username", auth.username, "--password-stdin", domain),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=session.environment,
-            )
+            async with (
+                asyncio.timeout(_DEADLINE),
+                child(
+                    *("skopeo", "login", *session.options, "--username", auth.username, "--password-stdin", domain),
+                    stdin=PIPE,
+                    stderr=PIPE,
+                    env=session.environment,
+                ) as process,
+            ):
+                _, told = await process.communicate(auth.password.encode())
         except FileNotFoundError as error:
             raise EnxameError("skopeo is not installed: registries cannot be asked") from error
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                _, told = await process.communicate(auth.password.encode())
         except TimeoutError as error:
             raise EnxameError(f'Get "https://{domain}/v2/": timeout while waiting for the registry') from error
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
     if process.returncode != 0:
         text = told.decode(errors="replace").strip()
         if "invalid username/password" in text or "unauthorized" in text.lower():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from enxame.engine.children import PIPE, Child, child
 from enxame.engine.images.dir_layout import lay_out
 from enxame.engine.images.index import ImageRecord
 from enxame.engine.images.layers import Layer, LayerStore
@@ -64,32 +64,24 @@ class Pusher:
         self, directory: Path, name: Reference, session: Session, layers: list[Layer], progress: Progress
     ) -> str:
         answer = directory / "digest"
-        options = [option.replace("--tls-verify", "--dest-tls-verify") for option in session.options]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(*session.command, "--debug", "copy", "--digestfile", str(answer), *options),
-                *(f"dir:{directory}", location(name)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=session.environment,
-                limit=_LINE_LIMIT,
-            )
-        except FileNotFoundError as error:
-            raise EnxameError("skopeo is not installed: images cannot be pushed") from error
         fatal = ""
         told = _Told(layers, progress)
+        options = [option.replace("--tls-verify", "--dest-tls-verify") for option in session.options]
         try:
-            async for line in _lines(process):
-                if "level=fatal" in line:
-                    fatal = line
-                told.hear(line)
-            await process.wait()
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
+            async with child(
+                *(*session.command, "--debug", "copy", "--digestfile", str(answer), *options),
+                *(f"dir:{directory}", location(name)),
+                stderr=PIPE,
+                env=session.environment,
+                limit=_LINE_LIMIT,
+            ) as process:
+                async for line in _lines(process):
+                    if "level=fatal" in line:
+                        fatal = line
+                    told.hear(line)
+                await process.wait()
+        except FileNotFoundError as error:
+            raise EnxameError("skopeo is not installed: images cannot be pushed") from error
         if process.returncode != 0:
             raise push_error(fatal, name)
         told.end()
@@ -122,8 +114,7 @@ class _Told:
                 _tell(self._progress, layer, "Pushed")
 
 
-async def _lines(process: asyncio.subprocess.Process) -> AsyncIterator[str]:
-    assert process.stderr is not None
+async def _lines(process: Child) -> AsyncIterator[str]:
     while True:
         try:
             async with asyncio.timeout(_SILENCE_DEADLINE):

@@ -11,11 +11,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from enxame.engine.children import PIPE, Child, child
 from enxame.engine.images.reference import DEFAULT_DOMAIN, Reference
 from enxame.engine.images.registry_errors import UNREACHABLE, registry_error
 from enxame.errors import EnxameError, InvalidArgument
@@ -118,31 +119,22 @@ class Registry:
         return [str(tag) for tag in json.loads(answer).get("Tags") or []]
 
     async def _skopeo(self, reference: Reference, session: Session, *command: str, source: str = "") -> bytes:
+        words = (*session.command, *command, *session.options, source or location(reference))
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(*session.command, *command, *session.options, source or location(reference)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=session.environment,
-            )
+            async with (
+                asyncio.timeout(_MANIFEST_DEADLINE),
+                child(*words, stdout=PIPE, stderr=PIPE, env=session.environment) as process,
+            ):
+                out, err = await self._communicate(process, reference)
         except FileNotFoundError as error:
             raise EnxameError("skopeo is not installed: images cannot be pulled") from error
-        try:
-            async with asyncio.timeout(_MANIFEST_DEADLINE):
-                out, err = await self._communicate(process, reference)
         except TimeoutError as error:
             raise EnxameError(UNREACHABLE.format(url=f"https://{_host(reference)}/v2/")) from error
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
         if process.returncode != 0:
             raise registry_error(err.decode(errors="replace"), reference)
         return out
 
-    async def _communicate(self, process: asyncio.subprocess.Process, reference: Reference) -> tuple[bytes, bytes]:
+    async def _communicate(self, process: Child, reference: Reference) -> tuple[bytes, bytes]:
         answer = asyncio.ensure_future(process.communicate())
         try:
             if self._is_direct(reference):

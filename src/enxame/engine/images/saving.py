@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from enxame.engine.children import child
 from enxame.engine.images.blob_kinds import ZSTD, compression, oci_manifest
 from enxame.engine.images.index import ImageIndex, ImageRecord, chain_ids
 from enxame.engine.images.layers import Layer, LayerStore
@@ -177,19 +178,17 @@ async def _layer_blob(layer: Layer, store: LayerStore, tmp: Path) -> _Blob:
         return _Blob(path, layer.blob, layer.blob_size, kind)
     # Docker before 23 cannot read it.
     plain = tmp / layer.diff_id.removeprefix("sha256:")
-    process = await asyncio.create_subprocess_exec(
-        *("zstd", "-dqf", str(path), "-o", str(plain)), stdin=asyncio.subprocess.DEVNULL
-    )
     try:
-        async with asyncio.timeout(_DECOMPRESS_DEADLINE):
+        async with (
+            asyncio.timeout(_DECOMPRESS_DEADLINE),
+            child("zstd", "-dqf", str(path), "-o", str(plain)) as process,
+        ):
             if await process.wait() != 0:
                 raise EnxameError(f"zstd cannot uncompress {layer.blob}")
     except TimeoutError as error:
         raise EnxameError(f"uncompressing {layer.blob} took longer than {_DECOMPRESS_DEADLINE:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
+    except FileNotFoundError as error:
+        raise EnxameError("zstd is not installed: this image cannot be saved") from error
     size = (await asyncio.to_thread(plain.stat)).st_size
     return _Blob(plain, layer.diff_id, size, "")
 

@@ -8,12 +8,12 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from enxame.engine.children import PIPE, child
 from enxame.errors import EnxameError, InvalidArgument
 
 __all__ = ["Staged", "StagedFile", "Unpacked", "stage_archive", "unpack_context", "unpack_layer"]
@@ -81,24 +81,24 @@ async def unpack_context(stream: AsyncIterator[bytes], into: Path) -> int:
 
 
 async def _run(job: dict[str, str], stream: AsyncIterator[bytes] | None, as_type: type[T]) -> T:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", _MODULE, json.dumps(job)),
-        stdin=asyncio.subprocess.DEVNULL if stream is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "PYTHONUTF8": "1"},
-    )
     try:
-        async with asyncio.timeout(_DEADLINE):
+        async with (
+            asyncio.timeout(_DEADLINE),
+            child(
+                *(sys.executable, "-m", _MODULE, json.dumps(job)),
+                stdin=None if stream is None else PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "PYTHONUTF8": "1"},
+            ) as process,
+        ):
             if stream is not None:
-                await _feed(process, stream)
+                # A worker that has found an error stops reading and says so.
+                async for chunk in stream:
+                    await process.write(chunk)
             out, err = await process.communicate()
     except TimeoutError as error:
         raise EnxameError(f"unpacking took longer than {_DEADLINE:.0f} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
     try:
         answer = json.loads(out)
     except ValueError as error:
@@ -107,19 +107,6 @@ async def _run(job: dict[str, str], stream: AsyncIterator[bytes] | None, as_type
     if "error" in answer:
         raise _error(answer["error"], answer["errno"])
     return msgspec.convert(answer, as_type)
-
-
-async def _feed(process: asyncio.subprocess.Process, stream: AsyncIterator[bytes]) -> None:
-    stdin = process.stdin
-    assert stdin is not None
-    # A worker that has found an error stops reading; what it says of it matters more than the broken pipe.
-    with suppress(BrokenPipeError, ConnectionResetError):
-        async for chunk in stream:
-            stdin.write(chunk)
-            await stdin.drain()
-    with suppress(BrokenPipeError, ConnectionResetError):
-        stdin.close()
-        await stdin.wait_closed()
 
 
 def _error(message: str, number: int) -> EnxameError:

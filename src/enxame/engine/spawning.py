@@ -1,0 +1,123 @@
+"""Starting a program without holding up anything: ``posix_spawn`` (a ``vfork``, nothing of a big process is copied)
+called from a thread that lets go of the interpreter. Python's own keeps the interpreter until the child has reached
+its program, which on a busy machine takes as long as the scheduler likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any, Final
+
+__all__ = ["start_program"]
+
+#: Python ignores these; children must not inherit that.
+_RESTORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+_SETSIGDEF: Final = 0x04
+_SETSID: Final = 0x80
+#: Bytes for glibc's opaque structures, of which the largest takes 336.
+_OPAQUE: Final = 1024
+
+_starters = ThreadPoolExecutor(max_workers=4, thread_name_prefix="spawn")
+
+
+async def start_program(
+    argv: Sequence[str],
+    streams: tuple[int | None, int | None, int | None],
+    *,
+    inherit: Sequence[int],
+    env: Mapping[str, str],
+    new_session: bool,
+) -> int:
+    """Start ``argv[0]``, looked for in our own PATH when it is no path, and return its pid. Streams that are None are
+    ``/dev/null``; ``inherit`` are further descriptors that it gets under the same numbers. All of them must stay open
+    until this returns, which also a cancellation waits for; what it has started by then is killed.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    start = partial(_start, argv, streams, inherit=inherit, env=env, new_session=new_session)
+    call = asyncio.get_running_loop().run_in_executor(_starters, start)
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait({call})
+        if call.exception() is None:
+            os.kill(call.result(), signal.SIGKILL)
+            await asyncio.to_thread(os.waitpid, call.result(), 0)
+        raise
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _checked(error: int, what: str) -> None:
+    if error:
+        raise OSError(error, os.strerror(error), what)
+
+
+def _start(
+    argv: Sequence[str],
+    streams: tuple[int | None, int | None, int | None],
+    *,
+    inherit: Sequence[int],
+    env: Mapping[str, str],
+    new_session: bool,
+) -> int:
+    libc, program = _libc(), argv[0]
+    actions, attributes = (ctypes.create_string_buffer(_OPAQUE) for _ in range(2))
+    _checked(libc.posix_spawn_file_actions_init(actions), program)
+    try:
+        _checked(libc.posix_spawnattr_init(attributes), program)
+        try:
+            _describe_streams(libc, actions, streams, inherit, program)
+            _describe_signals(libc, attributes, program, new_session=new_session)
+            pid = ctypes.c_int()
+            words = _c_array([os.fsencode(word) for word in argv])
+            variables = _c_array([os.fsencode(f"{name}={value}") for name, value in env.items()])
+            _checked(libc.posix_spawnp(ctypes.byref(pid), words[0], actions, attributes, words, variables), program)
+            return pid.value
+        finally:
+            libc.posix_spawnattr_destroy(attributes)
+    finally:
+        libc.posix_spawn_file_actions_destroy(actions)
+
+
+def _describe_streams(
+    libc: ctypes.CDLL,
+    actions: Any,
+    streams: tuple[int | None, int | None, int | None],
+    inherit: Sequence[int],
+    program: str,
+) -> None:
+    for target, source in enumerate(streams):
+        if source is None:
+            _checked(libc.posix_spawn_file_actions_addopen(actions, target, b"/dev/null", os.O_RDWR, 0), program)
+        else:
+            _checked(libc.posix_spawn_file_actions_adddup2(actions, source, target), program)
+    for number in inherit:
+        _checked(libc.posix_spawn_file_actions_adddup2(actions, number, number), program)
+
+
+def _describe_signals(libc: ctypes.CDLL, attributes: Any, program: str, *, new_session: bool) -> None:
+    default = ctypes.create_string_buffer(128)  # a sigset_t
+    libc.sigemptyset(default)
+    for number in _RESTORED:
+        libc.sigaddset(default, int(number))
+    _checked(libc.posix_spawnattr_setsigdefault(attributes, default), program)
+    flags = _SETSIGDEF | (_SETSID if new_session else 0)
+    _checked(libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)), program)
+
+
+def _c_array(values: list[bytes]) -> Any:
+    for value in values:
+        if b"\0" in value:
+            raise ValueError("embedded null byte")
+    return (ctypes.c_char_p * (len(values) + 1))(*values, None)
