@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -17,17 +15,19 @@ from enxame.engine.networks import definitions
 from enxame.engine.networks.attachments import Attacher, Attachments
 from enxame.engine.networks.container_rules import ContainerRules
 from enxame.engine.networks.encryption import Encryption
+from enxame.engine.networks.local_networks import LocalNetworks
 from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.overlays import Overlays
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
 from enxame.engine.networks.sandbox_records import SandboxFiles, namespaces_of
 from enxame.engine.networks.sandboxes import Sandboxes, published_ports
+from enxame.engine.networks.swarm_networks import SwarmNetworks
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
 from enxame.engine.networks.table_files import TableFiles
 from enxame.engine.networks.table_view import with_table
 from enxame.engine.networks.tables import KnownTable, NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
-from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from enxame.errors import EnxameError, NotFound, Unavailable
 from enxame.model.attachment import Attachment
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings
 from enxame.model.dispatch import DataPath, NetworkTable
@@ -35,7 +35,7 @@ from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworksPruneReport
 from enxame.network.dataplane import DataPlane, KernelState
 from enxame.network.held_ports import HeldPorts
-from enxame.network.ipam import DEFAULT_POOLS, SubnetPool, free_subnet
+from enxame.network.ipam import DEFAULT_POOLS, SubnetPool
 
 __all__ = ["IngressPortsTaken", "IngressProblem", "NetworkManager"]
 
@@ -72,8 +72,6 @@ class NetworkManager:
     ) -> None:
         self._exec_root = exec_root
         self._publish_event = publish
-        self._bip = bip
-        self._pools = pools
         self._wall = wall
         self._registry = NetworkRegistry(data_root / "networks")
         self._dataplane = DataPlane(exec_root)
@@ -97,8 +95,19 @@ class NetworkManager:
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
         #: What this machine reached without a router when the daemon started.
         self._reached: list[IPv4Network] = []
-        self._changing = asyncio.Lock()
         self._attachments = Attachments(self._registry, lambda: self._sandboxes.records, self.ensure_swarm_network)
+        self._local = LocalNetworks(self._registry, self._dataplane, self._names, bip=bip, pools=pools, wall=wall)
+        self._swarm = SwarmNetworks(
+            self._local,
+            self._registry,
+            self._dataplane,
+            overlays=self._overlays,
+            encryption=self._encryption,
+            swarm_ports=self._swarm_ports,
+            tables=self._tables,
+            expected=self._attachments.expects,
+            missing=self._sandboxes.missing,
+        )
 
     async def start(self) -> None:
         """Take over what runs, without disturbing it, and remove what is left of what does not.
@@ -112,8 +121,8 @@ class NetworkManager:
         self._tables.load()
         self._names.load()
         self._sandboxes.load()
-        await self._define_predefined()
-        reached = await self._dataplane.routes(without=self._bridge_names())
+        await self._local.define_predefined()
+        reached = await self._dataplane.routes(without=self._local.bridge_names())
         self._reached = [route.destination for route in reached if route.direct and not route.destination.is_loopback]
         services = self._swarm_ports.load()
         await self._dataplane.start(
@@ -178,37 +187,10 @@ class NetworkManager:
             Conflict: the name is taken.
             EnxameError: a bad request, no free subnet, or the kernel refuses.
         """
-        async with self._changing:
-            if self._registry.by_name(request.name) is not None and request.name not in definitions.PREDEFINED:
-                raise Conflict(f"network with name {request.name} already exists")
-            if request.config_only:
-                configuration = ActiveNetwork(definitions.configuration(request, secrets.token_hex(32), self._wall()))
-                await self._add(configuration)
-                return configuration.resource.id
-            source = self._registry.by_name(request.config_from.network) if request.config_from else None
-            request = definitions.configured(request, source.resource if source is not None else None)
-            foreign = await self._dataplane.routes(without=self._bridge_names())
-            if request.driver == "macvlan":
-                # It is on this machine's own wire, whose subnet it may share.
-                foreign = []
-            resource = definitions.requested(
-                request,
-                secrets.token_hex(32),
-                self._wall(),
-                pools=self._pools,
-                own=self._registry.subnets(),
-                own6=self._registry.subnets6(),
-                foreign=[route.destination for route in foreign],
-            )
-            network = ActiveNetwork.of(resource)
-            if network.bridge is not None and network.bridge.name in self._bridge_names():
-                raise Conflict(
-                    f"cannot create network {resource.id} ({network.bridge.name}): conflicts with another network: "
-                    "networks have same bridge name"
-                )
-            await self._add(network)
-        self._announce("create", network, "")
-        return resource.id
+        network = await self._local.create(request)
+        if not network.resource.config_only:
+            self._announce("create", network, "")
+        return network.resource.id
 
     async def remove(self, ref: str) -> None:
         """Remove a network that nobody uses.
@@ -217,13 +199,7 @@ class NetworkManager:
             NotFound: there is none.
             PermissionDenied: it is predefined or in use.
         """
-        async with self._changing:
-            network = self._registry.find(ref)
-            resource = network.resource
-            if resource.name in definitions.PREDEFINED:
-                raise PermissionDenied(f"{resource.name} is a pre-defined network and cannot be removed")
-            self._refuse_in_use(network)
-            await self._drop(network)
+        network = await self._local.remove(ref)
         self._announce("destroy", network, "")
 
     async def prune(self, filters: Filters) -> NetworksPruneReport:
@@ -336,34 +312,11 @@ class NetworkManager:
         Raises:
             EnxameError: some network could not be led there; the others were.
         """
-        async with self._changing:
-            if not await self._overlays.set_data_path(data_path):
-                return
-            errors: list[EnxameError] = []
-            for step in (self._encryption.apply, self._swarm_ports.refresh):
-                try:
-                    await step()
-                except EnxameError as error:
-                    errors.append(error)
-            for network in self._registry:
-                if network.resource.scope == "swarm":
-                    try:
-                        await self._renew(network)
-                    except EnxameError as error:
-                        errors.append(error)
-        if errors:
-            raise errors[0]
+        await self._swarm.set_data_path(data_path)
 
     async def encryption_problem(self) -> str:
         """Why this machine cannot encrypt packets between machines; empty when it can."""
         return await self._dataplane.encryption_problem()
-
-    async def _renew(self, network: ActiveNetwork) -> None:
-        """Bring a swarm network's bridge in line with what carries it now."""
-        fresh = ActiveNetwork.of(network.resource, self._registry.underlay)
-        fresh.pool, fresh.pool6, fresh.endpoints = network.pool, network.pool6, network.endpoints
-        await self._add(fresh)
-        await self._overlays.refresh(network.resource.id)
 
     async def ensure_swarm_network(self, network: Network) -> None:
         """Make the local side of a swarm network, or bring it up to date. Idempotent.
@@ -372,62 +325,7 @@ class NetworkManager:
             InvalidArgument: the manager gave it no subnet.
             EnxameError: the kernel refuses.
         """
-        resource = definitions.of_swarm(network)
-        async with self._changing:
-            try:
-                await self._ensure_swarm(resource)
-            except EnxameError as error:
-                self._sandboxes.missing[resource.id] = error.message
-                raise
-            self._sandboxes.missing.pop(resource.id, None)
-
-    async def _ensure_swarm(self, resource: NetworkResource) -> None:
-        known = self._registry.by_id(resource.id)
-        if known is not None:
-            if msgspec.structs.replace(known.resource, created=resource.created) == resource:
-                return
-            if known.resource.ipam != resource.ipam and known.endpoints:
-                raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
-        fresh = ActiveNetwork.of(resource, self._registry.underlay)
-        if known is not None and known.resource.ipam == resource.ipam:
-            fresh.pool, fresh.pool6, fresh.endpoints = known.pool, known.pool6, known.endpoints
-        else:
-            await self._encryption.check(resource)
-            await self._replace_ended(fresh)
-            await self._refuse_overlap(fresh)
-        await self._add(fresh)
-        await self._encryption.apply()
-        await self._overlays.refresh(resource.id)
-
-    async def _replace_ended(self, network: ActiveNetwork) -> None:
-        """The manager gives what a network had to another once it is removed: the word of that may not be here yet."""
-        tunnel = network.bridge.tunnel if network.bridge is not None else None
-        for other in self._registry:
-            if other.resource.scope != "swarm" or other.resource.id == network.resource.id or other.endpoints:
-                continue
-            theirs = other.bridge.tunnel if other.bridge is not None else None
-            same_id = tunnel is not None and theirs is not None and tunnel.vni == theirs.vni
-            same_subnet = (
-                network.subnet is not None and other.subnet is not None and network.subnet.overlaps(other.subnet)
-            )
-            if (same_id or same_subnet) and not self._attachments.expects(other.resource.id):
-                await self._tables.drop(other.resource.id)
-                await self._drop(other)
-
-    async def _refuse_overlap(self, network: ActiveNetwork) -> None:
-        """A subnet that this machine reaches directly would be cut off by a bridge of the same addresses."""
-        name, subnet = network.resource.name, network.subnet
-        if subnet is None:
-            return
-        for other in self._registry:
-            if other.subnet is not None and other.resource.id != network.resource.id and subnet.overlaps(other.subnet):
-                raise EnxameError(f"the subnet {subnet} of network {name} overlaps with network {other.resource.name}")
-        for route in await self._dataplane.routes(without=self._bridge_names()):
-            if route.direct and subnet.overlaps(route.destination):
-                raise EnxameError(
-                    f"the subnet {subnet} of network {name} overlaps with {route.destination}, which this machine is "
-                    "on: choose another with --subnet, or other pools with swarm init --default-addr-pool"
-                )
+        await self._swarm.ensure(network)
 
     def set_attacher(self, attacher: Attacher) -> None:
         """Who asks the manager for addresses of containers outside services."""
@@ -477,16 +375,7 @@ class NetworkManager:
         Raises:
             PermissionDenied: containers are still on it.
         """
-        async with self._changing:
-            network = self._registry.by_id(network_id)
-            if network is None or network.resource.scope != "swarm":
-                return
-            self._refuse_in_use(network)
-            if self._attachments.expects(network_id):
-                raise PermissionDenied(f"network {network.resource.name} is about to be used by a container")
-            await self._tables.drop(network_id)
-            await self._drop(network)
-            await self._encryption.apply()
+        await self._swarm.remove(network_id)
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Who is on the swarm's networks, on all nodes. ``complete``: there are no other tables than these.
@@ -505,64 +394,6 @@ class NetworkManager:
     def _node_id(self) -> str:
         underlay = self._registry.underlay
         return underlay.node_id if underlay is not None else ""
-
-    async def _define_predefined(self) -> None:
-        now = self._wall()
-        for name, driver in (("host", "host"), ("none", "null")):
-            if self._registry.by_name(name) is None:
-                resource = definitions.without_bridge(name, driver, secrets.token_hex(32), now)
-                await self._registry.add(ActiveNetwork(resource))
-        bridge = self._registry.by_name("bridge")
-        if bridge is not None and bridge.endpoints:
-            return  # containers hold its addresses; a new --bip waits until they are gone
-        foreign = await self._dataplane.routes(without=self._bridge_names() | {definitions.DEFAULT_BRIDGE})
-        others = [item.subnet for item in self._registry if item is not bridge and item.subnet is not None]
-        subnet, gateway = self._default_subnet(bridge, [*others, *(route.destination for route in foreign)])
-        id_, created = (bridge.resource.id, bridge.resource.created) if bridge else (secrets.token_hex(32), now)
-        await self._registry.add(ActiveNetwork.of(definitions.default_bridge(id_, created, subnet, gateway)))
-
-    def _default_subnet(self, bridge: ActiveNetwork | None, taken: Sequence[IPv4Network]) -> tuple[IPv4Network, str]:
-        if self._bip:
-            try:
-                address = IPv4Interface(self._bip)
-            except ValueError as error:
-                raise InvalidArgument(f"invalid --bip {self._bip!r}: {error}") from error
-            return address.network, str(address.ip)
-        before = bridge.subnet if bridge is not None else None
-        if before is not None and not any(before.overlaps(other) for other in taken):
-            return before, ""
-        return free_subnet(self._pools, taken), ""
-
-    def _bridge_names(self) -> frozenset[str]:
-        return frozenset(network.bridge.name for network in self._registry if network.bridge is not None)
-
-    async def _add(self, network: ActiveNetwork) -> None:
-        if network.bridge is not None:
-            await self._dataplane.ensure_bridge(network.bridge)
-        try:
-            await self._registry.add(network)
-        except OSError as error:
-            if network.bridge is not None:
-                await self._dataplane.remove_bridge(network.bridge.name)
-            await self._registry.discard(network.resource.id)
-            raise EnxameError(f"store network {network.resource.name}: {error.strerror}") from error
-
-    async def _drop(self, network: ActiveNetwork) -> None:
-        if network.bridge is not None:
-            await self._dataplane.remove_bridge(network.bridge.name)
-        await self._registry.discard(network.resource.id)
-        self._names.drop(network.resource.id)
-
-    def _refuse_in_use(self, network: ActiveNetwork) -> None:
-        resource = network.resource
-        if resource.config_only and any(
-            other.resource.config_from.network == resource.name for other in self._registry
-        ):
-            raise PermissionDenied(f'configuration network "{resource.name}" is in use')
-        if network.endpoints:
-            raise PermissionDenied(
-                f"error while removing network: network {resource.name} id {resource.id} has active endpoints"
-            )
 
     def _announce(self, action: str, network: ActiveNetwork, container_id: str) -> None:
         attributes = {"name": network.resource.name, "type": network.resource.driver}

@@ -1,0 +1,161 @@
+"""Networks of this machine as they are made and removed: in the kernel, and in the registry that keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from ipaddress import IPv4Interface, IPv4Network
+
+from enxame.engine.networks import definitions
+from enxame.engine.networks.name_service import NameService
+from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
+from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
+from enxame.model.network import NetworkCreateRequest
+from enxame.network.dataplane import DataPlane
+from enxame.network.ipam import SubnetPool, free_subnet
+
+__all__ = ["LocalNetworks"]
+
+
+class LocalNetworks:
+    """``bip`` is the default bridge's address with its prefix; empty: the first subnet of ``pools`` that is free."""
+
+    def __init__(
+        self,
+        registry: NetworkRegistry,
+        dataplane: DataPlane,
+        names: NameService,
+        *,
+        bip: str,
+        pools: Sequence[SubnetPool],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._registry = registry
+        self._dataplane = dataplane
+        self._names = names
+        self._bip = bip
+        self._pools = pools
+        self._wall = wall
+        #: Held while networks come and go.
+        self.changing = asyncio.Lock()
+
+    async def define_predefined(self) -> None:
+        """``host``, ``none`` and the default bridge, which keeps its addresses if it can."""
+        now = self._wall()
+        for name, driver in (("host", "host"), ("none", "null")):
+            if self._registry.by_name(name) is None:
+                resource = definitions.without_bridge(name, driver, secrets.token_hex(32), now)
+                await self._registry.add(ActiveNetwork(resource))
+        bridge = self._registry.by_name("bridge")
+        if bridge is not None and bridge.endpoints:
+            return  # containers hold its addresses; a new --bip waits until they are gone
+        foreign = await self._dataplane.routes(without=self.bridge_names() | {definitions.DEFAULT_BRIDGE})
+        others = [item.subnet for item in self._registry if item is not bridge and item.subnet is not None]
+        subnet, gateway = self._default_subnet(bridge, [*others, *(route.destination for route in foreign)])
+        id_, created = (bridge.resource.id, bridge.resource.created) if bridge else (secrets.token_hex(32), now)
+        await self._registry.add(ActiveNetwork.of(definitions.default_bridge(id_, created, subnet, gateway)))
+
+    def _default_subnet(self, bridge: ActiveNetwork | None, taken: Sequence[IPv4Network]) -> tuple[IPv4Network, str]:
+        if self._bip:
+            try:
+                address = IPv4Interface(self._bip)
+            except ValueError as error:
+                raise InvalidArgument(f"invalid --bip {self._bip!r}: {error}") from error
+            return address.network, str(address.ip)
+        before = bridge.subnet if bridge is not None else None
+        if before is not None and not any(before.overlaps(other) for other in taken):
+            return before, ""
+        return free_subnet(self._pools, taken), ""
+
+    async def create(self, request: NetworkCreateRequest) -> ActiveNetwork:
+        """Make what a client asks for.
+
+        Raises:
+            Conflict: the name is taken.
+            EnxameError: a bad request, no free subnet, or the kernel refuses.
+        """
+        async with self.changing:
+            if self._registry.by_name(request.name) is not None and request.name not in definitions.PREDEFINED:
+                raise Conflict(f"network with name {request.name} already exists")
+            if request.config_only:
+                configuration = ActiveNetwork(definitions.configuration(request, secrets.token_hex(32), self._wall()))
+                await self.add(configuration)
+                return configuration
+            source = self._registry.by_name(request.config_from.network) if request.config_from else None
+            request = definitions.configured(request, source.resource if source is not None else None)
+            foreign = await self._dataplane.routes(without=self.bridge_names())
+            if request.driver == "macvlan":
+                # It is on this machine's own wire, whose subnet it may share.
+                foreign = []
+            resource = definitions.requested(
+                request,
+                secrets.token_hex(32),
+                self._wall(),
+                pools=self._pools,
+                own=self._registry.subnets(),
+                own6=self._registry.subnets6(),
+                foreign=[route.destination for route in foreign],
+            )
+            network = ActiveNetwork.of(resource)
+            if network.bridge is not None and network.bridge.name in self.bridge_names():
+                raise Conflict(
+                    f"cannot create network {resource.id} ({network.bridge.name}): conflicts with another network: "
+                    "networks have same bridge name"
+                )
+            await self.add(network)
+        return network
+
+    async def remove(self, ref: str) -> ActiveNetwork:
+        """Remove what a client calls so.
+
+        Raises:
+            NotFound: there is none.
+            PermissionDenied: it is predefined or in use.
+        """
+        async with self.changing:
+            network = self._registry.find(ref)
+            resource = network.resource
+            if resource.name in definitions.PREDEFINED:
+                raise PermissionDenied(f"{resource.name} is a pre-defined network and cannot be removed")
+            self.refuse_in_use(network)
+            await self.drop(network)
+        return network
+
+    # What swarm networks need as well, with ``changing`` held
+
+    def bridge_names(self) -> frozenset[str]:
+        """Links of this machine that are ours."""
+        return frozenset(network.bridge.name for network in self._registry if network.bridge is not None)
+
+    async def add(self, network: ActiveNetwork) -> None:
+        """Make it in the kernel, or bring it up to date, and keep it. Raises EnxameError; then it is not there."""
+        if network.bridge is not None:
+            await self._dataplane.ensure_bridge(network.bridge)
+        try:
+            await self._registry.add(network)
+        except OSError as error:
+            if network.bridge is not None:
+                await self._dataplane.remove_bridge(network.bridge.name)
+            await self._registry.discard(network.resource.id)
+            raise EnxameError(f"store network {network.resource.name}: {error.strerror}") from error
+
+    async def drop(self, network: ActiveNetwork) -> None:
+        """Take it out of the kernel, and forget it."""
+        if network.bridge is not None:
+            await self._dataplane.remove_bridge(network.bridge.name)
+        await self._registry.discard(network.resource.id)
+        self._names.drop(network.resource.id)
+
+    def refuse_in_use(self, network: ActiveNetwork) -> None:
+        """Raises PermissionDenied when containers or other networks need it."""
+        resource = network.resource
+        if resource.config_only and any(
+            other.resource.config_from.network == resource.name for other in self._registry
+        ):
+            raise PermissionDenied(f'configuration network "{resource.name}" is in use')
+        if network.endpoints:
+            raise PermissionDenied(
+                f"error while removing network: network {resource.name} id {resource.id} has active endpoints"
+            )

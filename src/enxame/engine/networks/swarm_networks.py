@@ -1,0 +1,149 @@
+"""The local side of swarm networks: made when a task or a container needs them, led over tunnels, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from enxame.engine.networks import definitions
+from enxame.engine.networks.encryption import Encryption
+from enxame.engine.networks.local_networks import LocalNetworks
+from enxame.engine.networks.overlays import Overlays
+from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
+from enxame.engine.networks.swarm_ports import SwarmPorts
+from enxame.engine.networks.tables import NetworkTables
+from enxame.errors import EnxameError, PermissionDenied
+from enxame.model.dispatch import DataPath
+from enxame.model.network import Network, NetworkResource
+from enxame.network.dataplane import DataPlane
+
+__all__ = ["SwarmNetworks"]
+
+
+class SwarmNetworks:
+    """``expected`` says whether a container is being put on a network (by its id) just now; ``missing`` is told why a
+    network could not be made, by its id.
+    """
+
+    def __init__(
+        self,
+        local: LocalNetworks,
+        registry: NetworkRegistry,
+        dataplane: DataPlane,
+        *,
+        overlays: Overlays,
+        encryption: Encryption,
+        swarm_ports: SwarmPorts,
+        tables: NetworkTables,
+        expected: Callable[[str], bool],
+        missing: dict[str, str],
+    ) -> None:
+        self._local = local
+        self._registry = registry
+        self._dataplane = dataplane
+        self._overlays = overlays
+        self._encryption = encryption
+        self._swarm_ports = swarm_ports
+        self._tables = tables
+        self._expected = expected
+        self._missing = missing
+
+    async def set_data_path(self, data_path: DataPath) -> None:
+        """Take packets for this machine's containers there. Raises EnxameError when a network could not be led so."""
+        async with self._local.changing:
+            if not await self._overlays.set_data_path(data_path):
+                return
+            errors: list[EnxameError] = []
+            for step in (self._encryption.apply, self._swarm_ports.refresh):
+                try:
+                    await step()
+                except EnxameError as error:
+                    errors.append(error)
+            for network in self._registry:
+                if network.resource.scope == "swarm":
+                    try:
+                        await self._renew(network)
+                    except EnxameError as error:
+                        errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def _renew(self, network: ActiveNetwork) -> None:
+        """Bring a swarm network's bridge in line with what carries it now."""
+        fresh = ActiveNetwork.of(network.resource, self._registry.underlay)
+        fresh.pool, fresh.pool6, fresh.endpoints = network.pool, network.pool6, network.endpoints
+        await self._local.add(fresh)
+        await self._overlays.refresh(network.resource.id)
+
+    async def ensure(self, network: Network) -> None:
+        """Make its local side, or bring that up to date. Raises EnxameError."""
+        resource = definitions.of_swarm(network)
+        async with self._local.changing:
+            try:
+                await self._ensure_swarm(resource)
+            except EnxameError as error:
+                self._missing[resource.id] = error.message
+                raise
+            self._missing.pop(resource.id, None)
+
+    async def _ensure_swarm(self, resource: NetworkResource) -> None:
+        known = self._registry.by_id(resource.id)
+        if known is not None:
+            if msgspec.structs.replace(known.resource, created=resource.created) == resource:
+                return
+            if known.resource.ipam != resource.ipam and known.endpoints:
+                raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
+        fresh = ActiveNetwork.of(resource, self._registry.underlay)
+        if known is not None and known.resource.ipam == resource.ipam:
+            fresh.pool, fresh.pool6, fresh.endpoints = known.pool, known.pool6, known.endpoints
+        else:
+            await self._encryption.check(resource)
+            await self._replace_ended(fresh)
+            await self._refuse_overlap(fresh)
+        await self._local.add(fresh)
+        await self._encryption.apply()
+        await self._overlays.refresh(resource.id)
+
+    async def _replace_ended(self, network: ActiveNetwork) -> None:
+        """The manager gives what a network had to another once it is removed: the word of that may not be here yet."""
+        tunnel = network.bridge.tunnel if network.bridge is not None else None
+        for other in self._registry:
+            if other.resource.scope != "swarm" or other.resource.id == network.resource.id or other.endpoints:
+                continue
+            theirs = other.bridge.tunnel if other.bridge is not None else None
+            same_id = tunnel is not None and theirs is not None and tunnel.vni == theirs.vni
+            same_subnet = (
+                network.subnet is not None and other.subnet is not None and network.subnet.overlaps(other.subnet)
+            )
+            if (same_id or same_subnet) and not self._expected(other.resource.id):
+                await self._tables.drop(other.resource.id)
+                await self._local.drop(other)
+
+    async def _refuse_overlap(self, network: ActiveNetwork) -> None:
+        """A subnet that this machine reaches directly would be cut off by a bridge of the same addresses."""
+        name, subnet = network.resource.name, network.subnet
+        if subnet is None:
+            return
+        for other in self._registry:
+            if other.subnet is not None and other.resource.id != network.resource.id and subnet.overlaps(other.subnet):
+                raise EnxameError(f"the subnet {subnet} of network {name} overlaps with network {other.resource.name}")
+        for route in await self._dataplane.routes(without=self._local.bridge_names()):
+            if route.direct and subnet.overlaps(route.destination):
+                raise EnxameError(
+                    f"the subnet {subnet} of network {name} overlaps with {route.destination}, which this machine is "
+                    "on: choose another with --subnet, or other pools with swarm init --default-addr-pool"
+                )
+
+    async def remove(self, network_id: str) -> None:
+        """Remove its local side, if there is one. Raises PermissionDenied while containers are on it."""
+        async with self._local.changing:
+            network = self._registry.by_id(network_id)
+            if network is None or network.resource.scope != "swarm":
+                return
+            self._local.refuse_in_use(network)
+            if self._expected(network_id):
+                raise PermissionDenied(f"network {network.resource.name} is about to be used by a container")
+            await self._tables.drop(network_id)
+            await self._local.drop(network)
+            await self._encryption.apply()
