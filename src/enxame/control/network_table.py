@@ -163,11 +163,12 @@ class NetworkTables:
             now[attachment.network_id] = NetworkEndpoint(
                 id=attachment.id,
                 node_id=attachment.node_id,
-                addresses=_plain(attachment.addresses),
+                addresses=_plain(attachment.addresses, peer),
                 data_path=peer.data_path,
                 names=[attachment.name, attachment.container_id[:_SHORT_ID]],
                 aliases=attachment.aliases,
                 serving=True,
+                link_address=attachment.link_address,
             )
         self._replace(attachment_id, now, changes)
 
@@ -233,7 +234,13 @@ class NetworkTables:
         before = self._nodes.get(node_id)
         now = None
         if node is not None and node.status.state != _DOWN and node.data_path_addr:
-            now = NetworkPeer(id=node_id, name=node.description.hostname, data_path=node.data_path_addr)
+            description = node.description
+            now = NetworkPeer(
+                id=node_id,
+                name=description.hostname,
+                data_path=node.data_path_addr,
+                ipv4_only=description.ipv4_only,
+            )
         if now == before:
             return
         if now is not None:
@@ -324,7 +331,7 @@ def _endpoint(task: Task, attachment: NetworkAttachment, peer: NetworkPeer) -> N
         id=task.id,
         node_id=task.node_id,
         service_id=task.service_id,
-        addresses=_plain(attachment.addresses),
+        addresses=_plain(attachment.addresses, peer),
         data_path=peer.data_path,
         names=_names(task),
         aliases=attachment.aliases,
@@ -333,8 +340,9 @@ def _endpoint(task: Task, attachment: NetworkAttachment, peer: NetworkPeer) -> N
     )
 
 
-def _plain(addresses: list[str]) -> list[str]:
-    return [address.partition("/")[0] for address in addresses]
+def _plain(addresses: list[str], peer: NetworkPeer) -> list[str]:
+    """Those that containers of that node have."""
+    return [address.partition("/")[0] for address in addresses if not (peer.ipv4_only and ":" in address)]
 
 
 def _names(task: Task) -> list[str]:
@@ -349,7 +357,9 @@ def _names(task: Task) -> list[str]:
 
 def _on_networks(view: View, service: Service) -> dict[str, NetworkService]:
     """A service's entries, by network id."""
-    vips = {vip.network_id: vip.addr.partition("/")[0] for vip in service.endpoint.virtual_ips}
+    vips: dict[str, list[str]] = {}
+    for vip in service.endpoint.virtual_ips:
+        vips.setdefault(vip.network_id, []).append(vip.addr.partition("/")[0])
     aliases: dict[str, list[str]] = {network_id: [] for network_id in vips}
     for config in service.spec.task_template.networks or service.spec.networks:
         network = view.get(Network, config.target)
@@ -367,7 +377,8 @@ def _on_networks(view: View, service: Service) -> dict[str, NetworkService]:
             name=service.spec.name,
             aliases=mine,
             mode=service.endpoint.spec.mode or "vip",
-            vip=vips.get(network_id, ""),
+            vip=next((vip for vip in vips.get(network_id, ()) if ":" not in vip), ""),
+            vip6=next((vip for vip in vips.get(network_id, ()) if ":" in vip), ""),
             ports=published if network is not None and network.spec.ingress else [],
             labels=labels,
         )

@@ -16,7 +16,7 @@ from enxame.engine.kernel_limits import KernelLimits
 from enxame.engine.log_rotation import bounds_of
 from enxame.engine.mount_requests import MountRequest, parse_mounts
 from enxame.engine.naming import new_id
-from enxame.engine.network_modes import check_network_mode
+from enxame.engine.network_modes import check_network_mode, with_link_address
 from enxame.engine.resource_limits import possible_limits
 from enxame.engine.signals import parse_signal
 from enxame.engine.syslog_messages import parse_target
@@ -76,7 +76,7 @@ def define(
         host=host,
         image_id=image.id,
         image=request.image,
-        networks=networking.endpoints_config,
+        networks=with_link_address(given.mac_address, host.network_mode, networking.endpoints_config),
         mounts=mounts,
         log_driver=host.log_config.type or "json-file",
     )

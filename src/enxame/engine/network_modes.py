@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from enxame.errors import InvalidArgument
-from enxame.model.container import ContainerConfig, HostConfig
+from collections.abc import Mapping
 
-__all__ = ["check_network_mode"]
+from msgspec.structs import replace
+
+from enxame.errors import InvalidArgument
+from enxame.model.container import ContainerConfig, EndpointSettings, HostConfig
+
+__all__ = ["check_network_mode", "with_link_address"]
 
 
 def check_network_mode(given: ContainerConfig, host: HostConfig, warnings: list[str]) -> None:
@@ -23,6 +27,8 @@ def check_network_mode(given: ContainerConfig, host: HostConfig, warnings: list[
                 "conflicting options: host type networking can't be used with links. "
                 "This would result in undefined behavior"
             )
+        if given.mac_address:
+            raise InvalidArgument("conflicting options: mac-address and the network mode")
         if host.port_bindings:
             warnings.append("Published ports are discarded when using host network mode")
 
@@ -42,3 +48,21 @@ def _check_shared(given: ContainerConfig, host: HostConfig) -> None:
     ):
         if wrong:
             raise InvalidArgument(f"conflicting options: {what}")
+
+
+def with_link_address(
+    link_address: str, mode: str, endpoints: Mapping[str, EndpointSettings]
+) -> dict[str, EndpointSettings]:
+    """The endpoints with the link address that was asked for the container as a whole, as clients up to API 1.43 do:
+    it is that of its main network. Raises InvalidArgument when the main network's own is another.
+    """
+    if not link_address or mode in {"host", "none"}:
+        return dict(endpoints)
+    main = mode if mode in endpoints else next(iter(endpoints), mode or "default")
+    settings = endpoints.get(main, EndpointSettings())
+    if settings.mac_address not in {"", link_address}:
+        raise InvalidArgument(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be "
+            "left empty"
+        )
+    return {**endpoints, main: replace(settings, mac_address=link_address)}

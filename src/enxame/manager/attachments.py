@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from enxame.control.network_state import is_node_local
 from enxame.errors import EnxameError, NotFound, Unavailable, rpc_error
 from enxame.manager import lookup
+from enxame.manager.link_addresses import check_link_address
 from enxame.model.attachment import Attached, Attachment, AttachRequest, DetachRequest
 from enxame.model.network import Network
 from enxame.store.interface import Tx
@@ -95,7 +96,9 @@ def _note(tx: Tx, node_id: str, request: AttachRequest, created: list[str]) -> A
         name=request.name,
         aliases=request.aliases,
         wanted=request.addresses,
+        link_address=request.link_address,
     )
+    check_link_address(tx, network, wanted)
     known = tx.get(Attachment, wanted.id)
     if known is None:
         tx.create(wanted)
@@ -105,7 +108,7 @@ def _note(tx: Tx, node_id: str, request: AttachRequest, created: list[str]) -> A
     if known.err or not have.issuperset(request.addresses):
         tx.delete(Attachment, known.id)
         return None
-    changed = replace(known, name=request.name, aliases=request.aliases)
+    changed = replace(known, name=request.name, aliases=request.aliases, link_address=request.link_address)
     if changed != known:
         tx.update(changed)
     return changed

@@ -9,7 +9,7 @@ from typing import Final
 
 from enxame.control.network_state import VXLAN_OPTION
 from enxame.control.subnets import LAST_VXLAN_ID
-from enxame.errors import PermissionDenied, rpc_error
+from enxame.errors import InvalidArgument, PermissionDenied, rpc_error
 from enxame.model.network import IPAMConfig, Network, NetworkSpec
 from enxame.model.node import Node
 from enxame.store.interface import View
@@ -126,7 +126,7 @@ def _check_pool(config: IPAMConfig) -> None:
     try:
         subnet = ipaddress.ip_network(config.subnet, strict=False)
     except ValueError:
-        raise rpc_error("InvalidArgument", f"ipam configuration: invalid subnet {config.subnet}") from None
+        raise InvalidArgument(f"invalid subnet {config.subnet}: invalid CIDR block notation") from None
     if subnet.prefixlen > _LONGEST_PREFIX[subnet.version]:
         raise rpc_error("InvalidArgument", f"ipam configuration: subnet {config.subnet} has no room for containers")
     if config.ip_range:

@@ -10,7 +10,8 @@ from enxame.model.network import Network
 
 class Attachment(Meta):
     """A node's container on a network. ``wanted`` are plain addresses that it asked for; ``addresses`` (CIDR) what the
-    leader gave it; ``err`` why it gave none.
+    leader gave it; ``err`` why it gave none. ``link_address`` is the one that it asked for (``02:42:…``), empty for the
+    one that follows from its address.
     """
 
     node_id: str = ""
@@ -20,17 +21,21 @@ class Attachment(Meta):
     aliases: list[str] = field(default_factory=list)
     wanted: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    link_address: str = ""
     err: str = ""
 
 
 class AttachRequest(Model):
-    """``network`` is an id or a name; ``name`` the container's; ``addresses`` plain ones that it wants."""
+    """``network`` is an id or a name; ``name`` the container's; ``addresses`` plain ones that it wants;
+    ``link_address`` only one that does not follow from its address.
+    """
 
     network: str = ""
     container_id: str = ""
     name: str = ""
     aliases: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    link_address: str = ""
 
 
 class Attached(Model):

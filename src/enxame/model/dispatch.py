@@ -24,7 +24,7 @@ class NetworkEndpoint(Model):
     ``addresses`` are plain IPs; ``data_path`` is where its node takes packets for it (an IP). ``names``: its own, the
     first being the proper one; ``aliases`` it shares with others. ``serving``: it runs, is healthy and is meant to run
     (the others are there to be reached, not to be named or sent new work). ``ports``, on the ingress network: those
-    that it was made with.
+    that it was made with. ``link_address``: where it is not the one that follows from its IPv4 address.
     """
 
     id: str = ""
@@ -36,11 +36,13 @@ class NetworkEndpoint(Model):
     aliases: list[str] = field(default_factory=list)
     serving: bool = False
     ports: list[PortConfig] = field(default_factory=list)
+    link_address: str = ""
 
 
 class NetworkService(Model):
-    """A service on a network. ``vip`` is a plain IP, empty for dnsrr (``mode``); ``ports``, on the ingress network:
-    those it publishes there. ``labels`` are the service's that begin with ``enxame.network.``.
+    """A service on a network. ``vip`` and, where the network has IPv6, ``vip6`` are plain IPs, empty for dnsrr
+    (``mode``); ``ports``, on the ingress network: those it publishes there. ``labels`` are the service's that begin with
+    ``enxame.network.``.
     """
 
     id: str = ""
@@ -48,18 +50,20 @@ class NetworkService(Model):
     aliases: list[str] = field(default_factory=list)
     mode: str = "vip"
     vip: str = ""
+    vip6: str = ""
     ports: list[PortConfig] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
 
 
 class NetworkPeer(Model):
     """A node that takes part in a network: every node in the ingress network, else those with endpoints there.
-    ``data_path`` is an IP.
+    ``data_path`` is an IP. ``ipv4_only``: its containers have no IPv6.
     """
 
     id: str = ""
     name: str = ""
     data_path: str = ""
+    ipv4_only: bool = field(default=False, name="IPv4Only")
 
 
 class NetworkTable(Model):

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from itertools import count
 
 import pytest
+from msgspec.structs import replace
 
 from enxame.control.leader import Leader
 from enxame.control.now import Now
-from enxame.errors import EnxameError, NotFound, PermissionDenied
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, PermissionDenied
 from enxame.manager import attachments
 from enxame.manager.leader_loop import LeaderLoop
 from enxame.model.attachment import Attachment, AttachRequest, DetachRequest
@@ -114,3 +115,23 @@ async def test_a_cancelled_wish_leaves_nothing(store: Store, moment: int) -> Non
     assert asking.cancelled()
     await store.update(lambda _: None)
     assert not store.view.all(Attachment)
+
+
+async def test_a_link_address_is_one_containers_and_nobody_elses_by_rule(store: Store) -> None:
+    def asking(container: str, link: str, *addresses: str) -> AttachRequest:
+        return replace(request(container, "open", *addresses), link_address=link)
+
+    await attachments.attach(store, "n1", asking("c1", "02:00:00:00:00:01"))
+    await attachments.attach(store, "n1", asking("c1", "02:00:00:00:00:01"))
+    assert [item.link_address for item in store.view.all(Attachment)] == ["02:00:00:00:00:01"]
+    with pytest.raises(Conflict, match="mac address 02:00:00:00:00:01 is already in use by container c1 on network op"):
+        await attachments.attach(store, "n2", asking("c2", "02:00:00:00:00:01"))
+    with pytest.raises(InvalidArgument, match=r"on network open it belongs to 10\.7\.0\.4"):
+        await attachments.attach(store, "n2", asking("c2", "02:42:0a:07:00:04"))
+    with pytest.raises(InvalidArgument, match="reserved: those that begin with 06:65"):
+        await attachments.attach(store, "n2", asking("c2", "06:65:00:00:00:01"))
+    for none in ("01:00:00:00:00:01", "00:00:00:00:00:00", "02:00", "x"):
+        with pytest.raises(InvalidArgument, match="not a valid mac address"):
+            await attachments.attach(store, "n2", asking("c2", none))
+    await attachments.attach(store, "n2", asking("c2", "02:42:0a:08:00:04"))
+    assert len(store.view.all(Attachment)) == 2

@@ -132,7 +132,8 @@ async def _makes_swarm_network(call: Call) -> bool:
 
 
 def _is_swarm_network(request: NetworkCreateRequest) -> bool:
-    return request.scope == "swarm" or request.driver == "overlay" or request.ingress
+    """A configuration for others to be made from is a machine's own, whatever is said of its driver."""
+    return not request.config_only and (request.scope == "swarm" or request.driver == "overlay" or request.ingress)
 
 
 @routes.post(
@@ -148,6 +149,10 @@ async def create_network(call: Call) -> web.StreamResponse:
     request = await call.body(NetworkCreateRequest)
     if request.scope not in ("", "local", "swarm"):
         raise InvalidArgument(f"invalid network scope: {request.scope}")
+    if request.driver == "overlay" and request.scope == "local" and not request.config_only:
+        raise PermissionDenied("cannot downgrade network scope for overlay networks")
+    if request.ingress and request.driver != "overlay":
+        raise PermissionDenied("Ingress network can only be global scope network")
     # Networks that the swarm knows are under the same roof: a name stands for one.
     if any(
         network.name == request.name and network.id != call.object_id

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from ipaddress import IPv4Address
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from enxame.engine.networks.endpoints import parse_mac
 from enxame.engine.networks.registry import NetworkRegistry
 from enxame.engine.networks.sandbox_records import SandboxRecord
 from enxame.engine.sandbox import SandboxRequest
@@ -15,6 +17,7 @@ from enxame.errors import EnxameError, NotFound
 from enxame.model.attachment import Attached, Attachment, AttachRequest, DetachRequest
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings
 from enxame.model.network import Network
+from enxame.network.bridge import mac_of
 
 _log = logging.getLogger(__name__)
 _NEVER = frozenset({"bridge", "default", "host", "none", ""})
@@ -98,6 +101,7 @@ class Attachments:
             name=name,
             aliases=settings.aliases or [],
             addresses=[address.partition("/")[0] for address in addresses if address],
+            link_address=_own_link_address(settings),
         )
         try:
             attached = await self.attacher.attach(request)
@@ -166,3 +170,12 @@ def _ipam(addresses: Iterable[str]) -> EndpointIPAMConfig:
         ipv4_address=next((address for address in plain if ":" not in address), ""),
         ipv6_address=next((address for address in plain if ":" in address), ""),
     )
+
+
+def _own_link_address(settings: EndpointSettings) -> str:
+    """The link address that is asked for, unless it follows from the IPv4 address. Raises InvalidArgument."""
+    if not settings.mac_address:
+        return ""
+    mac = parse_mac(settings.mac_address)
+    wanted = settings.ipam_config.ipv4_address.partition("/")[0] if settings.ipam_config is not None else ""
+    return "" if wanted and mac == mac_of(IPv4Address(wanted)) else mac.hex(":")

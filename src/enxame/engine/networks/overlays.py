@@ -183,7 +183,10 @@ class Overlays:
             return None
         addresses = tuple(ip_address(text) for text in entry.addresses)
         first = next((address for address in addresses if isinstance(address, IPv4Address)), None)
-        return self._remote(entry.node_id, entry.data_path, mac_of(first), addresses) if first is not None else None
+        if first is None:
+            return None
+        mac = bytes.fromhex(entry.link_address.replace(":", "")) if entry.link_address else mac_of(first)
+        return self._remote(entry.node_id, entry.data_path, mac, addresses)
 
     def _peer(self, entry: NetworkPeer | None) -> Remote | None:
         """A machine's own bridge: where answers go that have to leave the swarm there."""
