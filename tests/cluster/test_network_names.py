@@ -11,7 +11,7 @@ from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
 from enxame.testing.sample_image import DEFAULT_TAG
 from tests.cluster.test_network_mesh import HEALTH, Inside, change, containers
-from tests.engine.test_network_names import PTR, A, ask_name, query, read
+from tests.engine.name_questions import PTR, A, ask_name, query, read
 
 ONE_A_MACHINE = {"Placement": {"MaxReplicas": 1}}
 

@@ -19,6 +19,8 @@ from enxame.engine.sandbox import SandboxInfo
 from enxame.errors import NotFound
 from enxame.model.container import ContainerConfig, ContainerCreateRequest, HostConfig
 from enxame.model.filters import Filters
+from tests.engine.network_lab import Lab
+from tests.engine.network_machine import Machine, running
 
 APPLETS = """
 rm mv ln mkdir mkfifo mknod chmod chown dmesg date sysctl ulimit find md5sum nproc df tail cut sort
@@ -214,4 +216,21 @@ async def bench(tmp_path, base_rootfs, runtime=""):
 async def engine(tmp_path, base_rootfs):
     """``ENXAME_TEST_RUNTIME=runc`` runs the tests on that runtime alone."""
     async with bench(tmp_path, base_rootfs, os.environ.get("ENXAME_TEST_RUNTIME", "")) as made:
+        yield made
+
+
+@pytest.fixture
+def lab(request):
+    """Namespaces for network tests. A parameter True makes the host a router before the daemon comes."""
+    made = Lab(router=getattr(request, "param", False))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+async def machine(lab, tmp_path):
+    """A network manager in them."""
+    async with running(Machine(lab, tmp_path)) as made:
         yield made

@@ -17,8 +17,9 @@ from enxame.network import docker_firewall
 from enxame.testing.daemons import Dockerd, Enxamed, wait_until
 from enxame.testing.namespace import HostAndOutside
 from enxame.testing.sample_image import DEFAULT_TAG
+from tests.engine.mesh_lab import ingress, set_ingress, tasks
 from tests.engine.network_lab import HOST, OUTSIDE, Lab
-from tests.engine.test_networks import Machine, ingress, publish, set_ingress, tasks
+from tests.engine.network_machine import Machine, publish, running
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
@@ -38,16 +39,8 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 async def machine(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
     monkeypatch.setattr(docker_firewall, "_SECONDS", 0.05)
-    machine = Machine(lab, tmp_path)
-    await machine.start()
-    try:
+    async with running(Machine(lab, tmp_path)) as machine:
         yield machine
-    finally:
-        for server in machine.servers:
-            server.close()
-        for record in list(machine.manager._sandboxes.records):
-            await machine.manager.release(record.container_id)
-        await machine.stop()
 
 
 def docker_begins(lab: Lab) -> None:

@@ -11,11 +11,12 @@ from enxame.errors import EnxameError, InvalidArgument, NotFound, PermissionDeni
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings, PortBinding
 from enxame.model.filters import Filters
 from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest
+from tests.engine.mesh_lab import swarm_network
+from tests.engine.name_questions import resolve
 from tests.engine.network_lab import HOST, OUTSIDE
-from tests.engine.test_network_names import address, lab, machine, on, resolve
-from tests.engine.test_networks import Machine, publish, swarm_network
+from tests.engine.network_machine import Machine, publish
+from tests.engine.test_network_names import address, on
 
-__all__ = ["lab", "machine"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 

@@ -10,10 +10,8 @@ from enxame.errors import InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings, PortBinding
 from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest
 from tests.engine.network_lab import HOST, OUTSIDE, Lab
-from tests.engine.test_network_names import lab, machine
-from tests.engine.test_networks import Machine, publish
+from tests.engine.network_machine import Machine, publish
 
-__all__ = ["lab", "machine"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 HOST6, OUTSIDE6 = "2001:db8::1", "2001:db8::9"

@@ -12,10 +12,8 @@ from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest
 from enxame.network.macvlan import find_parent
 from enxame.network.netlink import NetlinkSocket
 from tests.engine.network_lab import OUTSIDE, Lab
-from tests.engine.test_network_names import lab, machine
-from tests.engine.test_networks import Machine, publish
+from tests.engine.network_machine import Machine, publish
 
-__all__ = ["lab", "machine"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 WIRE = "203.0.113.0/24"

@@ -11,10 +11,8 @@ import pytest
 from enxame.errors import EnxameError
 from enxame.model.container import PortBinding
 from tests.engine.network_lab import Lab
-from tests.engine.test_network_names import lab, machine
-from tests.engine.test_networks import Machine, publish
+from tests.engine.network_machine import Machine, publish
 
-__all__ = ["lab", "machine"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 HOST6 = "2001:db8::1"

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -18,22 +18,14 @@ from enxame.engine.sandbox import SandboxInfo
 from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.dispatch import NetworkEndpoint, NetworkService, NetworkTable
 from enxame.model.network import Network
+from tests.engine.mesh_lab import at, swarm_network
+from tests.engine.name_questions import AAAA, PTR, A, resolve
 from tests.engine.network_lab import Lab, ask_on, ask_udp, connect
-from tests.engine.test_network_names import AAAA, PTR, A, resolve
-from tests.engine.test_networks import Machine, at, swarm_network
+from tests.engine.network_machine import Machine, running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 VIP = "10.0.1.250"
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    lab = Lab()
-    try:
-        yield lab
-    finally:
-        lab.close()
 
 
 class Swarm(Machine):
@@ -42,7 +34,6 @@ class Swarm(Machine):
     network_id = ""
 
     async def begin(self) -> None:
-        await self.start()
         network = swarm_network("app", "10.0.1.0/24")
         self.network_id = network.id
         with self.lab.within_host():
@@ -101,16 +92,9 @@ def service(**fields: object) -> NetworkService:
 
 @pytest.fixture
 async def swarm(lab: Lab, tmp_path: Path) -> AsyncIterator[Swarm]:
-    swarm = Swarm(lab, tmp_path)
-    await swarm.begin()
-    try:
+    async with running(Swarm(lab, tmp_path)) as swarm:
+        await swarm.begin()
         yield swarm
-    finally:
-        for server in swarm.servers:
-            server.close()
-        for record in list(swarm.manager._sandboxes.records):
-            await swarm.manager.release(record.container_id)
-        await swarm.stop()
 
 
 async def test_connections_spread_over_serving_tasks_and_keep_the_clients_address(swarm: Swarm) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
 
@@ -87,15 +87,6 @@ def received(lab: Lab) -> object:
     """How many packets came out of the tunnel at the other machine."""
     (link,) = json.loads(lab.command(lab.outside, "ip -j -s link show enxt-app"))
     return link["stats64"]["rx"]["packets"]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    lab = Lab()
-    try:
-        yield lab
-    finally:
-        lab.close()
 
 
 @pytest.fixture
