@@ -89,6 +89,27 @@ async def test_a_default_container_sees_the_hosts_files_only_by_the_three_it_was
     assert targets == {"/", "/etc/hostname", "/etc/hosts"} | ({"/etc/resolv.conf"} & targets)
 
 
+async def test_namespaces_of_users_are_for_administrators(engine):
+    script = "busybox unshare -U true 2>&1 && echo made"
+    assert "not permitted" in await said(engine, script)
+    assert await said(engine, script, host=HostConfig(cap_add=["SYS_ADMIN"])) == "made\n"
+
+
+async def test_a_container_on_the_hosts_network_sees_no_mounts_of_the_hosts_below_sys(engine):
+    text = await said(engine, "grep -c ' /sys/fs/cgroup ' /proc/self/mounts", host=HostConfig(network_mode="host"))
+    assert text == "1\n"
+
+
+async def test_shared_memory_that_others_may_join_holds_no_programs_and_devices(engine):
+    text = await said(engine, "grep ' /dev/shm ' /proc/self/mounts", host=HostConfig(ipc_mode="shareable"))
+    assert {"nosuid", "nodev", "noexec"} <= set(text.split()[3].split(","))
+
+
+async def test_with_a_read_only_root_the_daemons_own_files_are_read_only(engine):
+    script = "for file in hosts hostname; do (echo x >> /etc/$file) 2>/dev/null || echo refused; done"
+    assert await said(engine, script, host=HostConfig(readonly_rootfs=True)) == "refused\nrefused\n"
+
+
 async def test_opened_system_paths_are_an_explicit_wish(engine):
     masked = await said(engine, "cat /proc/keys | wc -l; ls -d /proc/acpi/* 2>/dev/null | wc -l")
     opened = await said(engine, "cat /proc/keys | wc -l", host=HostConfig(security_opt=["systempaths=unconfined"]))

@@ -167,13 +167,14 @@ def _own_files(definition: Definition, directory: Path, hostname: str, sandbox: 
         files["hosts"] = sandbox.hosts or f"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{hostname}\n"
     if sandbox.resolv_conf:
         files["resolv.conf"] = sandbox.resolv_conf
+    mode = "ro" if definition.host.readonly_rootfs else "rw"
     mounts = []
     for name, text in files.items():
         path = directory / name
         # In place: a running container holds on to the file itself.
         path.write_text(text)
         path.chmod(0o644)
-        mounts.append(BoundMount(f"/etc/{name}", str(path), options=("rbind", "rprivate", "rw")))
+        mounts.append(BoundMount(f"/etc/{name}", str(path), options=("rbind", "rprivate", mode)))
     if "resolv.conf" not in files and os.path.exists("/etc/resolv.conf"):
         source = os.path.realpath("/etc/resolv.conf")
         mounts.append(BoundMount("/etc/resolv.conf", source, options=("rbind", "rprivate", "ro")))

@@ -334,7 +334,8 @@ def _mounts(given: SpecInput) -> list[dict[str, Any]]:
             "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         },
-        _sysfs(given, sealed, sys_mode),
+        # Never the host's own, bound: with it would come what is mounted below.
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*sealed, sys_mode]},
         {
             "destination": "/sys/fs/cgroup",
             "type": cgroup_type,
@@ -350,7 +351,7 @@ def _mounts(given: SpecInput) -> list[dict[str, Any]]:
             "destination": "/dev/shm",
             "type": "bind",
             "source": given.shm_source,
-            "options": ["rbind", "rw"],
+            "options": ["rbind", "rw", *sealed],
         }
     else:
         size = host.shm_size or DEFAULT_SHM_SIZE
@@ -373,9 +374,3 @@ def _mounts(given: SpecInput) -> list[dict[str, Any]]:
         for mount in given.mounts
     ]
 
-
-def _sysfs(given: SpecInput, sealed: list[str], mode: str) -> dict[str, Any]:
-    # sysfs can only be mounted by who owns the network namespace; in the host's, it is bound.
-    if "network" in given.namespaces:
-        return {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*sealed, mode]}
-    return {"destination": "/sys", "type": "bind", "source": "/sys", "options": ["rbind", *sealed, mode]}

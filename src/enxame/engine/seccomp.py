@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from enxame.engine.default_seccomp import narrowed
 from enxame.errors import InvalidArgument
 
 DEFAULT_PROFILE = Path("/usr/share/containers/seccomp.json")
@@ -87,4 +88,4 @@ def default_profile(capabilities: frozenset[str]) -> msgspec.Raw | None:
         text = DEFAULT_PROFILE.read_bytes()
     except FileNotFoundError:
         return None
-    return msgspec.Raw(msgspec.json.encode(compile_profile(parse_profile(text), capabilities)))
+    return msgspec.Raw(msgspec.json.encode(compile_profile(narrowed(parse_profile(text)), capabilities)))
