@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from enxame.control.scheduler import Scheduler
 from enxame.testing import sim_faults
 from enxame.testing.invariants import Violation
 from enxame.testing.sim_faults import SimFaults
@@ -95,6 +96,19 @@ def test_a_store_that_takes_an_old_leader_s_commit_is_caught(monkeypatch: pytest
 def test_a_leader_that_leaves_tasks_on_drained_nodes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("enxame.control.restart.node_is_gone", lambda node: node is None or node.status.state == "down")
     with pytest.raises(Violation, match="is still to run on node"):
+        _run_many()
+
+
+def test_an_update_that_stops_in_the_middle_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enxame.control.rollout.Rollout.places", lambda rollout, _: 1 - len(rollout.tasks))
+    with pytest.raises(Violation, match=r"does not get on|was never updated"):
+        _run_many()
+
+
+def test_a_scheduler_that_does_not_look_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave = Scheduler._leave
+    monkeypatch.setattr(Scheduler, "_leave", lambda *given: leave(*given) and False)
+    with pytest.raises(Violation, match=r"waits for nothing|finds things to do"):
         _run_many()
 
 

@@ -9,6 +9,7 @@ from enxame.control.board import is_dead, is_wanted
 from enxame.control.enforcer import REJECTED_BY_ENFORCER
 from enxame.control.heartbeats import Health
 from enxame.control.leader import Leader
+from enxame.control.new_task import task_spec
 from enxame.control.replicated import replicas
 from enxame.control.rollout import UNDER_WAY
 from enxame.model.base import Meta
@@ -35,7 +36,14 @@ DRAINED_WITHIN: Final = 10.0
 PROBE: Final = 5.0
 
 #: Why a task may wait for ever: there is no room for it.
-_NO_ROOM = ("no suitable node", "insufficient resources", "could not find an available IP", "host-mode port", "port '")
+_NO_ROOM = (
+    "no suitable node",
+    "insufficient resources",
+    "max replicas per node",
+    "could not find an available IP",
+    "host-mode port",
+    "port '",
+)
 
 
 class Violation(AssertionError):
@@ -215,12 +223,29 @@ class Invariants:
 
     # In the end
 
-    def settled(self) -> None:
-        """After a long rest with all nodes up and all images good: everything is as asked, and nothing is left over."""
+    def updates_under_way(self) -> dict[str, object]:
+        """By service, how far its update has come; not of those in which a task waits for room or for its node."""
+        view = self._swarm.store.view
+        progress: dict[str, object] = {}
+        for service in view.all(Service):
+            status, version = service.update_status, service.internal.spec_version if service.internal else 0
+            tasks = list(view.find(Task, "service_id", service.id))
+            waits = (is_wanted(task) and task.status.err and task.status.state <= TaskState.PENDING for task in tasks)
+            if status is not None and status.state in UNDER_WAY and not any(waits):
+                done = (task for task in tasks if task.internal is not None and task.internal.spec_version == version)
+                progress[service.id] = status.state, version, sorted({str(task.slot or task.node_id) for task in done})
+        return progress
+
+    def settled(self, *, room: bool = False) -> None:
+        """After a long rest with all nodes up and all images good: everything is as asked, and nothing is left over.
+        ``room``: nobody asks for more than there is, so nothing has a reason to wait.
+        """
         view = self._swarm.store.view
         services = {service.id: service for service in view.all(Service)}
         for service in services.values():
             self._service_is_well(service)
+            if room and (waiting := self.waiting(service)):
+                raise Violation(f"task {waiting[0].id} of {service.id} waits for nothing: {waiting[0].status}")
         for task in view.all(Task):
             if task.service_id not in services:
                 raise Violation(f"task {task.id} outlives its service")
@@ -243,14 +268,21 @@ class Invariants:
             if not table.same_indexes(anew):
                 raise Violation(f"an index of {kind.__name__} leaked")
 
+    def waiting(self, service: Service) -> list[Task]:
+        """The service's tasks that are to run and do not."""
+        tasks = self._swarm.store.view.find(Task, "service_id", service.id)
+        if service.job_status is not None:
+            return [task for task in tasks if not is_dead(task)]
+        return [task for task in tasks if is_wanted(task) and task.status.state is not TaskState.RUNNING]
+
     def _service_is_well(self, service: Service) -> None:
         view = self._swarm.store.view
-        tasks = view.find(Task, "service_id", service.id)
+        tasks = list(view.find(Task, "service_id", service.id))
+        waiting = self.waiting(service)
         if service.job_status is not None:
-            self._job_is_done(service, tasks)
+            self._job_is_done(service, tasks, waiting)
             return
-        wanted = [task for task in tasks if task.desired_state is TaskState.RUNNING]
-        waiting = [task for task in wanted if task.status.state is not TaskState.RUNNING]
+        wanted = [task for task in tasks if is_wanted(task)]
         for task in waiting:
             if task.status.state > TaskState.PENDING or not _has_no_room(task):
                 raise Violation(f"task {task.id} of {service.id} hangs: {task.status}")
@@ -259,12 +291,12 @@ class Invariants:
             raise Violation(f"service {service.id} wants {replicas(service)} tasks, has {len(slots)}")
         if len(slots) != len(wanted) and service.spec.mode.replicated is not None and not waiting:
             raise Violation(f"service {service.id} has too many tasks: {len(wanted)} for {len(slots)} slots")
-        version = service.internal.spec_version if service.internal is not None else 0
+        asked = task_spec(service, next(iter(view.all(Cluster)), None))
         for task in wanted:
-            if task.internal is not None and task.internal.spec_version != version and not waiting:
+            if task.spec != asked and not waiting:
                 raise Violation(f"task {task.id} of {service.id} was never updated")
         status = service.update_status
-        if status is not None and status.state in ("updating", "rollback_started") and not waiting:
+        if status is not None and status.state in UNDER_WAY and not waiting:
             raise Violation(f"the update of {service.id} never ends: {status}")
         by_slot: dict[object, int] = {}
         for task in tasks:
@@ -275,9 +307,8 @@ class Invariants:
             raise Violation(f"history of {service.id} is not reaped: {by_slot}")
 
     @staticmethod
-    def _job_is_done(service: Service, tasks: list[Task]) -> None:
+    def _job_is_done(service: Service, tasks: list[Task], waiting: list[Task]) -> None:
         done = {task.slot or task.node_id for task in tasks if task.status.state is TaskState.COMPLETE}
-        waiting = [task for task in tasks if not is_dead(task)]
         for task in waiting:
             if not task.status.err.startswith(_NO_ROOM):
                 raise Violation(f"task {task.id} of job {service.id} hangs: {task.status}")
@@ -288,12 +319,6 @@ class Invariants:
     def _same_after_election(self) -> None:
         """A new leader, from the store alone, knows the same: nothing leaked in the old one's memory."""
         leader, swarm = self._swarm.leader, self._swarm
-        # An update that waits for room has slots that it has not come to: a new leader may restart what rests in them.
-        if any(
-            service.update_status is not None and service.update_status.state in UNDER_WAY
-            for service in swarm.store.view.all(Service)
-        ):
-            return
         if leader is None:
             raise Violation("there is no leader")
         other = Leader(swarm.new_id, swarm.rng.random)

@@ -250,6 +250,19 @@ class SimUsers:
             )
             self._change_service(service, replace(service.spec, task_template=good))
 
+    def make_do(self) -> bool:
+        """Ask for less where something waits: no reservations, ports or addresses that are rare. False: nothing did."""
+        swarm = self.swarm
+        services = sorted(swarm.store.view.all(Service), key=lambda service: service.id)
+        for service in (waiting := [service for service in services if swarm.invariants.waiting(service)]):
+            template = service.spec.task_template
+            networks = [network for network in template.networks if network.target != "tight"]
+            modest = replace(template, networks=networks, resources=None, force_update=template.force_update + 1)
+            swarm.say(f"make do {service.id}")
+            spec = replace(service.spec, task_template=modest, endpoint_spec=EndpointSpec(mode="vip"))
+            self._change_service(service, spec)
+        return bool(waiting)
+
     def _change_node(self, node_id: str, change: Callable[[NodeSpec], NodeSpec]) -> None:
         def update(tx: Tx) -> None:
             node = tx.get(Node, node_id)

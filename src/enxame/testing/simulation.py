@@ -24,6 +24,10 @@ from enxame.testing.sim_users import SimUsers
 #: Virtual seconds of trouble, and of the peace after it.
 TROUBLE: Final = 90.0
 PEACE: Final = 900.0
+#: How many lives have a time in which users are silent before they ask for peace, and how long that is: seconds. An
+#: update begins at least one more task within two thirds of it.
+SILENT: Final = 0.1
+SILENCE: Final = 90.0
 #: Nodes that came and went too often are trusted again within so many seconds.
 TRUSTED_WITHIN: Final = 330.0
 #: Sizes of swarms (at most so many nodes), and how many of ten thousand lives have them.
@@ -58,6 +62,9 @@ class Simulation:
         self._make_peace()
         self._live_until(swarm.clock.mono + PEACE)
         swarm.invariants.settled()
+        if self.users.make_do():
+            self._live_until(swarm.clock.mono + PEACE)
+            swarm.invariants.settled(room=True)
 
     def _live_until(self, when: float) -> None:
         clock = self.swarm.clock
@@ -75,6 +82,8 @@ class Simulation:
         self.faults.end()
         while swarm.led_since is None:
             self._live_until(swarm.clock.mono + 1.0)
+        if self._rng.random() < SILENT:
+            self._updates_get_on()
         self.users.calm_down()
         swarm.say("peace")
         patient_until = swarm.clock.mono + TRUSTED_WITHIN
@@ -84,6 +93,18 @@ class Simulation:
                 raise Violation(f"nodes that are well are not ready: {swarm.distrusted()}; unaware: {ghosts}")
             self._live_until(swarm.clock.mono + PROBE)
         swarm.rest()
+
+    def _updates_get_on(self) -> None:
+        """Nobody asks for anything: updates end, well or badly, or wait for room."""
+        swarm = self.swarm
+        swarm.say("silence")
+        self._live_until(swarm.clock.mono + SILENCE / 3)
+        before = swarm.invariants.updates_under_way()
+        self._live_until(swarm.clock.mono + SILENCE * 2 / 3)
+        after = swarm.invariants.updates_under_way()
+        for service_id in before.keys() & after.keys():
+            if before[service_id] == after[service_id]:
+                raise Violation(f"the update of {service_id} does not get on: {after[service_id]}")
 
 
 def run_seed(seed: int) -> None:
