@@ -22,7 +22,7 @@ async def volumes(tmp_path):
 
 
 async def reopened(volumes):
-    again = VolumeStore(volumes._root, Events())
+    again = VolumeStore(volumes._records._root, Events())
     await again.start()
     return again
 
@@ -71,7 +71,7 @@ async def test_removing_a_volume_leaves_what_it_had_mounted(volumes, tmp_path):
     options = {"type": "none", "device": str(tmp_path / "host"), "o": "bind"}
     await volumes.create(VolumeCreateRequest(name="host", driver_opts=options))
     await volumes.acquire("host", "c1")
-    os.unlink(volumes._root / "host/users/c1")  # as after a crash between the two steps of a release
+    os.unlink(volumes._records._root / "host/users/c1")  # as after a crash between the two steps of a release
     again = await reopened(volumes)
     await again.remove("host")
     assert (tmp_path / "host/file").exists()

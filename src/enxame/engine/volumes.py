@@ -1,8 +1,4 @@
-"""Volumes of this machine: the ``local`` driver.
-
-    <name>/_data             the content
-    <name>/volume.json       labels, options, when it was made
-    <name>/users/<id>        one empty file a container that holds the volume
+"""Volumes of this machine: the ``local`` driver. What lies on the disk: :mod:`enxame.engine.volume_records`.
 
 A volume with the options ``type``, ``o`` and ``device`` is a mount that is made when the first container takes it.
 """
@@ -15,21 +11,20 @@ import logging
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from enxame.engine import mount_syscalls
-from enxame.engine.durable_file import replace_file
 from enxame.engine.patterns import any_matches
 from enxame.engine.uncancelled import to_the_end
 from enxame.engine.volume_filling import fill, has_source
-from enxame.engine.volume_options import MountOptions, mount_options
+from enxame.engine.volume_options import mount_options
+from enxame.engine.volume_records import StoredVolume, VolumeRecords
 from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
 from enxame.model.filters import Filters
 from enxame.model.volume import (
@@ -48,8 +43,6 @@ ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _LIST_FILTERS: Final = frozenset({"dangling", "driver", "label", "name"})
 _PRUNE_FILTERS: Final = frozenset({"all", "label", "label!"})
-_TRASH: Final = ".trash"
-_MS_BIND: Final = 0x1000
 
 T = TypeVar("T")
 
@@ -61,14 +54,6 @@ class EventPublisher(Protocol):
         """Tell of one event."""
 
 
-class _Stored(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    created_at: datetime
-    labels: dict[str, str]
-    options: dict[str, str]
-    anonymous: bool = False
-
-
 class VolumeStore:
     """All volumes. Containers hold volumes from ``acquire`` to ``release``, over restarts of the daemon.
 
@@ -77,36 +62,15 @@ class VolumeStore:
     """
 
     def __init__(self, root: Path, events: EventPublisher) -> None:
-        self._root = root
+        self._records = VolumeRecords(root)
         self._events = events
-        self._volumes: dict[str, _Stored] = {}
-        self._users: dict[str, set[str]] = {}
         self.holders: Callable[[str], Iterable[str]] = lambda _name: ()
         # Gone with the last operation that holds them.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self) -> None:
         """Read what is there; what was half made or half removed goes."""
-        await asyncio.to_thread(self._load)
-
-    def _load(self) -> None:
-        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        trash = self._root / _TRASH
-        trash.mkdir(mode=0o700, exist_ok=True)
-        for leftover in trash.iterdir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        self._volumes.clear()
-        self._users.clear()
-        for home in self._root.iterdir():
-            if home.name == _TRASH or not home.is_dir():
-                continue
-            try:
-                stored = msgspec.json.decode((home / "volume.json").read_bytes(), type=_Stored)
-            except (OSError, msgspec.DecodeError) as error:
-                _log.error("volume %s is left alone, its description cannot be read: %s", home.name, error)
-                continue
-            self._volumes[stored.name] = stored
-            self._users[stored.name] = {entry.name for entry in (home / "users").iterdir()}
+        await asyncio.to_thread(self._records.load)
 
     # Looking
 
@@ -126,30 +90,29 @@ class VolumeStore:
         """
         wanted = filters or Filters()
         _check_filters(wanted, _LIST_FILTERS)
-        found = [
-            self._view(stored) for name, stored in sorted(self._volumes.items()) if self._matches(name, stored, wanted)
-        ]
+        found = [self._view(stored) for stored in self._records if self._matches(stored, wanted)]
         return VolumeListResponse(volumes=found)
 
-    def _matches(self, name: str, stored: _Stored, filters: Filters) -> bool:
-        if "dangling" in filters and filters.flag("dangling") == bool(self._in_use(name)):
+    def _matches(self, stored: StoredVolume, filters: Filters) -> bool:
+        if "dangling" in filters and filters.flag("dangling") == bool(self._in_use(stored.name)):
             return False
         if "driver" in filters and "local" not in filters.get("driver"):
             return False
-        if "name" in filters and not any_matches(filters.get("name"))(name):
+        if "name" in filters and not any_matches(filters.get("name"))(stored.name):
             return False
         return filters.labels_match(stored.labels)
 
     async def usage(self) -> builtins.list[Volume]:
         """The volumes with the bytes in them and the number of containers that hold them."""
-        sizes = await asyncio.to_thread(lambda: {name: _size(self._data(name)) for name in list(self._volumes)})
+        names = [stored.name for stored in self._records]
+        sizes = await asyncio.to_thread(lambda: {name: self._records.size(name) for name in names})
         return [
             msgspec.structs.replace(
-                self._view(self._volumes[name]),
-                usage_data=VolumeUsage(size=size, ref_count=len(self._in_use(name))),
+                self._view(stored),
+                usage_data=VolumeUsage(size=sizes[stored.name], ref_count=len(self._in_use(stored.name))),
             )
-            for name, size in sorted(sizes.items())
-            if name in self._volumes
+            for stored in self._records
+            if stored.name in sizes
         ]
 
     def users(self, name: str) -> builtins.list[str]:
@@ -176,7 +139,7 @@ class VolumeStore:
             return await self._create(name, request, anonymous=not request.name or ANONYMOUS_LABEL in request.labels)
 
     async def _create(self, name: str, request: VolumeCreateRequest, *, anonymous: bool) -> Volume:
-        known = self._volumes.get(name)
+        known = self._records.get(name)
         if known is not None:
             return self._view(known)
         if len(name) == 1:
@@ -197,31 +160,16 @@ class VolumeStore:
         labels = dict(request.labels)
         if anonymous:
             labels.setdefault(ANONYMOUS_LABEL, "")
-        stored = _Stored(
+        stored = StoredVolume(
             name=name,
             created_at=datetime.now(UTC).replace(microsecond=0),
             labels=labels,
             options=dict(request.driver_opts),
             anonymous=anonymous,
         )
-        await _blocking(f"create {name}", lambda: self._make(stored))
+        await _blocking(f"create {name}", lambda: self._records.make(stored))
         self._events.publish("volume", "create", name, {"driver": "local"})
         return self._view(stored)
-
-    def _make(self, stored: _Stored) -> None:
-        home = self._root / stored.name
-        draft = self._root / _TRASH / secrets.token_hex(8)
-        draft.mkdir(mode=0o701)
-        try:
-            (draft / "_data").mkdir(mode=0o755)
-            (draft / "users").mkdir(mode=0o700)
-            replace_file(draft / "volume.json", msgspec.json.encode(stored))
-            draft.rename(home)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        self._volumes[stored.name] = stored
-        self._users[stored.name] = set()
 
     async def remove(self, name: str, force: bool = False) -> None:
         """Remove a volume and what is in it. ``force`` forgives one that is not there.
@@ -232,7 +180,7 @@ class VolumeStore:
             EnxameError: the disk refused.
         """
         async with self._lock(name):
-            if name not in self._volumes and force:
+            if name not in self._records and force:
                 return
             self._get(name)
             users = self._in_use(name)
@@ -241,15 +189,8 @@ class VolumeStore:
             await self._remove(name)
 
     async def _remove(self, name: str) -> None:
-        await _blocking(f"remove {name}", lambda: self._delete(name))
+        await _blocking(f"remove {name}", lambda: self._records.delete(name))
         self._events.publish("volume", "destroy", name, {"driver": "local"})
-
-    def _delete(self, name: str) -> None:
-        mount_syscalls.unmount(str(self._data(name)))
-        grave = self._root / _TRASH / secrets.token_hex(8)
-        (self._root / name).rename(grave)
-        del self._volumes[name], self._users[name]
-        shutil.rmtree(grave)
 
     async def prune(self, filters: Filters | None = None, *, everything: bool = False) -> VolumesPruneReport:
         """Remove volumes that no container holds: anonymous ones, ``everything``: those with a name, too.
@@ -261,15 +202,16 @@ class VolumeStore:
         _check_filters(wanted, _PRUNE_FILTERS)
         everything = everything or wanted.flag("all")
         gone, freed = [], 0
-        for name, stored in sorted(self._volumes.items()):
+        for stored in self._records:
+            name = stored.name
             if not (everything or stored.anonymous) or not wanted.labels_match(stored.labels):
                 continue
             if "label!" in wanted and wanted.labels_match(stored.labels, "label!"):
                 continue
             async with self._lock(name):
-                if name not in self._volumes or self._in_use(name):
+                if name not in self._records or self._in_use(name):
                     continue
-                size = await asyncio.to_thread(_size, self._data(name))
+                size = await asyncio.to_thread(self._records.size, name)
                 await self._remove(name)
             gone.append(name)
             freed += size
@@ -287,38 +229,25 @@ class VolumeStore:
             EnxameError: the volume's device cannot be mounted.
         """
         async with self._lock(name):
-            if name not in self._volumes:
+            if name not in self._records:
                 request = wanted or VolumeCreateRequest(name=name)
                 _check_driver(request.driver, name)
                 await self._create(name, request, anonymous=ANONYMOUS_LABEL in request.labels)
-            await _blocking(f"mount {name}", lambda: self._take(name, container_id))
-            return str(self._data(name))
-
-    def _take(self, name: str, container_id: str) -> None:
-        options = mount_options(self._volumes[name].options)
-        data = str(self._data(name))
-        if options is not None and not mount_syscalls.is_mounted(data):
-            self._mount(options, data)
-        (self._root / name / "users" / container_id).touch()
-        self._users[name].add(container_id)
+            await _blocking(f"mount {name}", lambda: self._records.take(name, container_id))
+            return str(self._records.data(name))
 
     async def release(self, container_id: str) -> None:
         """The container no longer holds any volume; mounts that nobody holds any more are undone. Idempotent."""
-        for name in [name for name, users in self._users.items() if container_id in users]:
+        for name in [name for name, users in self._records.users.items() if container_id in users]:
             async with self._lock(name):
-                if name not in self._users:
+                if name not in self._records.users:
                     continue
-                self._users[name].discard(container_id)
-                await _blocking(f"unmount {name}", lambda name=name: self._give_back(name, container_id))  # type: ignore[misc]
-
-    def _give_back(self, name: str, container_id: str) -> None:
-        (self._root / name / "users" / container_id).unlink(missing_ok=True)
-        if not self._users[name] and self._volumes[name].options:
-            mount_syscalls.unmount(str(self._data(name)))
+                self._records.users[name].discard(container_id)
+                await _blocking(f"unmount {name}", partial(self._records.give_back, name, container_id))
 
     async def reconcile(self, container_ids: set[str]) -> None:
         """Forget containers that are no more; the container engine calls it once it knows all of its own."""
-        for gone in set().union(*self._users.values()) - container_ids:
+        for gone in set().union(*self._records.users.values()) - container_ids:
             await self.release(gone)
 
     def is_anonymous(self, name: str) -> bool:
@@ -337,66 +266,48 @@ class VolumeStore:
         async with self._lock(name):
             stored = self._get(name)
             # Nothing looks at the volume yet: it may be filled in one step.
-            alone = not stored.options and len(self._users[name]) <= 1
-            draft = self._root / _TRASH / secrets.token_hex(8) if alone else None
+            alone = not stored.options and len(self._records.users[name]) <= 1
+            draft = self._records.draft() if alone else None
             holder = f"filling-{secrets.token_hex(6)}" if stored.options else ""
             try:
                 if holder:
                     if not await asyncio.to_thread(has_source, source_dir, root):
                         return False
-                    await _blocking(f"mount {name}", lambda: self._take(name, holder))
-                return await fill(self._data(name), source_dir, root=root, draft=draft)
+                    await _blocking(f"mount {name}", lambda: self._records.take(name, holder))
+                return await fill(self._records.data(name), source_dir, root=root, draft=draft)
             except EnxameError as error:
                 raise EnxameError(f"populate {name}: {error.message}") from error
             except OSError as error:
                 raise EnxameError(f"populate {name}: {error}") from error
             finally:
                 if holder:
-                    self._users[name].discard(holder)
-                    await _blocking(f"unmount {name}", lambda: self._give_back(name, holder))
+                    self._records.users[name].discard(holder)
+                    await _blocking(f"unmount {name}", lambda: self._records.give_back(name, holder))
 
     async def may_be_filled(self, name: str) -> bool:
         """Whether the volume is empty; one that is a mount may be: that shows when it is mounted."""
         stored = self._get(name)
-        return bool(stored.options) or not await asyncio.to_thread(lambda: os.listdir(self._data(name)))
+        return bool(stored.options) or not await asyncio.to_thread(lambda: os.listdir(self._records.data(name)))
 
     # Inside
 
-    @staticmethod
-    def _mount(options: MountOptions, target: str) -> None:
-        try:
-            if options.flags & _MS_BIND:
-                mount_syscalls.bind(options.device, target, options.flags)
-            else:
-                mount_syscalls.mount(options.device, target, options.type, options.flags, options.data)
-        except OSError as error:
-            flags = f", flags: {options.flags:#x}" if options.flags else ""
-            data = f", data: {options.data}" if options.data else ""
-            raise EnxameError(
-                f"error while mounting volume '{target}': failed to mount local volume: mount {options.device}:{target}"
-                f"{flags}{data}: {(error.strerror or str(error)).lower()}"
-            ) from error
-
-    def _data(self, name: str) -> Path:
-        return self._root / name / "_data"
-
-    def _get(self, name: str) -> _Stored:
-        stored = self._volumes.get(name)
+    def _get(self, name: str) -> StoredVolume:
+        stored = self._records.get(name)
         if stored is None:
             raise NotFound(f"get {name}: no such volume")
         return stored
 
-    def _view(self, stored: _Stored) -> Volume:
+    def _view(self, stored: StoredVolume) -> Volume:
         return Volume(
             name=stored.name,
             created_at=stored.created_at,
             labels=stored.labels or None,
             options=stored.options or None,
-            mountpoint=str(self._data(stored.name)),
+            mountpoint=str(self._records.data(stored.name)),
         )
 
     def _in_use(self, name: str) -> builtins.list[str]:
-        return sorted(self._users[name].union(self.holders(name)))
+        return sorted(self._records.users[name].union(self.holders(name)))
 
     def _lock(self, name: str) -> asyncio.Lock:
         lock = self._locks.get(name)
@@ -422,15 +333,3 @@ async def _blocking(what: str, call: Callable[[], T]) -> T:
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         raise EnxameError(f"{what}:{place}: {(error.strerror or str(error)).lower()}") from error
-
-
-def _size(path: Path) -> int:
-    """Bytes of the regular files below; files that vanish meanwhile do not count."""
-    total = 0
-    for directory, _, names in os.walk(path, onerror=None):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(directory, name)).st_size
-            except OSError:
-                continue
-    return total

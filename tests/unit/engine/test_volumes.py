@@ -31,7 +31,7 @@ async def volumes(tmp_path, events):
 
 
 async def reopened(volumes):
-    again = VolumeStore(volumes._root, Events())
+    again = VolumeStore(volumes._records._root, Events())
     await again.start()
     return again
 
@@ -214,7 +214,7 @@ async def test_an_images_links_do_not_lead_out_of_its_root(volumes, tmp_path):
 
 
 async def test_a_half_made_volume_is_gone_after_a_restart(volumes):
-    trash = volumes._root / ".trash" / "draft"
+    trash = volumes._records._root / ".trash" / "draft"
     (trash / "_data").mkdir(parents=True)
     again = await reopened(volumes)
     assert again.list().volumes == []
@@ -223,7 +223,7 @@ async def test_a_half_made_volume_is_gone_after_a_restart(volumes):
 
 async def test_a_volume_whose_description_is_damaged_is_left_alone(volumes, caplog):
     made = await volumes.create(VolumeCreateRequest(name="data"))
-    (volumes._root / "data" / "volume.json").write_text("{")
+    (volumes._records._root / "data" / "volume.json").write_text("{")
     again = await reopened(volumes)
     assert again.list().volumes == []
     assert os.path.isdir(made.mountpoint)
