@@ -27,6 +27,7 @@ _PLURALS: Final = {
     "registry-mirrors": "registry_mirror",
     "default-address-pools": "default_address_pool",
     "node-generic-resources": "node_generic_resource",
+    "runtimes": "add_runtime",
 }
 
 
@@ -56,6 +57,8 @@ class DaemonConfig:
     metrics_addr: str = ""
     node_generic_resources: list[str] = field(default_factory=list)
     default_runtime: str = ""
+    #: By name: the program, and further words for each call of it.
+    runtimes: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     tls: bool = False
     tlsverify: bool = False
     tlscacert: str = ""
@@ -140,7 +143,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="KIND=VALUE",
         help="resource that this node offers (repeatable)",
     )
-    add("--default-runtime", choices=["crun", "runc"], help="OCI runtime (default: the faster one that works here)")
+    add("--default-runtime", metavar="NAME", help="OCI runtime (default: the faster of crun and runc that works here)")
+    add("--add-runtime", action="append", metavar="NAME=PATH", help="further OCI runtime (repeatable)")
     add(
         "--live-restore",
         nargs="?",
@@ -169,6 +173,9 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
     exec_root = Path(merged.get("exec_root", DEFAULT_EXEC_ROOT)).absolute()
     if any(not label.partition("=")[0] for label in merged.get("label", [])):
         raise ConfigError("bad attribute format in --label: expected KEY=VALUE")
+    runtimes = _runtimes(merged.get("add_runtime", []))
+    if merged.get("default_runtime", "") not in {"", "crun", "runc", *runtimes}:
+        raise ConfigError(f"specified default runtime '{merged['default_runtime']}' does not exist")
     return DaemonConfig(
         hosts=[_absolute_socket(host) for host in merged.get("host", [])],
         read_only_hosts=[_absolute_socket(host) for host in merged.get("read_only_host", [])],
@@ -188,6 +195,7 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
         metrics_addr=merged.get("metrics_addr", ""),
         node_generic_resources=merged.get("node_generic_resource", []),
         default_runtime=merged.get("default_runtime", ""),
+        runtimes=runtimes,
         tls=bool(merged.get("tls") or merged.get("tlsverify")),
         tlsverify=bool(merged.get("tlsverify")),
         tlscacert=_absolute(merged.get("tlscacert", "")),
@@ -218,8 +226,9 @@ def _read_file(named: str | None, flags: dict[str, Any]) -> dict[str, Any]:
         name = _PLURALS.get(key, key.replace("-", "_"))
         if name not in known or name in {"help", "version", "config_file"}:
             raise ConfigError(f"the following directives don't match any configuration option: {key}")
-        if key in _PLURALS and not isinstance(value, list):
-            raise ConfigError(f"unable to configure the daemon with file {path}: {key}: expected a list")
+        kind, expected = (dict, "an object") if key == "runtimes" else (list, "a list")
+        if key in _PLURALS and not isinstance(value, kind):
+            raise ConfigError(f"unable to configure the daemon with file {path}: {key}: expected {expected}")
         options[name] = value
     twice = sorted(set(options) & set(flags) - {"debug"})
     if twice:
@@ -230,6 +239,25 @@ def _read_file(named: str | None, flags: dict[str, Any]) -> dict[str, Any]:
             f"the following directives are specified both as a flag and in the configuration file: {both}"
         )
     return options
+
+
+def _runtimes(given: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """``NAME=PATH`` of flags, or the map of the file: ``{NAME: {"path": PATH, "runtimeArgs": [WORD…]}}``."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    if isinstance(given, list):
+        given = {name: {"path": path} for name, _, path in (text.partition("=") for text in given)}
+    for name, described in given.items():
+        if name == "runc":
+            raise ConfigError("runtime name 'runc' is reserved")
+        if not isinstance(described, dict) or set(described) - {"path", "runtimeArgs"}:
+            raise ConfigError(f"invalid runtime {name}: expected its path and runtimeArgs; shims are not supported")
+        path, words = described.get("path"), described.get("runtimeArgs", [])
+        if not name or not isinstance(path, str) or not path:
+            raise ConfigError(f"invalid runtime name {name!r}: expected NAME=PATH")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ConfigError(f"invalid runtime {name}: runtimeArgs is a list of words")
+        found[name] = (_absolute(path) if "/" in path else path, tuple(words))
+    return found
 
 
 def _absolute(path: str) -> str:

@@ -15,12 +15,13 @@ from typing import Final
 from enxame import listeners
 from enxame.agent.container_executor import ContainerExecutor
 from enxame.agent.payloads import PayloadFiles
-from enxame.api.context import ApiContext, DaemonFacts
+from enxame.api.context import ApiContext, DaemonFacts, RuntimeFacts
 from enxame.api.forwarded import ForwardedApi
 from enxame.api.server import ApiServer
 from enxame.control.now import Now
 from enxame.daemon_config import ConfigError, DaemonConfig
 from enxame.engine.engine import Engine, EngineOptions
+from enxame.engine.runtimes import RuntimeProgram
 from enxame.membership import host_interfaces
 from enxame.membership.founding import Founder
 from enxame.membership.manager_parts import ManagerParts
@@ -61,6 +62,7 @@ class Node:
                 data_root=config.data_root,
                 exec_root=config.exec_root,
                 runtime=config.default_runtime,
+                runtimes={name: RuntimeProgram(*one) for name, one in config.runtimes.items()},
                 bip=config.bip,
                 pools=_pools(config),
                 insecure_registries=config.insecure_registries,
@@ -135,7 +137,7 @@ class Node:
         )
 
     def _facts(self, engine: Engine) -> DaemonFacts:
-        config, runtime = self._config, engine.containers.runtime
+        config, runtimes = self._config, engine.containers.runtimes
         return DaemonFacts(
             id=_engine_id(config.data_root / ENGINE_ID_FILE),
             name=config.hostname,
@@ -146,8 +148,8 @@ class Node:
             registry_mirrors=config.registry_mirrors,
             default_address_pools=config.default_address_pools,
             insecure_listeners=listeners.insecure_addresses(config),
-            runtimes={runtime.name: runtime.program},
-            default_runtime=runtime.name,
+            runtimes={one.name: RuntimeFacts(one.program, one.arguments) for one in runtimes},
+            default_runtime=runtimes.default.name,
             generic_resources=config.node_generic_resources,
         )
 

@@ -95,6 +95,14 @@ class Membership(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeFacts:
+    """An OCI runtime: its program and what it is given with each call."""
+
+    path: str
+    arguments: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonFacts:
     """What ``/info`` shows of how the daemon was started."""
@@ -112,8 +120,8 @@ class DaemonFacts:
     default_address_pools: list[tuple[str, int]] = field(default_factory=list)
     #: Addresses such as ``0.0.0.0:2375`` where everybody may give orders.
     insecure_listeners: list[str] = field(default_factory=list)
-    #: Runtime name → path of its program.
-    runtimes: dict[str, str] = field(default_factory=dict)
+    #: By name.
+    runtimes: dict[str, RuntimeFacts] = field(default_factory=dict)
     default_runtime: str = "crun"
     #: Configured ``name=value`` or ``name=n`` of the node.
     generic_resources: list[str] = field(default_factory=list)

@@ -133,7 +133,10 @@ def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[st
         "Labels": facts.labels,
         "ExperimentalBuild": False,
         "ServerVersion": __version__,
-        "Runtimes": {name: {"path": path} for name, path in facts.runtimes.items()},
+        "Runtimes": {
+            name: {"path": one.path, **({"runtimeArgs": list(one.arguments)} if one.arguments else {})}
+            for name, one in facts.runtimes.items()
+        },
         "DefaultRuntime": facts.default_runtime,
         "Swarm": _without_secrets(swarm),
         "LiveRestoreEnabled": True,

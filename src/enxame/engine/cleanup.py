@@ -71,7 +71,7 @@ class Cleanup:
         if not quick:
             await asyncio.to_thread(cgroups.thaw, self._around.machine.layout, path)
             with contextlib.suppress(RuntimeFailure):
-                await self._around.runtime.delete(container.id)
+                await self._around.runtime(container).delete(container.id)
             await asyncio.to_thread(self._kill_rest, container.id, path)
         await self._sweep_after_execs(container)
         if not container.file_users:  # the last of them unmounts it
@@ -94,7 +94,7 @@ class Cleanup:
         layout = around.machine.layout
         if cgroups.processes(layout, cgroup) or not cgroups.remove(layout, cgroup):
             return False
-        shutil.rmtree(around.runtime.state_directory(container_id), ignore_errors=True)
+        shutil.rmtree(around.runtimes.default.state_directory(container_id), ignore_errors=True)
         unmount_shm(around.bundles / container_id)
         release_subpaths(around.exec_root / SUBPATHS, container_id)
         shutil.rmtree(around.bundles / container_id, ignore_errors=True)

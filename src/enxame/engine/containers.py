@@ -28,7 +28,7 @@ from enxame.engine.lifecycle import Lifecycle
 from enxame.engine.listing import Listing
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.restoration import restore
-from enxame.engine.runtime import Runtime
+from enxame.engine.runtimes import Runtimes
 from enxame.engine.signals import parse_signal
 from enxame.engine.streams import Streams
 from enxame.engine.surroundings import Surroundings
@@ -61,7 +61,7 @@ class ContainerManager:
         *,
         data_root: Path,
         exec_root: Path,
-        runtime: Runtime,
+        runtimes: Runtimes,
         machine: Machine,
         images: Images,
         volumes: Volumes,
@@ -71,7 +71,7 @@ class ContainerManager:
         around = Surroundings(
             data_root=data_root,
             exec_root=exec_root,
-            runtime=runtime,
+            runtimes=runtimes,
             machine=machine,
             images=images,
             volumes=volumes,
@@ -87,7 +87,7 @@ class ContainerManager:
         self._listing = Listing(around, self._table)
         self._streams = Streams(self._life)
         self._networks = ContainerNetworks(around)
-        self._execs = Execs(runtime, self._life, self.find, machine.capabilities)
+        self._execs = Execs(self._life, self.find, machine.capabilities)
         #: Copying in and out, export, changes.
         self.files = ContainerFiles(around, self.find)
         self._creation = Creation(around, self._table, self.files)
@@ -95,9 +95,9 @@ class ContainerManager:
         self._syslog = SyslogForwarders(around)
 
     @property
-    def runtime(self) -> Runtime:
-        """The program that runs the containers."""
-        return self._around.runtime
+    def runtimes(self) -> Runtimes:
+        """The programs that run the containers."""
+        return self._around.runtimes
 
     # -- the daemon's life
 
@@ -128,7 +128,7 @@ class ContainerManager:
         none_runs = not any(container.running for container in self._table)
         if none_runs:
             await asyncio.to_thread(cgroups.remove_parent, self._around.machine.layout, CGROUP_PARENT)
-        if (namespace := self._around.runtime.namespace) is not None:
+        for namespace in self._around.runtimes.namespaces:
             await namespace.close(unmount=none_runs)
 
     def _exit_appeared(self, name: str) -> None:

@@ -61,7 +61,8 @@ class Creation:
             config = replace(definition.config, hostname=shared.hostname, domainname=shared.domainname)
             definition = replace(definition, config=config)
         self._check_links(definition.host.links or [])
-        self._check_runtime(definition.host.runtime)
+        runtime = self._around.runtimes.choose(definition.host.runtime).name
+        definition = replace(definition, host=replace(definition.host, runtime=runtime))
         # The name is ours before the first await: two creates of one name cannot both pass.
         container = Container(definition, Condition())
         self._table.add(container)  # from here on its volumes are held
@@ -97,11 +98,6 @@ class Creation:
         async with self._files.mounted(container) as merged:
             for mount in empty:
                 await volumes.populate(mount.name, mount.destination, root=merged)
-
-    def _check_runtime(self, name: str) -> None:
-        """There is one runtime a daemon; what clients call Docker's means it."""
-        if name not in {"", "runc", "io.containerd.runc.v2", self._around.runtime.name}:
-            raise InvalidArgument(f"unknown or invalid runtime name: {name}")
 
     def _check_references(self, *modes: str) -> None:
         for mode in modes:

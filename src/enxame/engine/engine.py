@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,7 @@ from enxame.engine.images.removal import ImageUser
 from enxame.engine.images.store import ImageStore
 from enxame.engine.kernel_limits import read_kernel_limits
 from enxame.engine.networks.manager import NetworkManager
-from enxame.engine.runtime import Runtime
-from enxame.engine.runtime_probe import find_runtime
+from enxame.engine.runtimes import RuntimeProgram, Runtimes, find_runtimes
 from enxame.engine.volumes import VolumeStore
 from enxame.model.filters import Filters
 from enxame.model.registry_auth import decode_auth
@@ -35,6 +34,7 @@ class EngineOptions:
     data_root: Path
     exec_root: Path
     runtime: str = ""
+    runtimes: Mapping[str, RuntimeProgram] = field(default_factory=dict)
     bip: str = ""
     pools: Sequence[SubnetPool] = DEFAULT_POOLS
     insecure_registries: Sequence[str] = ()
@@ -75,7 +75,13 @@ class Engine:
             directory.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._started = True
         # First of all: it may lay a shared mount over the exec root, which would hide what is mounted there before.
-        runtime = await find_runtime(options.data_root, options.exec_root, detect_layout(), options.runtime)
+        runtimes = await find_runtimes(
+            options.data_root,
+            options.exec_root,
+            detect_layout(),
+            default=options.runtime,
+            configured=options.runtimes,
+        )
         await self.images.start()
         await self.builder.start()
         await self.volumes.start()
@@ -87,7 +93,7 @@ class Engine:
             volumes=self.volumes,
             networks=self.networks,
             events=self.events,
-            runtime=runtime,
+            runtime=runtimes,
         )
         containers = self.containers.list(all=True, filters=Filters())
         await self.networks.forget_others({container.id for container in containers})
@@ -137,9 +143,9 @@ async def open_containers(
     volumes: Volumes,
     networks: Networks,
     events: EventBus,
-    runtime: Runtime | str = "",
+    runtime: Runtimes | str = "",
 ) -> ContainerManager:
-    """A container manager that has adopted what runs. ``runtime``: what was found before, or the program to use.
+    """A container manager that has adopted what runs. ``runtime``: what was found before, or the one to use.
 
     Raises:
         EnxameError: no runtime works on this machine.
@@ -148,11 +154,11 @@ async def open_containers(
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
     layout = detect_layout()
     if isinstance(runtime, str):
-        runtime = await find_runtime(data_root, exec_root, layout, runtime)
+        runtime = await find_runtimes(data_root, exec_root, layout, default=runtime)
     manager = ContainerManager(
         data_root=data_root,
         exec_root=exec_root,
-        runtime=runtime,
+        runtimes=runtime,
         machine=Machine(layout, own_capabilities(), read_kernel_limits(layout)),
         images=images,
         volumes=volumes,

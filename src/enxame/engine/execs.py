@@ -11,7 +11,6 @@ from enxame.engine.exec_session import ExecSession, check_request
 from enxame.engine.health import OUTPUT_LIMIT, Probe
 from enxame.engine.lifecycle import Lifecycle
 from enxame.engine.naming import new_id
-from enxame.engine.runtime import Runtime
 from enxame.errors import Conflict, InvalidArgument, NotFound
 from enxame.model.exec import ExecCreateRequest, ExecInspect
 
@@ -24,12 +23,10 @@ class Execs:
 
     def __init__(
         self,
-        runtime: Runtime,
         life: Lifecycle,
         find: Callable[[str], Container],
         capabilities: frozenset[str],
     ) -> None:
-        self._runtime = runtime
         self._life = life
         self._find = find
         self._capabilities = capabilities
@@ -84,7 +81,10 @@ class Execs:
         session = self.find(identity)
         container = session.container
         attachment = await session.begin(
-            self._runtime, self._capabilities, attached=not detach, tty=(tty or session.request.tty) and not detach
+            self._life.around.runtime(container),
+            self._capabilities,
+            attached=not detach,
+            tty=(tty or session.request.tty) and not detach,
         )
         self._life.around.publish(container, f"exec_start: {_told(session.command)}", execID=session.id)
         attachment.linger = lambda work: self._life.around.background.start(work, f"exec streams {identity[:12]}")
@@ -122,7 +122,8 @@ class Execs:
         request = ExecCreateRequest(cmd=probe.command, attach_stdout=True, attach_stderr=True)
         session = self._session(container, request)
         try:
-            attachment = await session.begin(self._runtime, self._capabilities, attached=True, tty=False)
+            runtime = self._life.around.runtime(container)
+            attachment = await session.begin(runtime, self._capabilities, attached=True, tty=False)
         except Conflict as error:
             return -1, error.message
         output = bytearray()

@@ -93,7 +93,7 @@ class Lifecycle:
             self._watch(container, created)
             self._join(container)
             try:
-                await self.around.runtime.start(container.id)
+                await self.around.runtime(container).start(container.id)
             except (RuntimeFailure, OSError) as error:
                 failure = self._preparation.failure(container, str(error))
                 self.around.change(container, error=failure.message, exit_code=getattr(failure, "exit_code", 128))
@@ -167,7 +167,9 @@ class Lifecycle:
             machine = around.machine
             resources = limits(host, swap_limit=machine.kernel.swap, cgroup_version=machine.layout.version)
             try:
-                await around.runtime.update(container.id, resources, around.bundle(container) / "resources.json")
+                await around.runtime(container).update(
+                    container.id, resources, around.bundle(container) / "resources.json"
+                )
                 if (host.pids_limit or 0) <= 0:
                     await asyncio.to_thread(cgroups.lift_pids_limit, around.machine.layout, path)
             except (RuntimeFailure, OSError) as error:

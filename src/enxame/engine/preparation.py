@@ -62,6 +62,7 @@ class Preparation:
 
     async def _make(self, container: Container) -> Created:
         definition, around = container.definition, self._around
+        runtime = around.runtimes.choose(definition.host.runtime)
         rootfs, sandbox, volumes = await _all_or_first_error(
             around.mount(container), self._connect(container), self._acquire(container)
         )
@@ -77,15 +78,14 @@ class Preparation:
                 volumes=volumes,
                 machine=around.machine,
                 find=self._find_definition,
-                filters=around.runtime.seccomp_cache,
+                filters=runtime.seccomp_cache,
                 further_env=self._linked_env(definition),
             )
             created = await self._create(container, bundle)
             if self._is_confined(container, written):
                 break
-            name = around.runtime.name
-            _log.warning("%s takes no compiled seccomp filter: compiling one for each container", name)
-            await around.runtime.delete(container.id)
+            _log.warning("%s takes no compiled seccomp filter: compiling one for each container", runtime.name)
+            await runtime.delete(container.id)
         container.condition = replace(container.condition, sandbox=sandbox, mounts=written.mounts)
         # Written before the start, so that a daemon that dies now finds the processes.
         around.change(
@@ -135,16 +135,17 @@ class Preparation:
             stdin_once=definition.config.stdin_once,
         )
         (around.exits / container.id).unlink(missing_ok=True)
-        if (namespace := around.runtime.namespace) is not None:
+        runtime = around.runtime(container)
+        if (namespace := runtime.namespace) is not None:
             await namespace.make_visible([mount.source for mount in definition.mounts if mount.type == "bind"])
         try:
-            return await around.runtime.create(options)
+            return await runtime.create(options)
         except (RuntimeFailure, OSError) as error:
             raise self.failure(container, str(error)) from error
 
     def _is_confined(self, container: Container, written: Written) -> bool:
         """Whether a compiled filter that the runtime was given is in force; learns one that it compiled itself."""
-        cache = self._around.runtime.seccomp_cache
+        cache = self._around.runtime(container).seccomp_cache
         if cache is None or not written.filter_key:
             return True
         if written.given:
@@ -156,7 +157,7 @@ class Preparation:
         """What the runtime said, as an error in Docker's words."""
         config = container.definition.config
         program = next(iter([*as_list(config.entrypoint), *as_list(config.cmd)]), "")
-        failure = start_failure(said, program, self._around.runtime.name)
+        failure = start_failure(said, program, self._around.runtime(container).name)
         failure.error.exit_code = failure.exit_code  # type: ignore[attr-defined]
         return failure.error
 

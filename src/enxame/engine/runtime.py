@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,37 @@ class Created:
 
 
 class Runtime:
-    """A runtime program with its state directory ``root``."""
+    """A runtime program with its state directory ``root``. ``kind`` says whose command line it understands, ``name``
+    how clients ask for it; unless told otherwise both are the program's. ``arguments`` come with each call.
+    """
 
-    def __init__(self, program: str, root: Path, conmon: str, namespace: RuntimeNamespace | None = None) -> None:
+    def __init__(
+        self,
+        program: str,
+        root: Path,
+        conmon: str,
+        namespace: RuntimeNamespace | None = None,
+        *,
+        name: str = "",
+        kind: str = "",
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.program = program
-        self.name = Path(program).name
+        self.name = name or Path(program).name
+        self._kind = kind or Path(program).name
+        self.arguments = tuple(arguments)
         self._root = root
         self._conmon = conmon
         self._namespace = namespace
         self._enter = namespace.enter if namespace is not None else list[str]
         #: Filters that crun need not compile again; None for a runtime that takes none.
-        self.seccomp_cache = SeccompCache(root) if self.name == "crun" else None
+        self.seccomp_cache = SeccompCache(root) if self._kind == "crun" else None
+
+    def sibling(
+        self, program: str, name: str, kind: str, arguments: Sequence[str], namespace: RuntimeNamespace | None
+    ) -> Runtime:
+        """Another program beside this one."""
+        return Runtime(program, self._root, self._conmon, namespace, name=name, kind=kind, arguments=arguments)
 
     @property
     def namespace(self) -> RuntimeNamespace | None:
@@ -83,10 +104,8 @@ class Runtime:
         return self._root / container_id
 
     def _global_arguments(self) -> list[str]:
-        arguments = [f"--root={self._root}"]
-        if self.name == "crun":
-            arguments.append("--cgroup-manager=cgroupfs")
-        return arguments
+        manager = ["--cgroup-manager=cgroupfs"] if self._kind == "crun" else []
+        return [f"--root={self._root}", *manager, *self.arguments]
 
     def argv(self, *arguments: str) -> list[str]:
         """The command line of one call."""
@@ -167,7 +186,7 @@ class Runtime:
 
     async def start(self, container_id: str) -> None:
         """Let a created container run. Raises RuntimeFailure."""
-        if self.name != "crun" or not self._open_gate(container_id):
+        if self._kind != "crun" or not self._open_gate(container_id):
             await self._call("start", container_id)
 
     def _open_gate(self, container_id: str) -> bool:

@@ -54,9 +54,8 @@ async def find_runtime(data_root: Path, exec_root: Path, layout: CgroupLayout, p
             continue
         namespace = None
         if in_namespace:
-            namespace = RuntimeNamespace(exec_root / "cgroup-stage", [data_root, exec_root])
             try:
-                await namespace.open()
+                namespace = await open_namespace(data_root, exec_root)
             except (OSError, TimeoutError) as error:
                 refusals.append(f"{program}: {error}")
                 cached = None
@@ -76,6 +75,13 @@ async def find_runtime(data_root: Path, exec_root: Path, layout: CgroupLayout, p
         raise EnxameError("no OCI runtime works on this machine: " + "; ".join(refusals))
     cache.unlink(missing_ok=True)
     return await find_runtime(data_root, exec_root, layout, preferred)
+
+
+async def open_namespace(data_root: Path, exec_root: Path) -> RuntimeNamespace:
+    """The mount namespace that crun needs on hybrid cgroups. Raises OSError, TimeoutError."""
+    namespace = RuntimeNamespace(exec_root / "cgroup-stage", [data_root, exec_root])
+    await namespace.open()
+    return namespace
 
 
 def _key(programs: list[str], layout: CgroupLayout) -> str:

@@ -13,6 +13,7 @@ from enxame.engine.container_record import Definition, RecordStore
 from enxame.engine.events import EventBus
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.runtime import Runtime
+from enxame.engine.runtimes import Runtimes
 from enxame.errors import NotFound
 
 
@@ -24,7 +25,7 @@ class Surroundings:
         *,
         data_root: Path,
         exec_root: Path,
-        runtime: Runtime,
+        runtimes: Runtimes,
         machine: Machine,
         images: Images,
         volumes: Volumes,
@@ -35,11 +36,15 @@ class Surroundings:
         self.exec_root = exec_root
         self.bundles = exec_root / "containers"
         self.exits = exec_root / "exits"
-        self.runtime = runtime
+        self.runtimes = runtimes
         self.machine = machine
         self.images, self.volumes, self.networks = images, volumes, networks
         self.events = events
         self.background = BackgroundTasks()
+
+    def runtime(self, container: Container) -> Runtime:
+        """What runs the container."""
+        return self.runtimes.of(container.definition.host.runtime)
 
     def bundle(self, container: Container) -> Path:
         """Where the runtime finds a container and where its sockets are."""

@@ -61,7 +61,9 @@ async def version(_call: Call) -> web.StreamResponse:
 @routes.get("/info", answer=dict[str, Any], looks=True)
 async def info(call: Call) -> web.StreamResponse:
     """The daemon, its machine and its swarm at a glance."""
-    runtime = call.api.facts.default_runtime
+    facts = call.api.facts
+    default = facts.runtimes.get(facts.default_runtime)
+    runtime = default.path if default is not None else facts.default_runtime
     host, runtime_version = await asyncio.to_thread(lambda: (host_facts(), program_version(runtime)))
     return json_response(info_view(call.api, host, runtime_version))
 
