@@ -170,6 +170,33 @@ async def test_paths_are_those_of_the_container(engine, running, tmp_path):
         await put(engine, ref, "/data/seed", archive(("x", b"1")))
 
 
+async def test_all_of_a_running_container_is_its_files_not_the_kernels(engine):
+    ref = await made(engine, "sh", "-c", "echo 1 > /tmp/x; echo up; exec sleep 60", running=True)
+    async for _ in engine.containers.logs(ref, LogOptions(follow=True)):
+        break
+    names = (await get(engine, ref, "/")).getnames()
+    assert "/tmp/x" in names
+    assert not [name for name in names if name.startswith(("/proc/", "/sys/", "/dev/null"))]
+    for path in ("/proc/version", "/dev/null"):
+        with pytest.raises(NotFound, match="Could not find the file"):
+            await engine.containers.files.stat(ref, path)
+
+
+@both
+async def test_nothing_at_all_is_an_archive_without_entries(engine, running):
+    await put(engine, await made(engine, running=running), "/data", b"")
+
+
+async def test_the_table_of_mounts_is_where_old_programs_look_and_no_change(engine):
+    ref = await made(engine, "sh", "-c", "grep -c ' / ' /etc/mtab", running=True)
+    await engine.containers.wait(ref)
+    assert (await engine.text(ref)).strip() == "1"
+    assert "/etc/mtab" not in {change.path for change in await engine.containers.files.changes(ref)}
+    async with engine.containers.files.export(ref, layer=True) as stream:
+        layer = opened(b"".join([chunk async for chunk in stream]))
+    assert "etc/mtab" not in layer.getnames()
+
+
 @both
 async def test_a_hostile_archive_writes_nothing_outside(engine, running, tmp_path):
     victim = tmp_path / "victim"

@@ -16,6 +16,7 @@ from enxame.engine.block_io import block_io
 from enxame.engine.cgroups import CgroupLayout
 from enxame.engine.container_record import Definition
 from enxame.engine.devices import cgroup_rules, resolve_devices
+from enxame.engine.files.placeholders import MOUNT_TABLE
 from enxame.engine.init_program import find_init_program
 from enxame.engine.kernel_limits import KernelLimits
 from enxame.engine.mount_requests import MountRequest
@@ -245,10 +246,17 @@ def _make_workdir(rootfs: str, path: str) -> None:
 
 
 def _mark(rootfs: str) -> None:
-    """Programs look for this file to learn that they run in a container."""
+    """What programs look for: a file that tells that they run in a container, and the table of mounts."""
     with contextlib.suppress(OSError):
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(os.path.join(rootfs, ".dockerenv"), flags, 0o755))
+    parent, name = MOUNT_TABLE[1:].split("/")
+    with contextlib.suppress(OSError):
+        directory = os.open(os.path.join(rootfs, parent), os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.symlink("/proc/mounts", name, dir_fd=directory)
+        finally:
+            os.close(directory)
 
 
 def _init_program() -> str:

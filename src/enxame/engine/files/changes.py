@@ -58,7 +58,7 @@ def _compare_entry(upper: int, name: str, lower: list[str], path: str, changes: 
         if below is not None:
             changes.append(FilesystemChange(path=path, kind=DELETED))
         return
-    if below is None and path in placeholders.FILES and stat.S_ISREG(info.st_mode) and not info.st_size:
+    if below is None and placeholders.made_for_the_container(path, info):
         return
     if not stat.S_ISDIR(info.st_mode):
         changes.append(FilesystemChange(path=path, kind=ADDED if below is None else MODIFIED))

@@ -22,6 +22,9 @@ _EMPTY_PATH, _FROM_EMPTY_PATH = 0x1000, 0x4
 _AT_FDCWD: Final = -100
 _READ_ONLY, _NO_DEVICES = 0x1, 0x4
 _PRIVATE: Final = 1 << 18
+_DETACH, _NO_FOLLOW = 2, 8
+#: What the runtime mounts into every container: nobody's files, and not to be read as such.
+_RUNTIMES: Final = frozenset({("/proc", "proc"), ("/sys", "sysfs"), ("/dev", "tmpfs")})
 
 
 class _Attributes(ctypes.Structure):
@@ -34,7 +37,8 @@ class _Attributes(ctypes.Structure):
 
 
 def enter_process(pid: int, start: int) -> None:
-    """See what process ``pid`` sees. ``start``: its start in clock ticks since boot, which tells it from a later one.
+    """See what process ``pid`` sees but for the kernel's own filesystems. ``start``: the process's start in clock ticks
+    since boot, which tells it from a later one.
 
     Raises:
         OSError: it has gone.
@@ -44,6 +48,7 @@ def enter_process(pid: int, start: int) -> None:
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         if int(file.read().rpartition(")")[2].split()[19]) != start:
             raise ProcessLookupError(3, "No such process")
+    not_files = _mounted_by_the_runtime(pid)
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.setns(mounts, _NEW_MOUNTS), "setns")
     os.fchdir(root)
@@ -51,7 +56,16 @@ def enter_process(pid: int, start: int) -> None:
     os.chdir("/")
     _check(libc.unshare(_NEW_MOUNTS), "unshare")
     _set_attributes(libc, _AT_FDCWD, b"/", _Attributes(set=_NO_DEVICES, propagation=_PRIVATE), _RECURSIVE)
+    for path in not_files:
+        _check(libc.umount2(os.fsencode(path), _DETACH | _NO_FOLLOW), path)
     _forget_the_host()
+
+
+def _mounted_by_the_runtime(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.split() for line in file]
+    found = [(words[4], words[words.index("-") + 1]) for words in lines]
+    return [path for path, kind in found if (path, kind) in _RUNTIMES]
 
 
 def enter_tree(root: str, mounts: list[dict[str, Any]], *, read_only: bool = False) -> None:

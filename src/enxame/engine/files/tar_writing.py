@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from enxame.engine.files.placeholders import FILES
+from enxame.engine.files.placeholders import made_for_the_container
 
 __all__ = ["TarWriter"]
 
@@ -50,7 +50,7 @@ class TarWriter:
 
     def _entry(self, path: str, name: str, info: os.stat_result) -> None:
         mode = info.st_mode
-        if self._layer and f"/{name}" in FILES and stat.S_ISREG(mode) and not info.st_size:
+        if self._layer and made_for_the_container(f"/{name}", info):
             return
         if self._layer and stat.S_ISCHR(mode) and info.st_rdev == 0:
             parent, base = posixpath.split(name)

@@ -88,10 +88,12 @@ def _read(path: str) -> None:
     _send(resolve(path), name or "/")
 
 
-def _write(path: str, owner: list[int] | None, keep_kinds: bool, reader: ForwardReader) -> None:
+def _write(path: str, owner: list[int] | None, keep_kinds: bool, reader: ForwardReader | None) -> None:
     directory = os.path.realpath(f"/{path.lstrip('/')}", strict=True)
     if not os.path.isdir(directory):
         raise ArchiveError("extraction point is not a directory")
+    if reader is None:
+        return
     chosen = (owner[0], owner[1]) if owner else None
     TarPlacer(directory, owner=chosen, keep_kinds=keep_kinds).place(reader)
     reader.finish()
@@ -123,7 +125,8 @@ def run(job: str, root: dict[str, Any], words: dict[str, Any]) -> None:
     reader = None
     if job == "write":
         reader = ForwardReader(decompressed(_standard_input()))
-        reader.prime()  # finds the decompressor while the host's tools are still in reach
+        # Finds the decompressor while the host's tools are still in reach; nothing at all is a tar without entries.
+        reader = reader if reader.prime() else None
     if "pid" in root:
         enter_process(**root)
     else:
@@ -134,7 +137,6 @@ def run(job: str, root: dict[str, Any], words: dict[str, Any]) -> None:
         case "read":
             _read(words["path"])
         case "write":
-            assert reader is not None
             _write(words["path"], words["owner"], words["keep_kinds"], reader)
             _answer({})
         case _:

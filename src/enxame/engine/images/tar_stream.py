@@ -159,10 +159,9 @@ class ForwardReader(io.RawIOBase):
         self._chunk, self._at = chunk, 0
         return True
 
-    def prime(self) -> None:
-        """Read the first chunk, so that what decompresses it is set up."""
-        if not self._chunk:
-            self._next()
+    def prime(self) -> bool:
+        """Read the first chunk, so that what decompresses it is set up; whether there is any."""
+        return bool(self._chunk) or self._next()
 
     def read(self, size: int = -1) -> bytes:
         """Up to ``size`` bytes; fewer only at the end."""
