@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 from datetime import UTC, datetime, timedelta
 
+from enxame.errors import Conflict, EnxameError
+from enxame.model.service import Service, ServiceSpec
 from enxame.security import ca
 from enxame.store.etcd import EtcdBackend
-from enxame.store.etcd_client import EtcdClient
+from enxame.store.etcd_client import EtcdClient, EtcdUnavailable
 from enxame.store.etcd_files import TlsFiles
 from enxame.store.etcd_import import import_state
 from enxame.store.etcd_leadership import Leadership
@@ -17,21 +20,25 @@ from enxame.store.etcd_members import EtcdMembers
 from enxame.store.etcd_program import EtcdSettings
 from enxame.store.etcd_server import EtcdServer
 from enxame.store.store import Store
+from enxame.testing.promises import allowed
+
+#: How long a calm manager leads without an answer: seconds.
+LONG = 300.0
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody listens on, outside of those that the kernel gives to whoever connects meanwhile."""
+    found = []
+    while len(found) < count:
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            found.append(one.getsockname()[1])
+    return found
 
 
 async def until(condition, timeout=15.0, what=""):
     """Waits for a condition; a failure says which."""
+    timeout = allowed(timeout)
     deadline = asyncio.get_running_loop().time() + timeout
     while True:
         found = condition()
@@ -68,10 +75,35 @@ class Authority:
         return files
 
 
-class Manager:
-    """One manager's etcd member, client, store and leadership."""
+async def put(manager, id_):
+    """Create a service through one manager."""
+    await manager.store.update(lambda tx: tx.create(Service(id=id_, spec=ServiceSpec(name=f"name-{id_}"))))
 
-    def __init__(self, lab, name, data_dir=None):
+
+async def first_write(managers, id_, timeout=10.0):
+    """The manager that takes a write: leadership may move whenever the machine is too busy for heartbeats."""
+    deadline = asyncio.get_running_loop().time() + allowed(timeout)
+    while True:
+        for manager in managers:
+            if manager.leads:
+                try:
+                    await put(manager, id_)
+                except Conflict:
+                    return manager  # an attempt before, whose outcome was not known
+                except EnxameError:
+                    continue
+                return manager
+        assert asyncio.get_running_loop().time() < deadline, "nobody takes a write"
+        await asyncio.sleep(0.005)
+
+
+class Manager:
+    """One manager's etcd member, client, store and leadership.
+
+    A ``calm`` one leads on however long nobody answers: for what is alone, and not about leading.
+    """
+
+    def __init__(self, lab, name, data_dir=None, *, calm=False):
         self.lab = lab
         self.name = name
         peer, client = free_ports(2)
@@ -85,6 +117,7 @@ class Manager:
             client_port=client,
             cluster_token="test",
         )
+        self.validity = LONG if calm else self.settings.election_timeout - self.settings.heartbeat
         self.client = None
         self.server = None
         self.store = None
@@ -115,7 +148,14 @@ class Manager:
         def lost():
             self.losses += 1
 
-        self.leadership = Leadership(self.client, self.backend, node_id=self.name, gained=self.epochs.append, lost=lost)
+        self.leadership = Leadership(
+            self.client,
+            self.backend,
+            node_id=self.name,
+            gained=self.epochs.append,
+            lost=lost,
+            validity=self.validity,
+        )
         self._task = asyncio.create_task(self.leadership.run())
 
     @property
@@ -164,9 +204,9 @@ class Lab:
         self.managers.append(manager)
         return manager
 
-    async def first(self, *, revision=0, records=(), lead=True, **options):
+    async def first(self, *, revision=0, records=(), lead=True, calm=False, **options):
         """A cluster of one with a state."""
-        manager = self.manager(**options)
+        manager = self.manager(calm=calm, **options)
         await manager.start_member()
         await until_voting(manager)
         await import_state(manager.client, revision, list(records))
@@ -203,10 +243,11 @@ class Lab:
 
 
 async def until_voting(manager, timeout=10.0):
-    deadline = asyncio.get_running_loop().time() + timeout
+    deadline = asyncio.get_running_loop().time() + allowed(timeout)
     while True:
-        status = await manager.client.status(timeout=1.0)
-        if status.leader and not status.learner:
-            return
+        with contextlib.suppress(EtcdUnavailable):
+            status = await manager.client.status(timeout=1.0)
+            if status.leader and not status.learner:
+                return
         assert asyncio.get_running_loop().time() < deadline, "the member does not get to vote"
         await asyncio.sleep(0.01)

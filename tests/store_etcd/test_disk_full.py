@@ -52,7 +52,7 @@ async def test_a_full_disk_refuses_writes_keeps_what_was_acknowledged_and_heals(
         await asyncio.sleep(0.01 if refusal else 0)
     assert {s.id for s in manager.store.view.all(Service)} == acknowledged
     ballast.unlink()
-    await manager.server.ready(timeout=20)
+    await manager.server.ready(timeout=60)
     await until(lambda: manager.leads, 20, "leads again")
     while await write():
         await until(lambda: manager.leads, 20, "leads again")

@@ -1,17 +1,15 @@
+import contextlib
 import itertools
 import time
 
 import pytest
 
-from enxame.errors import InvalidArgument
-from enxame.model.service import Service, ServiceSpec
+from enxame.errors import InvalidArgument, Unavailable
+from enxame.model.service import Service
 from enxame.store.etcd_client import EtcdClient, EtcdUnavailable
 from enxame.store.etcd_files import TlsFiles
-from tests.store_etcd.lab import until
-
-
-async def put(manager, id_):
-    await manager.store.update(lambda tx: tx.create(Service(id=id_, spec=ServiceSpec(name=id_))))
+from enxame.testing.promises import allowed
+from tests.store_etcd.lab import first_write, until
 
 
 async def names(manager):
@@ -21,7 +19,7 @@ async def names(manager):
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3), 2)))
 async def test_members_leave_in_any_order_down_to_one_and_the_last_goes_on(lab, order):
     managers = await lab.cluster(3)
-    await put(managers[0], "a")
+    await first_write(managers, "a")
     staying = list(managers)
     for index in order:
         leaving = managers[index]
@@ -30,13 +28,13 @@ async def test_members_leave_in_any_order_down_to_one_and_the_last_goes_on(lab, 
         if leaving is leader:
             others = await leader.members.list()
             target = next(m for m in others if m.name == staying[0].name)
-            await leader.leadership.resign(target.id)
+            with contextlib.suppress(Unavailable):  # it may have lost leadership by itself
+                await leader.leadership.resign(target.id)
             leader = await lab.leader(staying)
         assert await leader.members.remove(leaving.name, reachable={m.name for m in managers})
         await leaving.stop()
         assert await names(leader) == sorted(m.name for m in staying)
-    last = await lab.leader(staying)
-    await put(last, "b")
+    last = await first_write(staying, "b")
     assert {s.id for s in last.store.view.all(Service)} == {"a", "b"}
 
 
@@ -46,8 +44,8 @@ async def test_three_managers_join_one_after_the_other_without_waiting(lab):
     await lab.join(first)
     await lab.join(first)
     took = time.monotonic() - began
-    assert took < 4, f"two joins took {took:.1f} s"
-    await put(first, "a")
+    assert took < allowed(4), f"two joins took {took:.1f} s"
+    await first_write(lab.managers, "a")
     await until(lambda: all(m.store.view.get(Service, "a") for m in lab.managers))
 
 
@@ -59,12 +57,12 @@ async def test_a_removal_that_would_lose_the_quorum_is_refused_in_swarms_words(l
     ):
         await one.members.remove(two.name, reachable={one.name, two.name})
     assert await one.members.remove(three.name, reachable={one.name, two.name})
-    await put(await lab.leader([one, two]), "a")
+    await first_write([one, two], "a")
 
 
 async def test_the_last_of_two_goes_on_alone_with_force_new_cluster(lab):
     one, two = await lab.cluster(2)
-    await put(one, "a")
+    await first_write([one, two], "a")
     await until(lambda: two.store.view.get(Service, "a"))
     await one.stop()
     # Stopped in good order: what etcd knows to be committed only reaches its log then, or with the next commit.
@@ -75,9 +73,8 @@ async def test_the_last_of_two_goes_on_alone_with_force_new_cluster(lab):
     await two.start_member(force_new_cluster=True)
     await two.open_store()
     two.lead()
-    await until(lambda: two.leads)
-    await put(two, "b")
-    assert time.monotonic() - began < 8
+    await first_write([two], "b")
+    assert time.monotonic() - began < allowed(8)
     assert await names(two) == [two.name]
     assert {s.id for s in two.store.view.all(Service)} == {"a", "b"}
 
@@ -99,9 +96,9 @@ async def test_only_a_manager_of_this_swarm_gets_in(lab, tmp_path, role, foreign
     files = authority.files("stranger", role=role)
     client = EtcdClient(one.settings.client_endpoint, TlsFiles(cert=files.cert, key=files.key, ca=one.settings.tls.ca))
     with pytest.raises(EtcdUnavailable):
-        await client.status(timeout=1.0)
+        await client.status(timeout=2.0)
     await client.close()
     # The same with the right certificate works: it was not the address.
     right = EtcdClient(one.settings.client_endpoint, lab.authority.files("other"))
-    assert (await right.status(timeout=1.0)).leader
+    assert (await right.status(timeout=30.0)).leader
     await right.close()

@@ -11,7 +11,7 @@ from enxame.store.move import clear_leftovers, move
 from enxame.store.sqlite import SqliteBackend, write_database
 from enxame.store.store import Store
 from enxame.store.switching import SwitchingBackend
-from tests.store_etcd.lab import until
+from tests.store_etcd.lab import LONG, until
 
 
 def service(id_):
@@ -36,6 +36,7 @@ class MovingManager:
         async def prepare(target, revision, records):
             settings = self.lab.manager("m1", data_dir=self.directory / target.place).settings
             self.node = EtcdNode(settings, gained=self.epochs.append, lost=lambda: None)
+            self.node.leadership._validity = LONG
             await self.node.start()
             return await self.node.found(revision, records)
 

@@ -7,7 +7,7 @@ def service(id_, name=None):
 
 
 async def test_what_one_manager_commits_is_there_after_its_member_was_killed(lab):
-    manager = await lab.first()
+    manager = await lab.first(calm=True)
     await manager.store.update(lambda tx: tx.create(service("a")))
     await manager.store.update(lambda tx: tx.create(service("b")))
     await manager.store.update(lambda tx: tx.delete(Service, "a"))
@@ -16,7 +16,7 @@ async def test_what_one_manager_commits_is_there_after_its_member_was_killed(lab
     await manager.stop_manager()
     manager.signal(9)
     await until(lambda: manager.server.crashes == 1)
-    await manager.server.ready(timeout=10)
+    await manager.server.ready(timeout=60)
     await manager.open_store()
     assert manager.store.view.all(Service) == before
     assert manager.store.revision >= revision

@@ -31,7 +31,8 @@ _POLL: Final = 0.15
 _ALIVE_TTL: Final = 2
 _SILENCE: Final = 0.5
 _CLAIM_TIMEOUT: Final = 1.0
-#: A manager whose store does not catch up with its own epoch in time leaves leading to others for a while.
+#: A manager whose store does not catch up with its own epoch in time leaves leading to others until it has, but for no
+#: longer than the second figure.
 _CATCH_UP: Final = 5.0
 _ABSTAIN: Final = 30.0
 _HAND_OVER_TIMEOUT: Final = 2.0
@@ -85,9 +86,13 @@ class Leadership:
         self._confirmed = 0.0
         self._began = 0.0
         self._abstain_until = float("-inf")
+        #: The epoch that it had not caught up with.
+        self._behind = 0
         self._announced: Epoch | None = None
         #: The epoch whose manager is silent, and since when; None while it is not.
         self._silent: tuple[int, float] | None = None
+        #: The claim that a sign of life was seen of last.
+        self._seen_alive = ""
         self._handed_over = float("-inf")
         self._wake = asyncio.Event()
         self._claimed = asyncio.Event()
@@ -164,7 +169,7 @@ class Leadership:
         self._backend.has_leader = status.leader != 0
         if status.leader not in (0, status.member):
             self._led_at = self._loop.time()
-        if self._loop.time() < self._abstain_until:
+        if self._loop.time() < self._abstain_until and self._backend.followed < self._behind:
             return
         newest = self._backend.newest
         silent_for = self._silence(newest)
@@ -176,13 +181,21 @@ class Leadership:
             await self._hand_over(newest)
 
     def _silence(self, newest: Epoch | None) -> float:
-        """For how long the newest epoch's manager has given no sign of life."""
-        if newest is None or not self._backend.has_leader or self._backend.alive == newest.claim:
+        """For how long the newest epoch's manager has given no sign of life.
+
+        Having just begun to lead is a sign, too.
+        """
+        if newest is None or not self._backend.has_leader:
             self._silent = None
             return 0.0
+        if self._backend.alive == newest.claim:
+            self._silent = None
+            self._seen_alive = newest.claim
+            return 0.0
         if self._silent is None or self._silent[0] != newest.revision:
-            self._silent = newest.revision, self._loop.time()
-        return self._loop.time() - self._silent[1]
+            grace = 0.0 if self._seen_alive == newest.claim else float(_ALIVE_TTL)
+            self._silent = newest.revision, self._loop.time() + grace
+        return max(self._loop.time() - self._silent[1], 0.0)
 
     async def _make_epoch(self, status: Status, newest: Epoch | None) -> None:
         began = self._loop.time()
@@ -242,6 +255,7 @@ class Leadership:
             await self._announce()
             if self._announced is None and self._loop.time() > self._began + _CATCH_UP:
                 self._abstain_until = self._loop.time() + _ABSTAIN
+                self._behind = epoch.revision
                 self._drop(f"its store did not catch up within {_CATCH_UP:g} s: another manager is to lead")
 
     async def _announce(self) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar, Self, TypeVar
 
 from enxame.testing.engine_client import ApiError, EngineClient
 from enxame.testing.namespace import HostAndOutside, LanHost, unmount_below
+from enxame.testing.promises import allowed
 
 T = TypeVar("T")
 
@@ -25,7 +26,12 @@ class DaemonFailed(Exception):
 
 
 def wait_until(condition: Callable[[], T], what: str, *, timeout: float = 30, interval: float = 0.02) -> T:
-    """Ask *condition* again and again until its answer is true; returns it. Raises TimeoutError that names *what*."""
+    """Ask *condition* again and again until its answer is true; returns it.
+
+    Raises:
+        TimeoutError: it was not true within what is allowed for *timeout* (``promises``); names *what*.
+    """
+    timeout = allowed(timeout)
     deadline = time.monotonic() + timeout
     while True:
         answer = condition()
@@ -110,7 +116,7 @@ class Daemon:
 
     def kill(self) -> None:
         """End the daemon as a power cut would: nothing is told."""
-        self._end(signal.SIGKILL, 10)
+        self._end(signal.SIGKILL, 60)
 
     def _end(self, how: signal.Signals, timeout: float) -> int:
         if self._client is not None:
@@ -125,7 +131,7 @@ class Daemon:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(10)
+            process.wait(60)
             raise DaemonFailed(
                 f"{self.name} did not end within {timeout:g} s of {how.name}\n{self.log_tail()}"
             ) from None

@@ -26,19 +26,32 @@ def time(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_silence_counts_from_when_it_began_and_for_one_leader_alone(time: SimpleNamespace) -> None:
     backend = SimpleNamespace(has_leader=True, alive="", on_lost=None)
     leadership = Leadership(None, backend, node_id="n", gained=lambda _: None, lost=lambda: None)  # type: ignore[arg-type]
+    backend.alive = "first"
+    assert leadership._silence(epoch("first", 5)) == 0.0
+    backend.alive = ""
     assert leadership._silence(epoch("first", 5)) == 0.0
     time.now += 0.7
     assert leadership._silence(epoch("first", 5)) == pytest.approx(0.7)
     # This manager takes over, hangs for long, and finds another one's epoch: of its silence nothing is known yet.
     time.now += 10.0
     assert leadership._silence(epoch("second", 9)) == 0.0
-    time.now += 0.2
+    time.now += 2.2
     assert leadership._silence(epoch("second", 9)) == pytest.approx(0.2)
     backend.alive = "second"
     assert leadership._silence(epoch("second", 9)) == 0.0
     backend.alive = ""
     time.now += 5.0
     assert leadership._silence(epoch("second", 9)) == 0.0
+
+
+def test_who_has_just_begun_to_lead_is_given_the_time_of_a_sign_of_life(time: SimpleNamespace) -> None:
+    backend = SimpleNamespace(has_leader=True, alive="", on_lost=None)
+    leadership = Leadership(None, backend, node_id="n", gained=lambda _: None, lost=lambda: None)  # type: ignore[arg-type]
+    assert leadership._silence(epoch("new", 5)) == 0.0
+    time.now += 1.9  # its lease and its sign take a busy machine so long
+    assert leadership._silence(epoch("new", 5)) == 0.0
+    time.now += 0.5
+    assert leadership._silence(epoch("new", 5)) == pytest.approx(0.4)
 
 
 class _NoMember:
