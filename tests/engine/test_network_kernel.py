@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv4Interface
@@ -12,9 +13,12 @@ import pytest
 
 from enxame.errors import EnxameError
 from enxame.network import rtnetlink
+from enxame.network.namespace_rules import Change, NamespaceRules, transaction_of
 from enxame.network.namespaces import NamespacePool
 from enxame.network.netlink import NetlinkError, NetlinkSocket
+from enxame.network.nft_messages import IPV4, add_table, delete_chain
 from enxame.network.nftables import Nftables, NftablesError
+from enxame.testing.namespace import run
 from tests.engine.network_lab import Lab, links, names_in
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -103,6 +107,35 @@ async def test_vanished_namespace_is_a_clear_error(pool: NamespacePool, tmp_path
     not_a_namespace.touch()
     with pytest.raises(EnxameError, match="enter the network namespace"):
         await pool.open(not_a_namespace)
+
+
+async def test_rules_for_namespaces_that_go_meanwhile_are_passed_over_in_silence(
+    pool: NamespacePool, lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = NamespaceRules()
+    with lab.within_host():
+        await rules.start()
+    there, going = await pool.take(), await pool.take()
+    transaction = transaction_of([add_table(IPV4, "t")])
+    try:
+        # Its mount is gone, its name not yet: a plain file.
+        await asyncio.to_thread(run, "umount", "-l", str(going.path))
+        assert going.path.exists()
+        with caplog.at_level(logging.DEBUG):
+            gone = Path(f"{there.path}-gone")
+            assert await rules.apply([Change(path, transaction) for path in (going.path, gone, there.path)]) == []
+            assert caplog.records == []
+            # What the kernel refuses is said.
+            refused = transaction_of([delete_chain(IPV4, "nowhere", "c")])
+            assert await rules.apply([Change(there.path, refused)]) == [there.path]
+        assert "rules in the namespace" in caplog.text
+        listed = await asyncio.to_thread(run, "nsenter", f"--net={there.path}", "nft", "list", "tables")
+        assert "table ip t" in listed
+    finally:
+        await rules.stop()
+        there.close()
+        going.close()
+        await pool.remove([there.path, going.path])
 
 
 def test_kernel_explains_what_it_refuses(lab: Lab) -> None:

@@ -14,15 +14,15 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from enxame.errors import EnxameError
 from enxame.network import conntrack, nft_messages
-from enxame.network.namespaces import entered
+from enxame.network.namespaces import entered, is_namespace
 from enxame.network.netlink import NetlinkError, NetlinkSocket, Request
 from enxame.network.nft_messages import Message
+from enxame.network.rtnetlink import Address
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,8 +53,8 @@ class Change:
     path: Path
     transaction: bytes = b""
     routes: Sequence[Request] = ()
-    turned: Collection[IPv4Address] = ()
-    gone: Collection[IPv4Address] = ()
+    turned: Collection[Address] = ()
+    gone: Collection[Address] = ()
     tracks: bool = False
 
 
@@ -118,14 +118,14 @@ def _close(sockets: Iterable[_Closable]) -> None:
 
 
 def _try(change: Change, used: list[_Closable]) -> bool:
-    if not change.path.exists():
+    if not is_namespace(change.path):
         return True
     try:
         with entered(change.path):
             _apply(change, used)
     except (EnxameError, OSError) as error:
-        if not change.path.exists():
-            return True
+        if not is_namespace(change.path):
+            return True  # it went meanwhile
         _log.error("rules in the namespace %s: %s", change.path, error)
         return False
     return True

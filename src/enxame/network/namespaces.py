@@ -50,6 +50,14 @@ class Namespace:
             self.fd = -1
 
 
+def is_namespace(path: Path) -> bool:
+    """Whether the name stands for a namespace, still or already: while one is made or removed it is a plain file."""
+    try:
+        return os.stat(path).st_dev == os.stat(_THIS_NAMESPACE).st_dev
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def entered(path: Path) -> Iterator[None]:
     """The calling thread is in the namespace at ``path`` meanwhile.
