@@ -131,9 +131,9 @@ async def test_a_damaged_state_counts_as_never_started_and_damaged_definitions_a
 KILLED_DAEMON = """
 import asyncio, os, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from conftest import *
-from conftest import Bench
+sys.path.insert(0, {repository!r})
+from tests.engine.conftest import *
+from tests.engine.conftest import Bench
 
 async def main():
     root = Path({root!r})
@@ -156,7 +156,9 @@ asyncio.run(main())
 @pytest.mark.parametrize("delay", [0.02, 0.08, 0.15, 0.3])
 async def test_kill_9_at_any_moment_leaves_what_can_be_recovered(engine, base_rootfs, delay):
     await engine.containers.close()
-    script = KILLED_DAEMON.format(tests=str(Path(__file__).parent), root=str(engine.root), base=str(base_rootfs))
+    script = KILLED_DAEMON.format(
+        repository=str(Path(__file__).parents[2]), root=str(engine.root), base=str(base_rootfs)
+    )
     daemon = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path(__file__).parent)  # noqa: ASYNC220
     assert await asyncio.to_thread(daemon.stdout.readline) == b"ready\n"
     await asyncio.sleep(delay)
