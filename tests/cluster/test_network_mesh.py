@@ -384,8 +384,11 @@ def test_the_meshs_network_can_be_replaced_once_no_service_needs_it(
         command("service", "create", "-d", "--name", "new", "--replicas", "2", "-p", f"{PORT}:80", IMAGE)
         wait_until(lambda: len(cluster.running("new")) == 2, "both run")
         assert len(known_everywhere(cluster, client, "new")) == 2
-        overlays = [n["Id"] for m in cluster.machines for n in m.api.get("/networks") if n["Ingress"]]
-        assert overlays == [made] * len(cluster.machines)
+
+        def meshes() -> list[str]:
+            return [n["Id"] for m in cluster.machines for n in m.api.get("/networks") if n["Ingress"]]
+
+        wait_until(lambda made=made: meshes() == [made] * len(cluster.machines), "the old one is gone everywhere")
         command("service", "rm", "new")
         old = name
 

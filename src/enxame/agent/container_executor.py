@@ -63,7 +63,8 @@ class ContainerExecutor:
 
     def describe(self) -> NodeDescription:
         """What this machine offers."""
-        return replace(self._description, subnets=list(self._engine.networks.subnets()))
+        networks = self._engine.networks
+        return replace(self._description, subnets=list(networks.subnets()), ipv4_only=not networks.has_ipv6)
 
     async def read_log(self, task: Task, options: LogOptions) -> AsyncIterator[LogRecord]:
         """The lines of a task's container. Raises NotFound when there is none here."""

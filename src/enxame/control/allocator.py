@@ -15,6 +15,7 @@ from enxame.control.addresses import AddressPool
 from enxame.control.board import Board
 from enxame.control.enforcer import REJECTED_BY_ENFORCER
 from enxame.control.network_state import VXLAN_OPTION, NetworkState, is_node_local, predefined
+from enxame.control.new_task import vips_by_network
 from enxame.control.ports import NoPortFree, PortTable, PortTaken, normal
 from enxame.control.subnets import SubnetPool
 from enxame.model.attachment import Attachment
@@ -47,9 +48,9 @@ class Allocator:
         self._subnets = SubnetPool()
         self._ports = PortTable()
         self._networks: dict[str, NetworkState] = {}
-        #: Addresses by id of task or attachment, virtual ones by service id: (network id, address).
+        #: Addresses by id of task or attachment: (network id, address); virtual ones by service id and network id.
         self._held: dict[str, list[tuple[str, str]]] = {}
-        self._vips: dict[str, dict[str, str]] = {}
+        self._vips: dict[str, dict[str, list[str]]] = {}
         self._deleted_services: dict[str, None] = {}
         #: Why each waiting service waits.
         self._waiting_services: dict[str, str] = {}
@@ -239,21 +240,29 @@ class Allocator:
         spec = service.spec.endpoint_spec or EndpointSpec()
         owned = self._ports.owned(service.id)
         held = self._vips.setdefault(service.id, {})
-        fresh: list[str] = []
+        fresh: list[tuple[str, str]] = []
         try:
             wanted = self._vip_networks(board, service, spec)
             self._take_vips(held, wanted, fresh)
             ports = self._ports.assign(service.id, spec.ports, service.endpoint.ports)
         except (PortTaken, NoPortFree, _Wait) as reason:
-            for network_id in fresh:
-                self._networks[network_id].release(held.pop(network_id))
+            for network_id, address in fresh:
+                self._networks[network_id].release(address)
+                held[network_id].remove(address)
+                if not held[network_id]:
+                    del held[network_id]
             self._waiting_services[service.id] = self._explain(board, reason)
             return
         for network_id in set(held) - {state.network.id for state in wanted}:
-            self._release(network_id, held.pop(network_id))
+            for address in held.pop(network_id):
+                self._release(network_id, address)
         if set(owned) - set(self._ports.owned(service.id)):
             self._freed = True
-        virtual_ips = [VirtualIP(network_id=state.network.id, addr=held[state.network.id]) for state in wanted]
+        virtual_ips = [
+            VirtualIP(network_id=state.network.id, addr=address)
+            for state in wanted
+            for address in held[state.network.id]
+        ]
         endpoint = Endpoint(spec=spec, ports=ports, virtual_ips=virtual_ips)
         if endpoint != service.endpoint:
             board.update_service(replace(service, endpoint=endpoint))
@@ -271,15 +280,18 @@ class Allocator:
         return wanted
 
     @staticmethod
-    def _take_vips(held: dict[str, str], wanted: list[NetworkState], fresh: list[str]) -> None:
+    def _take_vips(held: dict[str, list[str]], wanted: list[NetworkState], fresh: list[tuple[str, str]]) -> None:
+        """Take what is missing to one address of each version of IP on each network; it is noted in ``fresh``."""
         for state in wanted:
-            if state.network.id in held:
-                continue
-            address = state.take_vip()
-            if address is None:
-                raise _Wait("could not find an available IP while allocating VIP")
-            held[state.network.id] = address
-            fresh.append(state.network.id)
+            have = {ipaddress.ip_interface(address).version for address in held.get(state.network.id, ())}
+            for version in state.vip_versions:
+                if version in have:
+                    continue
+                address = state.take_vip(version)
+                if address is None:
+                    raise _Wait("could not find an available IP while allocating VIP")
+                held.setdefault(state.network.id, []).append(address)
+                fresh.append((state.network.id, address))
 
     @staticmethod
     def _explain(board: Board, reason: Exception) -> str:
@@ -299,7 +311,7 @@ class Allocator:
         for vip in service.endpoint.virtual_ips:
             state = self._networks.get(vip.network_id)
             if state is not None and state.claim(vip.addr):
-                held[vip.network_id] = vip.addr
+                held.setdefault(vip.network_id, []).append(vip.addr)
 
     def _forget_service(self, board: Board, service_id: str) -> None:
         self._waiting_services.pop(service_id, None)
@@ -312,8 +324,9 @@ class Allocator:
             self._release_vips(service_id)
 
     def _release_vips(self, service_id: str) -> None:
-        for network_id, address in self._vips.pop(service_id, {}).items():
-            self._release(network_id, address)
+        for network_id, addresses in self._vips.pop(service_id, {}).items():
+            for address in addresses:
+                self._release(network_id, address)
 
     # Tasks
 
@@ -359,8 +372,7 @@ class Allocator:
         endpoint = service.endpoint
         internal = task.internal
         if internal is not None and (endpoint.ports or endpoint.virtual_ips):
-            vips = {vip.network_id: vip.addr for vip in endpoint.virtual_ips}
-            internal = replace(internal, ports=endpoint.ports, virtual_ips=vips)
+            internal = replace(internal, ports=endpoint.ports, virtual_ips=vips_by_network(endpoint))
         board.change(
             task,
             networks_attachments=attachments,

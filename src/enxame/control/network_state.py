@@ -77,9 +77,17 @@ class NetworkState:
             taken.append(address)
         return taken or None
 
-    def take_vip(self) -> str | None:
+    @property
+    def vip_versions(self) -> list[int]:
+        """The versions of IP in which a service has a virtual address here. Of the mesh's own network nobody asks for
+        one: it only is shown, as in Swarm.
+        """
+        versions: list[int] = sorted({pool.network.version for pool in self.pools})
+        return versions[:1] if self.network.spec.ingress else versions
+
+    def take_vip(self, version: int) -> str | None:
         """One free address (CIDR) for a service."""
-        return self._take(self.pools[0].network.version) if self.pools else None
+        return self._take(version)
 
     def claim(self, address: str) -> bool:
         """Mark an address as used; False when that is impossible."""

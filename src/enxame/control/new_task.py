@@ -13,7 +13,7 @@ from enxame.control.constraint import matches, parse
 from enxame.errors import InvalidArgument
 from enxame.model.cluster import Cluster
 from enxame.model.node import Node
-from enxame.model.service import Placement, Service, TaskSpec
+from enxame.model.service import Endpoint, Placement, Service, TaskSpec
 from enxame.model.task import Task, TaskInternal, TaskState, TaskStatus
 
 _MOMENT: Final = timedelta(microseconds=1)
@@ -76,8 +76,15 @@ def differs(
     if task.status.state is TaskState.NEW:
         return False
     endpoint = service.endpoint
-    vips = {vip.network_id: vip.addr for vip in endpoint.virtual_ips}
-    return internal.ports != endpoint.ports or internal.virtual_ips != vips
+    return internal.ports != endpoint.ports or internal.virtual_ips != vips_by_network(endpoint)
+
+
+def vips_by_network(endpoint: Endpoint) -> dict[str, str]:
+    """A service's first virtual address on each network. Of IPv4: that IPv6 came to a network restarts no task."""
+    found: dict[str, str] = {}
+    for vip in endpoint.virtual_ips:
+        found.setdefault(vip.network_id, vip.addr)
+    return found
 
 
 def _without_constraints(spec: TaskSpec) -> TaskSpec:

@@ -27,7 +27,13 @@ LOCAL_SCOPE: Final = "local"
 
 def ingress_network(network_id: str) -> Network:
     """The routing mesh's network, made with the swarm."""
-    spec = NetworkSpec(name=INGRESS_NAME, driver_configuration=Driver(name="overlay"), ingress=True, scope="swarm")
+    spec = NetworkSpec(
+        name=INGRESS_NAME,
+        driver_configuration=Driver(name="overlay"),
+        ipv6_enabled=True,
+        ingress=True,
+        scope="swarm",
+    )
     return Network(id=network_id, spec=spec)
 
 

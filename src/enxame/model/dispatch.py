@@ -41,8 +41,8 @@ class NetworkEndpoint(Model):
 
 class NetworkService(Model):
     """A service on a network. ``vip`` and, where the network has IPv6, ``vip6`` are plain IPs, empty for dnsrr
-    (``mode``); ``ports``, on the ingress network: those it publishes there. ``labels`` are the service's that begin with
-    ``enxame.network.``.
+    (``mode``); ``ports``, on the ingress network: those it publishes there. ``labels`` are the service's that begin
+    with ``enxame.network.``.
     """
 
     id: str = ""

@@ -54,6 +54,8 @@ class NodeDescription(Model):
     data_path_addr: str = ""
     #: What it reaches without a router (CIDR): no network of the swarm may have these addresses.
     subnets: list[str] = field(default_factory=list)
+    #: IPv6 is switched off there, or its kernel has none: its containers have no IPv6 on the swarm's networks.
+    ipv4_only: bool = field(default=False, name="IPv4Only")
     #: Of the certificate that it shows, in hex.
     certificate_serial: str = ""
 

@@ -9,18 +9,20 @@ Two machines may send a connection of the same client and port; the kernel tells
 and changes the client's port (not its address) for one of them.
 
 A container with other networks answers UDP from the address that its default route suggests. There, datagrams from the
-mesh are given that address as destination, so that answers are recognised, and led back by the mark.
+mesh are given that address as destination, so that answers are recognised, and led back by the mark. Its default routes
+for the two versions of IP may go through different networks.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Final
 
 from enxame.network import nft_messages as nft
-from enxame.network.nft_messages import IPV4, NETDEV, R0, Message
+from enxame.network.nft_messages import INET, IPV4, IPV6, NETDEV, R0, Message
+from enxame.network.rtnetlink import Address
 
 TABLE: Final = "enxame-mesh"
 #: The mark by which packets of a container's own are routed as answers to the mesh.
@@ -30,25 +32,26 @@ _PRIORITY_RAW: Final = -300
 _PRIORITY_MANGLE: Final = -150
 _PRIORITY_DESTINATION: Final = -100
 _PRIORITY_SOURCE: Final = 100
+_FAMILIES: Final = {4: IPV4, 6: IPV6}
 _ETHERNET_DESTINATION: Final = 0
 _ETHERNET_SOURCE: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A container's link to the ingress network. ``datagrams_to``: the address it answers datagrams from, when that is
-    not the link's own.
+    """A container's link to the ingress network. ``datagrams_to``: the addresses it answers datagrams from, one of a
+    version of IP, where they are not the link's own.
     """
 
     link: str
-    datagrams_to: IPv4Address | None = None
+    datagrams_to: tuple[Address, ...] = ()
 
 
 def remove() -> list[Message]:
     """Undo :func:`install`; nothing need be there."""
     return [
         change
-        for family in (IPV4, NETDEV)
+        for family in (INET, NETDEV)
         for change in (nft.add_table(family, TABLE), nft.delete_table(family, TABLE))
     ]
 
@@ -63,19 +66,19 @@ def install(door: Door) -> list[Message]:
         nft.compare(bytes(4), equal=False),
     )
     messages = [
-        nft.add_table(IPV4, TABLE),
-        nft.add_base_chain(IPV4, TABLE, "zones", "filter", nft.PREROUTING, _PRIORITY_RAW),
+        nft.add_table(INET, TABLE),
+        nft.add_base_chain(INET, TABLE, "zones", "filter", nft.PREROUTING, _PRIORITY_RAW),
         nft.add_rule(
-            IPV4,
+            INET,
             TABLE,
             "zones",
             *comes_in,
             nft.load_payload(nft.LINK, _ETHERNET_SOURCE + 4, 2),
             nft.store_ct(nft.CT_ZONE, original=True),
         ),
-        nft.add_base_chain(IPV4, TABLE, "begin", "filter", nft.PREROUTING, _PRIORITY_MANGLE),
+        nft.add_base_chain(INET, TABLE, "begin", "filter", nft.PREROUTING, _PRIORITY_MANGLE),
         nft.add_rule(
-            IPV4,
+            INET,
             TABLE,
             "begin",
             *comes_in,
@@ -84,10 +87,10 @@ def install(door: Door) -> list[Message]:
             nft.store_ct(nft.CT_MARK),
         ),
         # Without rules: that there is one lets the kernel change ports of connections that would be confused.
-        nft.add_base_chain(IPV4, TABLE, "distinguish", "nat", nft.INPUT, _PRIORITY_SOURCE),
-        nft.add_base_chain(IPV4, TABLE, "leave", "filter", nft.POSTROUTING, _PRIORITY_MANGLE),
+        nft.add_base_chain(INET, TABLE, "distinguish", "nat", nft.INPUT, _PRIORITY_SOURCE),
+        nft.add_base_chain(INET, TABLE, "leave", "filter", nft.POSTROUTING, _PRIORITY_MANGLE),
         nft.add_rule(
-            IPV4,
+            INET,
             TABLE,
             "leave",
             nft.load_meta(nft.META_INTERFACE_OUT),
@@ -107,27 +110,32 @@ def install(door: Door) -> list[Message]:
             nft.store_payload(nft.LINK, _ETHERNET_DESTINATION + 2, 4),
         ),
     ]
-    if door.datagrams_to is not None:
+    if door.datagrams_to:
         messages += _datagrams(comes_in, door.datagrams_to)
     return messages
 
 
-def _datagrams(comes_in: tuple[bytes, ...], address: IPv4Address) -> list[Message]:
-    return [
-        nft.add_base_chain(IPV4, TABLE, "datagrams", "nat", nft.PREROUTING, _PRIORITY_DESTINATION),
+def _datagrams(comes_in: tuple[bytes, ...], addresses: Iterable[Address]) -> list[Message]:
+    messages = [nft.add_base_chain(INET, TABLE, "datagrams", "nat", nft.PREROUTING, _PRIORITY_DESTINATION)]
+    messages += [
         nft.add_rule(
-            IPV4,
+            INET,
             TABLE,
             "datagrams",
             *comes_in,
+            nft.load_meta(nft.META_FAMILY),
+            nft.compare(bytes((_FAMILIES[address.version],))),
             nft.load_meta(nft.META_PROTOCOL),
             nft.compare(_UDP),
             nft.immediate(address.packed),
-            nft.translate_destination(),
-        ),
-        nft.add_base_chain(IPV4, TABLE, "route", "route", nft.OUTPUT, _PRIORITY_MANGLE),
+            nft.translate_destination(family=_FAMILIES[address.version]),
+        )
+        for address in addresses
+    ]
+    messages += [
+        nft.add_base_chain(INET, TABLE, "route", "route", nft.OUTPUT, _PRIORITY_MANGLE),
         nft.add_rule(
-            IPV4,
+            INET,
             TABLE,
             "route",
             nft.load_ct(nft.CT_MARK),
@@ -136,3 +144,4 @@ def _datagrams(comes_in: tuple[bytes, ...], address: IPv4Address) -> list[Messag
             nft.store_meta(nft.META_MARK),
         ),
     ]
+    return messages

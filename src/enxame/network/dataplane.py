@@ -71,7 +71,7 @@ class Attachment:
 
     ``link`` is its end here, ``inner`` its end inside (``eth`` and a number). ``gateway`` None: no way out of the
     network. Of the attachments with one, the first with ``default`` carries the default route; answers from the
-    addresses of the others go out where their questions came in.
+    addresses of the others go out where their questions came in. The same of IPv6: ``gateway6``, ``default6``.
     """
 
     link: str
@@ -83,6 +83,7 @@ class Attachment:
     default: bool = False
     address6: IPv6Interface | None = None
     gateway6: IPv6Address | None = None
+    default6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,11 @@ class DataPlane:
         await self._nftables.run(ruleset.delete_bridge(bridge))
         await self._call(lambda: remove_bridge(self._routes(), bridge))
 
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether IPv6 is switched on here, as :meth:`open` found it."""
+        return self._ipv6.is_on
+
     async def encryption_problem(self) -> str:
         """Why this machine's kernel cannot encrypt packets between machines; empty when it can."""
         return await self._call(lambda: encryption.problem(self._xfrm()))
@@ -297,13 +303,15 @@ class DataPlane:
             await asyncio.wait([work])
             raise
 
-    async def lead_out(self, path: Path, exit_: Attachment | None, others: Sequence[Attachment]) -> None:
-        """Lay the default route of the namespace at ``path`` through ``exit_``; answers from ``others`` go on leaving
-        where their questions came in.
+    async def lead_out(
+        self, path: Path, exit_: Attachment | None, others: Sequence[Attachment], *, version: int = 4
+    ) -> None:
+        """Lay the default route of the namespace at ``path`` and of a version of IP through ``exit_``; answers from
+        ``others`` go on leaving where their questions came in.
         """
         namespace = await self._pool.open(path)
         try:
-            await self._call(lambda: _lead_out(namespace, exit_, others))
+            await self._call(lambda: _lead_out(namespace, exit_, others, version))
         finally:
             namespace.close()
 
@@ -341,7 +349,7 @@ class DataPlane:
         """A non-blocking socket of this machine's namespace."""
         return await self._call(lambda: socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC))
 
-    async def forget(self, addresses: Sequence[IPv4Address]) -> None:
+    async def forget(self, addresses: Sequence[Address]) -> None:
         """Forget tracked connections of addresses whose containers are gone."""
         if addresses and self._filter is not None:
             await self._call(partial(conntrack.forget_addresses, self._filter, addresses))
@@ -369,7 +377,7 @@ class DataPlane:
         """Close ports that are open."""
         await self._nftables.run(ports.unpublish(published))
 
-    async def set_services(self, services: Mapping[PortKey, Published], *, gone: Iterable[IPv4Address] = ()) -> None:
+    async def set_services(self, services: Mapping[PortKey, Published], *, gone: Iterable[Address] = ()) -> None:
         """Set who answers each published service port; only what differs is programmed, in one transaction. What is
         tracked of backends that are ``gone`` is forgotten, and conversations over UDP with those that answer no more.
         """
@@ -513,8 +521,9 @@ class DataPlane:
         try:
             self._routes().execute(requests)
             default = next((item for item in attachments if item.gateway is not None and item.default), None)
-            for attachment in attachments:
-                _configure(namespace, attachment, default=attachment is default)
+            default6 = next((item for item in attachments if item.gateway6 is not None and item.default6), None)
+            for item in attachments:
+                _configure(namespace, item, default=item is default, default6=item is default6)
         except EnxameError:
             with contextlib.suppress(EnxameError):
                 _delete_links(self._routes(), [attachment.link for attachment in attachments])
@@ -522,7 +531,7 @@ class DataPlane:
 
 
 def _forget_ways(
-    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[IPv4Address], gone: Iterable[IPv4Address]
+    kernel: NetlinkSocket, begun: Iterable[PortKey], turned: Iterable[Address], gone: Iterable[Address]
 ) -> None:
     conntrack.forget_udp_ports(kernel, [port for protocol, port in begun if protocol == "udp"])
     conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
@@ -553,36 +562,35 @@ def _claim_namespace() -> socket.socket:
     return claim
 
 
-def _configure(namespace: Namespace, attachment: Attachment, *, default: bool) -> None:
+def _configure(namespace: Namespace, attachment: Attachment, *, default: bool, default6: bool) -> None:
     index = _index(namespace, attachment)
     requests = [rtnetlink.add_address(index, address) for address in _addresses(attachment)]
     requests.append(rtnetlink.set_up(attachment.inner))
-    if attachment.gateway is not None and default:
-        requests += _default_routes(attachment, index)
-    else:
-        requests += _way_back(attachment, index)
+    for version, carries in ((4, default), (6, default6)):
+        requests += (_default_route if carries else _way_back)(attachment, index, version)
     namespace.socket.execute(requests)
 
 
-def _lead_out(namespace: Namespace, exit_: Attachment | None, others: Sequence[Attachment]) -> None:
+def _lead_out(namespace: Namespace, exit_: Attachment | None, others: Sequence[Attachment], version: int) -> None:
     requests: list[Request] = []
     for attachment in others:
-        requests += _way_back(attachment, _index(namespace, attachment))
-    if exit_ is not None and exit_.gateway is not None:
-        requests += _default_routes(exit_, _index(namespace, exit_))
+        requests += _way_back(attachment, _index(namespace, attachment), version)
+    if exit_ is not None:
+        requests += _default_route(exit_, _index(namespace, exit_), version)
     namespace.socket.execute(requests)
 
 
-def _way_back(attachment: Attachment, index: int) -> list[Request]:
+def _way_back(attachment: Attachment, index: int, version: int) -> list[Request]:
     """Answers from an address leave where the questions came in, whichever way the default route goes."""
-    if attachment.gateway is None:
-        return []
+    address = attachment.address if version == 4 else attachment.address6
     table = table_of(attachment)
-    addresses = _addresses(attachment)
+    route = _default_route(attachment, index, version, table)
+    if not route or address is None:
+        return []
     return [
-        *(rtnetlink.add_route(address.network, None, index, table) for address in addresses),
-        *_default_routes(attachment, index, table),
-        *(rtnetlink.add_source_rule(address.ip, table, table) for address in addresses),
+        rtnetlink.add_route(address.network, None, index, table),
+        *route,
+        rtnetlink.add_source_rule(address.ip, table, table),
     ]
 
 
@@ -590,13 +598,13 @@ def _addresses(attachment: Attachment) -> list[IPv4Interface | IPv6Interface]:
     return [attachment.address, *([attachment.address6] if attachment.address6 is not None else [])]
 
 
-def _default_routes(attachment: Attachment, index: int, table: int = rtnetlink.TABLE_MAIN) -> list[Request]:
-    requests = []
-    if attachment.gateway is not None:
-        requests.append(rtnetlink.add_route(_EVERYWHERE, attachment.gateway, index, table))
-    if attachment.gateway6 is not None:
-        requests.append(rtnetlink.add_route(_EVERYWHERE6, attachment.gateway6, index, table))
-    return requests
+def _default_route(
+    attachment: Attachment, index: int, version: int, table: int = rtnetlink.TABLE_MAIN
+) -> list[Request]:
+    """None where there is no gateway."""
+    gateway = attachment.gateway if version == 4 else attachment.gateway6
+    everywhere = _EVERYWHERE if version == 4 else _EVERYWHERE6
+    return [rtnetlink.add_route(everywhere, gateway, index, table)] if gateway is not None else []
 
 
 def table_of(attachment: Attachment) -> int:

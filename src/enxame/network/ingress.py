@@ -1,27 +1,33 @@
 """Load balancing of published service ports: from what is to what should be, as one transaction's text. Pure.
 
-Each port has a chain of its own that picks a backend for a new connection; a map of verdicts leads to it. A port
-without backends is in the set ``unserved``, where connections are refused at once.
+Each port has a chain of its own that picks a backend for a new connection, with a rule for each version of IP that a
+backend has; a map of verdicts leads to it. What comes over a version that no backend has is left to whoever listens at
+the port. A port without backends is in the set ``unserved``, where connections are refused at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from enxame.network import ruleset
+from enxame.network.rtnetlink import Address
 
 #: protocol and published port
 PortKey = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Backend:
     """Where connections may go."""
 
-    ip: IPv4Address
+    ip: Address
     port: int
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """To sort by."""
+        return self.ip.version, int(self.ip), self.port
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,9 @@ def _remove(key: PortKey, *, served: bool) -> str:
     return ruleset.change("delete", "services", [_place(key)]) + f"delete chain {_chain(key)}\n"
 
 
-def lost(before: Services, after: Services) -> set[IPv4Address]:
+def lost(before: Services, after: Services) -> set[Address]:
     """Who answered some port and does so no more."""
-    gone: set[IPv4Address] = set()
+    gone: set[Address] = set()
     for key, old in before.items():
         new = after.get(key)
         if new != old:
@@ -76,7 +82,7 @@ def _set(key: PortKey, before: Published | None, after: Published) -> str:
             return ""
         text = _remove(key, served=True) if old else ""
         return text + ruleset.change("add", "unserved", [_place(key)])
-    rule = f"add rule {_chain(key)} {_rule(key[0], after)}\n"
+    rule = "".join(f"add rule {_chain(key)} {rule}\n" for rule in _rules(key[0], after))
     if old:
         return f"flush chain {_chain(key)}\n" + rule
     text = "" if old is None else _remove(key, served=False)
@@ -84,13 +90,21 @@ def _set(key: PortKey, before: Published | None, after: Published) -> str:
     return f"{text}add chain {_chain(key)}\n{rule}{verdict}"
 
 
-def _rule(protocol: str, published: Published) -> str:
-    backends = published.backends
-    start = f"meta nfproto ipv4 meta l4proto {protocol} dnat ip to"
+def _rules(protocol: str, published: Published) -> list[str]:
+    of_four = [backend for backend in published.backends if backend.ip.version == 4]
+    of_six = [backend for backend in published.backends if backend.ip.version == 6]
+    return [
+        _rule(protocol, backends, family, sticky=published.sticky)
+        for family, backends in (("ip", of_four), ("ip6", of_six))
+        if backends
+    ]
+
+
+def _rule(protocol: str, backends: Sequence[Backend], family: str, *, sticky: bool) -> str:
+    start = f"meta nfproto ipv{'4' if family == 'ip' else '6'} meta l4proto {protocol} dnat {family} to"
     if len(backends) == 1:
-        return f"{start} {backends[0].ip}:{backends[0].port}"
+        address = backends[0].ip if family == "ip" else f"[{backends[0].ip}]"
+        return f"{start} {address}:{backends[0].port}"
     choices = ", ".join(f"{index} : {backend.ip} . {backend.port}" for index, backend in enumerate(backends))
-    choice = (
-        f"jhash ip saddr mod {len(backends)} seed 0x656e78" if published.sticky else f"numgen inc mod {len(backends)}"
-    )
+    choice = f"jhash {family} saddr mod {len(backends)} seed 0x656e78" if sticky else f"numgen inc mod {len(backends)}"
     return f"{start} {choice} map {{ {choices} }}"

@@ -15,14 +15,19 @@ _MARKER: Final = "ipv6-forwarding-switched-on"
 
 
 class Ipv6Forwarding:
-    """``forward_others``: this machine was a router before, packets that are no containers' pass as ever."""
+    """``forward_others``: this machine was a router before, packets that are no containers' pass as ever.
+    ``is_on``: new links of this machine have IPv6.
+    """
 
     def __init__(self, exec_root: Path) -> None:
         self._marker = exec_root / _MARKER
         self.forward_others = True
+        self.is_on = False
 
     def look(self) -> None:
         """Find out how things are, before anything is changed."""
+        with contextlib.suppress(OSError):  # no IPv6
+            self.is_on = (_CONF / "default/disable_ipv6").read_text().strip() == "0"
         try:
             on = (_CONF / "all/forwarding").read_text().strip() != "0"
         except OSError:  # no IPv6

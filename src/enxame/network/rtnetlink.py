@@ -272,19 +272,22 @@ def _source_rule(source: Address, table: int, priority: int) -> bytes:
     return payload + attribute(_FRA_SRC, source.packed) + u32(_FRA_TABLE, table) + u32(_FRA_PRIORITY, priority)
 
 
-def add_mark_rule(mark: int, table: int) -> Request:
-    """Packets with ``mark`` look in ``table``."""
+def add_mark_rule(mark: int, table: int, version: int = 4) -> Request:
+    """Packets of a version of IP with ``mark`` look in ``table``."""
     flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
-    return Request(_NEW_RULE, flags, _mark_rule(mark, table), f"add rule for mark {mark}", frozenset({errno.EEXIST}))
+    payload = _mark_rule(mark, table, version)
+    return Request(_NEW_RULE, flags, payload, f"add rule for mark {mark}", frozenset({errno.EEXIST}))
 
 
-def delete_mark_rule(mark: int, table: int) -> Request:
+def delete_mark_rule(mark: int, table: int, version: int = 4) -> Request:
     """Undo :func:`add_mark_rule`; tolerates that it is gone."""
-    return Request(_DEL_RULE, 0, _mark_rule(mark, table), f"remove rule for mark {mark}", frozenset({errno.ENOENT}))
+    payload = _mark_rule(mark, table, version)
+    return Request(_DEL_RULE, 0, payload, f"remove rule for mark {mark}", frozenset({errno.ENOENT}))
 
 
-def _mark_rule(mark: int, table: int) -> bytes:
-    payload = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table if table < 256 else 0, 0, 0, 1, 0)
+def _mark_rule(mark: int, table: int, version: int) -> bytes:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    payload = struct.pack("=BBBBBBBBI", family, 0, 0, 0, table if table < 256 else 0, 0, 0, 1, 0)
     return payload + u32(_FRA_FWMARK, mark) + u32(_FRA_TABLE, table) + u32(_FRA_PRIORITY, table)
 
 

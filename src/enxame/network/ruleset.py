@@ -7,7 +7,8 @@ elements and the chains of published services change. The chain that users may f
     nft add rule inet enxame-user forward meta l4proto tcp ct original proto-dst 8080 ip saddr != 192.0.2.0/24 drop
 
 A packet's way: ``prerouting``/``output`` send what goes to a published port of this machine to a container
-(services first, then container ports of one address, then of any address). ``forward`` admits what was sent so,
+(services first, then container ports of one address, then of any address). What a link-local IPv6 address or ::1 sends
+cannot be sent on: it is left to the relay. ``forward`` admits what was sent so,
 answers, and what containers begin; it keeps networks apart. ``postrouting`` hides the client's address only where
 answers could not find their way back otherwise: connections to 127.0.0.1, a container reaching its own network's
 published port, one on a swarm network reaching any port of the mesh (it may reach itself, by another of its addresses),
@@ -40,6 +41,7 @@ table inet enxame {
   set masqueraded { type ipv4_addr; flags interval; }
   set swarm { type ifname; }
   set swarm_sources { type ipv4_addr; flags interval; }
+  set swarm_sources6 { type ipv6_addr; flags interval; }
   set local_sources6 { type ifname . ipv6_addr; flags interval; }
   set masqueraded6 { type ipv6_addr; flags interval; }
   map published { type inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -54,10 +56,11 @@ table inet enxame {
     iifname @bridges ip daddr 127.0.0.0/8 drop
   }
   chain publish {
+    ip6 saddr { ::1, fe80::/10 } return
+    ip6 daddr ::1 return
     meta l4proto . th dport vmap @services
     dnat ip to ip daddr . meta l4proto . th dport map @published_at
     meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published
-    ip6 daddr ::1 return
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6_at
     meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @published6
   }
@@ -90,6 +93,7 @@ table inet enxame {
     type nat hook postrouting priority srcnat; policy accept;
     oifname . ip saddr @local_sources ct status dnat masquerade
     oifname @swarm ip saddr @swarm_sources ct status dnat masquerade
+    oifname @swarm ip6 saddr @swarm_sources6 ct status dnat masquerade
     oifname . ip6 saddr @local_sources6 ct status dnat masquerade
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname @bridges return
@@ -140,6 +144,8 @@ def _bridge_elements(verb: str, bridge: Bridge) -> str:
         lines += [change(verb, "swarm", [name]), change(verb, "swarm_sources", [str(network)])]
     if bridge.gateway6 is not None:
         lines.append(change(verb, "local_sources6", [f"{name} . {bridge.gateway6.network}"]))
+        if bridge.tunnel is not None:
+            lines.append(change(verb, "swarm_sources6", [str(bridge.gateway6.network)]))
         if bridge.masquerade and not bridge.internal:
             lines.append(change(verb, "masqueraded6", [str(bridge.gateway6.network)]))
     return "".join(lines)

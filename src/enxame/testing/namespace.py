@@ -66,7 +66,7 @@ class NetworkNamespace:
 
     def connect(self, address: str, port: int, timeout: float = 5) -> socket.socket:
         """A TCP connection that starts in this namespace."""
-        made = self.open_socket()
+        made = self.open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         made.settimeout(timeout)
         try:
             made.connect((address, port))
@@ -78,7 +78,8 @@ class NetworkNamespace:
     def http_get(self, address: str, port: int, path: str = "/", timeout: float = 5) -> str:
         """The body of the answer to one HTTP request on a connection of its own. OSError for anything but a 200."""
         with self.connect(address, port, timeout) as connection:
-            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            host = f"[{address.partition('%')[0]}]" if ":" in address else address
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         if not answer:
             raise ConnectionResetError(f"{address}:{port}{path} closed without an answer")

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enxame.network import virtual_services
-from enxame.network.nft_messages import Message, transaction
+from enxame.network.nft_messages import IPV6, Message, transaction
+from enxame.network.rtnetlink import Address
 from enxame.network.virtual_services import Services, VirtualService, difference, in_order, lost
 
 NEW, DELETE = 12, 14
 addresses = st.integers(1, 6).map(lambda number: IPv4Address("10.0.1.0") + number)
-vips = st.integers(1, 4).map(lambda number: IPv4Address("10.0.9.0") + number)
-one = st.builds(VirtualService, st.lists(addresses, max_size=4, unique=True).map(tuple), st.booleans())
-many = st.dictionaries(vips, one, max_size=4)
+
+
+def services(vip: Address, backend: Address) -> st.SearchStrategy[Services]:
+    """Some with addresses that follow ``vip``, and backends with such that follow ``backend``."""
+    backends = st.lists(st.integers(1, 6).map(lambda number: backend + number), max_size=4, unique=True).map(tuple)
+    vips = st.integers(1, 4).map(lambda number: vip + number)
+    return st.dictionaries(vips, st.builds(VirtualService, backends, st.booleans()), max_size=4)
+
+
+many = st.builds(
+    lambda of_four, of_six: {**of_four, **of_six},
+    services(IPv4Address("10.0.9.0"), IPv4Address("10.0.1.0")),
+    services(IPv6Address("fd00:9::"), IPv6Address("fd00:1::")),
+)
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -29,16 +41,19 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 class Kernel:
-    """The sets of one namespace; refuses what the kernel would refuse."""
+    """The sets of one namespace, by version of IP; refuses what the kernel would refuse."""
 
     def __init__(self) -> None:
-        self.sets: dict[str, dict[bytes, bytes]] = {"services": {}, "backends": {}, "unserved": {}}
+        self.sets: dict[int, dict[str, dict[bytes, bytes]]] = {
+            size: {"services": {}, "backends": {}, "unserved": {}} for size in (4, 16)
+        }
 
     def apply(self, messages: Sequence[Message]) -> None:
         for message in messages:
             found = dict(attributes(message.payload[4:]))
             assert found[1] == b"enxame-vips\0"
-            elements = self.sets[found[2].rstrip(b"\0").decode()]
+            sets = self.sets[16 if message.payload[0] == IPV6 else 4]
+            elements = sets[found[2].rstrip(b"\0").decode()]
             for _, element in attributes(found[3]):
                 parts = dict(attributes(element))
                 ((_, key),) = attributes(parts[1])
@@ -49,23 +64,28 @@ class Kernel:
                     assert key not in elements
                     elements[key] = parts.get(2, b"")
 
-    def services(self) -> dict[IPv4Address, tuple[str, tuple[IPv4Address, ...]]]:
+    def services(self) -> dict[Address, tuple[str, tuple[Address, ...]]]:
         """The chain and the backends of each virtual address."""
-        found: dict[IPv4Address, tuple[str, tuple[IPv4Address, ...]]] = {}
-        for vip, verdict in self.sets["services"].items():
+        return {vip: entry for size in self.sets for vip, entry in self._services(size).items()}
+
+    def _services(self, size: int) -> dict[Address, tuple[str, tuple[Address, ...]]]:
+        found: dict[Address, tuple[str, tuple[Address, ...]]] = {}
+        sets = self.sets[size]
+        for vip, verdict in sets["services"].items():
+            assert len(vip) == size
             ((_, place),) = attributes(verdict)
             chain = dict(attributes(place))[2].rstrip(b"\0").decode()
             backends = {
-                struct.unpack("=I", key[4:])[0]: IPv4Address(dict(attributes(data))[1])
-                for key, data in self.sets["backends"].items()
-                if key[:4] == vip
+                struct.unpack("=I", key[size:])[0]: ip_address(dict(attributes(data))[1])
+                for key, data in sets["backends"].items()
+                if key[:size] == vip
             }
             assert sorted(backends) == list(range(int(chain.partition("-")[2])))
-            found[IPv4Address(vip)] = chain, tuple(backends[number] for number in sorted(backends))
-        for vip in self.sets["unserved"]:
-            assert IPv4Address(vip) not in found
-            found[IPv4Address(vip)] = "", ()
-        assert {key[:4] for key in self.sets["backends"]} <= self.sets["services"].keys(), "no backend of nobody"
+            found[ip_address(vip)] = chain, tuple(backends[number] for number in sorted(backends))
+        for vip in sets["unserved"]:
+            assert ip_address(vip) not in found
+            found[ip_address(vip)] = "", ()
+        assert {key[:size] for key in sets["backends"]} <= sets["services"].keys(), "no backend of nobody"
         return found
 
 
@@ -98,8 +118,16 @@ def test_one_backend_less_is_few_messages() -> None:
     assert len(difference(state, {vip: VirtualService(backends[:-1])})) == 3
 
 
+def test_chains_are_those_of_their_versions_table() -> None:
+    of_four, of_six = IPv4Address("10.0.9.1"), IPv6Address("fd00:9::1")
+    state: Services = {of_four: VirtualService((of_four + 1,)), of_six: VirtualService((of_six + 1,), sticky=True)}
+    needed = virtual_services.chains_of(state)
+    assert needed == {(4, "any-1"), (6, "same-1")}
+    assert {message.payload[0] for message in virtual_services.add_chains(needed)} == {2, IPV6}
+
+
 def test_a_transaction_asks_for_one_answer_and_is_framed() -> None:
-    data = transaction(virtual_services.install())
+    data = transaction([*virtual_services.install(4), *virtual_services.install(6)])
     flags, offset = [], 0
     while offset < len(data):
         length, kind, flag, _, _ = struct.unpack_from("=IHHII", data, offset)

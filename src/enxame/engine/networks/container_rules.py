@@ -25,7 +25,7 @@ class ContainerRules:
         self._registry = registry
         self._rules = rules
         self._doors = Doors()
-        self._addresses = VirtualAddresses(rules, tables, self._has_services)
+        self._addresses = VirtualAddresses(rules, tables, self._versions)
 
     async def connected(self, record: SandboxRecord) -> None:
         """A container is on these networks now.
@@ -60,6 +60,9 @@ class ContainerRules:
         self._addresses.left(container_id)
         self._doors.left(container_id)
 
-    def _has_services(self, network_id: str) -> bool:
+    def _versions(self, network_id: str) -> tuple[int, ...]:
+        """Of IP, in which services on a network have virtual addresses."""
         network = self._registry.by_id(network_id)
-        return network is not None and network.resource.scope == "swarm" and network.has_names
+        if network is None or network.resource.scope != "swarm" or not network.has_names:
+            return ()
+        return (4, 6) if network.pool6 is not None else (4,)

@@ -122,8 +122,8 @@ def without_bridge(name: str, driver: str, id_: str, created: datetime) -> Netwo
     return NetworkResource(name=name, id=id_, created=created, driver=driver)
 
 
-def of_swarm(network: Network) -> NetworkResource:
-    """The local side of a swarm network.
+def of_swarm(network: Network, *, ipv6: bool = True) -> NetworkResource:
+    """The local side of a swarm network; without ``ipv6`` that of a machine where that is switched off.
 
     Raises:
         InvalidArgument: the manager has given it no IPv4 subnet.
@@ -132,7 +132,9 @@ def of_swarm(network: Network) -> NetworkResource:
     config = next((item for item in configs if item.subnet and ":" not in item.subnet), None)
     if config is None:
         raise InvalidArgument(f"network {network.spec.name} ({network.id}) has no subnet")
-    config6 = next((item for item in configs if ":" in item.subnet), None) if network.spec.ipv6_enabled else None
+    config6 = None
+    if ipv6 and network.spec.ipv6_enabled:
+        config6 = next((item for item in configs if ":" in item.subnet), None)
     options = {**_driver_options(network)}
     return NetworkResource(
         name=network.spec.name,
@@ -148,6 +150,11 @@ def of_swarm(network: Network) -> NetworkResource:
         options=options,
         labels=network.spec.labels,
     )
+
+
+def differ_in_ipv6(one: NetworkResource, other: NetworkResource) -> bool:
+    """Whether one has IPv6 and the other has not, while their IPv4 addresses are the same."""
+    return one.enable_ipv6 != other.enable_ipv6 and one.ipam.config[:1] == other.ipam.config[:1]
 
 
 def address_pool(resource: NetworkResource) -> AddressPool:

@@ -14,11 +14,15 @@ from enxame.network.ipam import parse_address
 from enxame.network.ipam6 import parse_address6
 
 
-def way_out(places: Sequence[tuple[ActiveNetwork, EndpointSettings]]) -> ActiveNetwork | None:
-    """The network of the default route: of those that are not internal the one with the highest priority, among equals
-    the first; the ingress network only when it is the only one.
+def way_out(places: Sequence[tuple[ActiveNetwork, EndpointSettings]], version: int = 4) -> ActiveNetwork | None:
+    """The network of the default route of a version of IP: of those that are not internal and have it the one with the
+    highest priority, among equals the first; the ingress network only when it is the only one.
     """
-    open_ = [(network, settings) for network, settings in places if not network.resource.internal]
+    open_ = [
+        (network, settings)
+        for network, settings in places
+        if not network.resource.internal and (version == 4 or network.pool6 is not None)
+    ]
     best = max(open_, key=lambda place: (not place[0].resource.ingress, place[1].gw_priority), default=None)
     return best[0] if best is not None else None
 
@@ -49,7 +53,7 @@ def take_address6(network: ActiveNetwork, settings: EndpointSettings) -> IPv6Add
     """
     text = settings.ipam_config.ipv6_address.partition("/")[0] if settings.ipam_config is not None else ""
     if network.pool6 is None:
-        if text:
+        if text and network.resource.scope != "swarm":  # there it is the manager's, and not for this machine
             raise InvalidArgument(
                 "user specified IP address is supported only when connecting to networks with user configured subnets"
             )

@@ -173,6 +173,11 @@ class NetworkManager:
         own = [item.subnet for item in self._registry if item.subnet is not None and item.resource.scope != "swarm"]
         return sorted({str(subnet) for subnet in [*self._reached, *own] if subnet.prefixlen < subnet.max_prefixlen})
 
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether containers of this machine have IPv6 on the swarm's networks."""
+        return self._dataplane.has_ipv6
+
     def known(self, ref: str) -> NetworkResource | None:
         """A network of this machine; None when there is none of that name or id here (a swarm's may be elsewhere)."""
         try:

@@ -69,9 +69,9 @@ class Planner:
     def endpoints(self, plan: Plan, container_id: str, request: SandboxRequest) -> None:
         """Plan all endpoints of a new connection."""
         found = self.wanted(request)
-        exit_ = way_out(found)
+        exits = way_out(found), way_out(found, 6)
         for number, (network, settings) in enumerate(found):
-            self.endpoint(plan, container_id, request, network, settings, number=number, default=network is exit_)
+            self.endpoint(plan, container_id, request, network, settings, number=number, exits=exits)
 
     def endpoint(
         self,
@@ -82,9 +82,9 @@ class Planner:
         settings: EndpointSettings,
         *,
         number: int,
-        default: bool,
+        exits: tuple[ActiveNetwork | None, ActiveNetwork | None],
     ) -> None:
-        """Plan one endpoint, ``eth<number>`` inside."""
+        """Plan one endpoint, ``eth<number>`` inside. ``exits``: the networks of the default routes, IPv4 and IPv6."""
         if network.resource.config_only:
             raise PermissionDenied(f"cannot create endpoint on configuration-only network {network.resource.name}")
         if network.pool is None or network.bridge is None:
@@ -113,9 +113,10 @@ class Planner:
                 address=network.pool.interface(address),
                 mac=mac,
                 gateway=gateway,
-                default=default,
+                default=network is exits[0],
                 address6=pool6.interface(address6) if pool6 is not None and address6 is not None else None,
                 gateway6=gateway6,
+                default6=network is exits[1],
             )
         )
         endpoint = msgspec.structs.replace(
@@ -213,13 +214,14 @@ def dns_names(container_id: str, request: SandboxRequest, settings: EndpointSett
 def attachments_of(
     record: SandboxRecord, registry: NetworkRegistry
 ) -> list[tuple[ActiveNetwork, EndpointSettings, Attachment]]:
-    """The links of a connected container, as they were planned; the one with the default route is marked."""
+    """The links of a connected container, as they were planned; those with the default routes are marked."""
     found: list[tuple[ActiveNetwork, EndpointSettings, InterfaceRecord]] = []
     for endpoint in record.info.endpoints.values():
         network, interface = registry.by_id(endpoint.network_id), record.interfaces.get(endpoint.network_id)
         if network is not None and network.bridge is not None and interface is not None:
             found.append((network, endpoint, interface))
-    exit_ = way_out([(network, endpoint) for network, endpoint, _ in found])
+    places = [(network, endpoint) for network, endpoint, _ in found]
+    exit_, exit6 = way_out(places), way_out(places, 6)
     return [
         (
             network,
@@ -235,6 +237,7 @@ def attachments_of(
                 if endpoint.global_ipv6_address
                 else None,
                 gateway6=IPv6Address(endpoint.ipv6_gateway) if endpoint.ipv6_gateway else None,
+                default6=network is exit6,
             ),
         )
         for network, endpoint, interface in found

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from enxame.engine.networks.tables import KnownTable
-from enxame.engine.networks.virtual_addresses import AFFINITY_LABEL, ipv4
+from enxame.engine.networks.virtual_addresses import AFFINITY_LABEL, first_of_each
 from enxame.model.dispatch import NetworkEndpoint, NetworkService
 from enxame.model.service import PortConfig
 from enxame.network.ingress import Backend, PortKey, Published
@@ -72,11 +72,11 @@ class PublishedServices:
                 Backend(address, port.target_port)
                 for endpoint in serving
                 if any(_same_target(port, other) for other in endpoint.ports)
-                and (address := ipv4(endpoint.addresses)) is not None
+                for address in first_of_each(endpoint.addresses)
             }
             # In a fixed order, so that equal sets compare equal.
             key = port.protocol or "tcp", port.published_port
-            found[key] = service.id, Published(tuple(sorted(backends)), sticky)
+            found[key] = service.id, Published(tuple(sorted(backends, key=lambda backend: backend.order)), sticky)
         return found
 
 

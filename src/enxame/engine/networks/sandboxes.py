@@ -28,6 +28,7 @@ from enxame.network.dataplane import DataPlane
 from enxame.network.held_ports import HeldPort, HeldPorts
 from enxame.network.namespaces import Namespace
 from enxame.network.ports import PublishedPort
+from enxame.network.rtnetlink import Address
 
 _log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class Sandboxes:
         self._names.leave(container_id)
         self._rules.left(container_id)
         places: list[Place] = []
-        addresses: list[IPv4Address] = []
+        addresses: list[Address] = []
         for endpoint in record.info.endpoints.values():
             network = self._registry.by_id(endpoint.network_id)
             if network is None:
@@ -176,7 +177,9 @@ class Sandboxes:
                 addresses.append(address)
                 places.append(partial(network.pool.give_back, address))
             if network.pool6 is not None and endpoint.global_ipv6_address:
-                places.append(partial(network.pool6.give_back, IPv6Address(endpoint.global_ipv6_address)))
+                address6 = IPv6Address(endpoint.global_ipv6_address)
+                addresses.append(address6)
+                places.append(partial(network.pool6.give_back, address6))
             self._announce("disconnect", network, container_id)
         going = self._background.start(self._detach(record, places), f"removing the links of {record.name}")
         self._going.add(going)
@@ -366,13 +369,14 @@ class Sandboxes:
 
     async def _join(self, record: SandboxRecord, network: ActiveNetwork, settings: EndpointSettings) -> SandboxRecord:
         before = attachments_of(record, self._registry)
-        exit_ = way_out([*((other, endpoint) for other, endpoint, _ in before), (network, settings)])
+        places = [*((other, endpoint) for other, endpoint, _ in before), (network, settings)]
+        exits = way_out(places), way_out(places, 6)
         number = free_number(record.interfaces)
         path = Path(record.info.netns_path)
         plan = Plan()
         try:
             self._planner.endpoint(
-                plan, record.container_id, record.request, network, settings, number=number, default=exit_ is network
+                plan, record.container_id, record.request, network, settings, number=number, exits=exits
             )
             info = replace(record.info, endpoints={**record.info.endpoints, **plan.endpoints})
             joined = replace(record, info=info, interfaces={**record.interfaces, **plan.interfaces()})
@@ -383,8 +387,10 @@ class Sandboxes:
                 await self._dataplane.attach(namespace, plan.attachments)
             finally:
                 namespace.close()
-            if exit_ is network:
-                await self._dataplane.lead_out(path, plan.attachments[0], [item for _, _, item in before])
+            for version, exit_ in zip((4, 6), exits, strict=True):
+                if exit_ is network:
+                    others = [item for _, _, item in before]
+                    await self._dataplane.lead_out(path, plan.attachments[0], others, version=version)
             await self._names.serve(joined)
             await self._rules.connected(joined)
         except BaseException:
@@ -413,14 +419,17 @@ class Sandboxes:
             parted = replace(record, info=replace(record.info, endpoints=endpoints), interfaces=interfaces)
             path = Path(record.info.netns_path)
             await self._dataplane.forget_rules(path, leaving)
-            exit_ = next((item for _, _, item in attachments_of(parted, self._registry) if item.default), None)
-            if leaving.default and exit_ is not None:
-                await self._dataplane.lead_out(path, exit_, [])
+            stay = [item for _, _, item in attachments_of(parted, self._registry)]
+            if leaving.default:
+                await self._dataplane.lead_out(path, next((item for item in stay if item.default), None), [])
+            if leaving.default6:
+                exit6 = next((item for item in stay if item.default6), None)
+                await self._dataplane.lead_out(path, exit6, [], version=6)
             parted = await self._led_to_exit(self._with_files(parted))
             await self._rules.connected(parted)
             self._keep(parted)
             network.endpoints.pop(container_id, None)
-            await self._dataplane.forget([leaving.address.ip])
+            await self._dataplane.forget([leaving.address.ip, *([leaving.address6.ip] if leaving.address6 else [])])
             # Waited for: the name of the link inside is free afterwards.
             await self._dataplane.detach([leaving.link], [])
             if network.pool is not None:

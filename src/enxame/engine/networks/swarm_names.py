@@ -68,7 +68,7 @@ class SwarmNames:
         if service.mode == _ROUND_ROBIN or not service.vip:
             self._names.tell(table.network_id, _service_key(service.id), (), (b"", b""), silent=[*shared, tasks])
         else:
-            addresses = packed([service.vip])
+            addresses = packed(vip for vip in (service.vip, service.vip6) if vip)
             self._names.tell(table.network_id, _service_key(service.id), shared, addresses, silent=[tasks])
 
     def _tell_endpoint(self, table: KnownTable, endpoint: NetworkEndpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +20,8 @@ from enxame.model.network import Network, NetworkResource
 from enxame.network.dataplane import DataPlane
 
 __all__ = ["SwarmNetworks"]
+
+_log = logging.getLogger(__name__)
 
 
 class SwarmNetworks:
@@ -78,7 +81,9 @@ class SwarmNetworks:
 
     async def ensure(self, network: Network) -> None:
         """Make its local side, or bring that up to date. Raises EnxameError."""
-        resource = definitions.of_swarm(network)
+        resource = definitions.of_swarm(network, ipv6=self._dataplane.has_ipv6)
+        if network.spec.ipv6_enabled and not resource.enable_ipv6 and self._registry.by_id(resource.id) is None:
+            _log.warning("network %s has no IPv6 on this machine, where that is switched off", resource.name)
         async with self._local.changing:
             try:
                 await self._ensure_swarm(resource)
@@ -92,6 +97,8 @@ class SwarmNetworks:
         if known is not None:
             if msgspec.structs.replace(known.resource, created=resource.created) == resource:
                 return
+            if known.endpoints and definitions.differ_in_ipv6(known.resource, resource):
+                return  # as it is, until nobody is on it
             if known.resource.ipam != resource.ipam and known.endpoints:
                 raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
         fresh = ActiveNetwork.of(resource, self._registry.underlay)

@@ -6,17 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Final
 
 from enxame.engine.networks.published_services import PublishedServices, Wanted
 from enxame.engine.networks.tables import KnownTable, NetworkTables, TableChange
-from enxame.engine.networks.virtual_addresses import ipv4
+from enxame.engine.networks.virtual_addresses import first_of_each
 from enxame.errors import EnxameError
 from enxame.model.dispatch import NetworkEndpoint
 from enxame.network.dataplane import DataPlane
 from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
 from enxame.network.ingress import PortKey, Published
+from enxame.network.rtnetlink import Address
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 2.0
@@ -85,7 +85,7 @@ class SwarmPorts:
             IngressPortsTaken: other programs or containers hold some; these are tried again until they are free.
             EnxameError: the kernel refuses.
         """
-        gone: set[IPv4Address] = set()
+        gone: set[Address] = set()
         async with self._lock:
             concerned = False
             for change in changes:
@@ -94,7 +94,8 @@ class SwarmPorts:
                     continue
                 concerned = True
                 self._take(change.table, [item for turn in turns for item in turn if item], change.services)
-                gone.update(address for old, new in turns if new is None and (address := _address(old)))
+                left = [old for old, new in turns if new is None and old is not None]
+                gone.update(address for old in left for address in first_of_each(old.addresses))
                 if change.gone:
                     self._networks.pop(change.network_id, None)
             if not concerned:
@@ -125,7 +126,7 @@ class SwarmPorts:
                 except EnxameError as error:
                     _log.error("published ports could not be programmed: %s", error)
 
-    async def _apply(self, gone: Iterable[IPv4Address]) -> list[IngressProblem]:
+    async def _apply(self, gone: Iterable[Address]) -> list[IngressProblem]:
         wanted = self._wanted()
         problems: list[IngressProblem] = []
         for key in wanted.keys() - self._reserved.keys():
@@ -142,7 +143,3 @@ class SwarmPorts:
 
 def _publishes(table: KnownTable) -> bool:
     return any(service.ports for service in table.services.values())
-
-
-def _address(endpoint: NetworkEndpoint | None) -> IPv4Address | None:
-    return ipv4(endpoint.addresses) if endpoint is not None else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,8 @@ from enxame.model.dispatch import NetworkEndpoint, NetworkService
 from enxame.network import virtual_services
 from enxame.network.namespace_rules import Change, NamespaceRules, transaction_of
 from enxame.network.nft_messages import Message
-from enxame.network.virtual_services import Services, VirtualService
+from enxame.network.rtnetlink import Address
+from enxame.network.virtual_services import Chain, Services, VirtualService
 
 _log = logging.getLogger(__name__)
 
@@ -27,14 +29,15 @@ def is_sticky(service: NetworkService) -> bool:
     return service.labels.get(AFFINITY_LABEL, "").strip().lower() == "source"
 
 
-def ipv4(addresses: Iterable[str]) -> IPv4Address | None:
-    """The first IPv4 address."""
+def first_of_each(addresses: Iterable[str]) -> tuple[Address, ...]:
+    """The first IPv4 and the first IPv6 address, as far as there are such."""
+    found: dict[int, Address] = {}
     for text in addresses:
-        try:
-            return IPv4Address(text.partition("/")[0])
-        except AddressValueError:
-            continue
-    return None
+        plain = text.partition("/")[0]
+        with suppress(AddressValueError):
+            address = IPv6Address(plain) if ":" in plain else IPv4Address(plain)
+            found.setdefault(address.version, address)
+    return tuple(found.values())
 
 
 @dataclass(slots=True)
@@ -45,45 +48,48 @@ class _Client:
 
     path: Path
     networks: tuple[str, ...]
-    chains: set[str] = field(default_factory=set)
+    chains: set[Chain] = field(default_factory=set)
     unsure: bool = False
 
 
 @dataclass(slots=True)
 class _OnNetwork:
-    """A network's virtual addresses, and the endpoints that serve, by service. ``whole``: what leads from nothing to
-    all of it, once somebody needed that.
+    """A network's virtual addresses, and the endpoints that serve, by service. ``versions`` of IP that the network has
+    here. ``whole``: what leads from nothing to all of it, once somebody needed that.
     """
 
-    services: dict[IPv4Address, VirtualService] = field(default_factory=dict)
-    address_of: dict[str, IPv4Address] = field(default_factory=dict)
-    serving: dict[str, dict[str, IPv4Address]] = field(default_factory=dict)
+    versions: tuple[int, ...]
+    services: dict[Address, VirtualService] = field(default_factory=dict)
+    addresses_of: dict[str, tuple[Address, ...]] = field(default_factory=dict)
+    serving: dict[str, dict[str, tuple[Address, ...]]] = field(default_factory=dict)
     whole: list[Message] | None = None
 
 
 class VirtualAddresses:
-    """``concerns``: whether containers on a network reach its services by virtual addresses."""
+    """``versions`` of IP in which containers on a network reach its services by virtual addresses; empty: in none."""
 
-    def __init__(self, rules: NamespaceRules, tables: NetworkTables, concerns: Callable[[str], bool]) -> None:
+    def __init__(
+        self, rules: NamespaceRules, tables: NetworkTables, versions: Callable[[str], tuple[int, ...]]
+    ) -> None:
         self._rules = rules
         self._tables = tables
-        self._concerns = concerns
+        self._versions = versions
         self._networks: dict[str, _OnNetwork] = {}
         self._clients: dict[str, _Client] = {}
         tables.subscribe(self._changed)
 
     def connected(self, container_id: str, path: Path, networks: Iterable[str]) -> list[Change]:
         """What a container needs that is on these networks now, and was on others or on none."""
-        mine = tuple(network_id for network_id in networks if self._concerns(network_id))
+        mine = tuple(network_id for network_id in networks if self._versions(network_id))
         known = self._clients.pop(container_id, None)
         if mine:
             client = self._clients[container_id] = _Client(path, mine)
             return [self._whole(client, fresh=known is None)]
-        return [Change(path, transaction_of(virtual_services.remove()))] if known is not None else []
+        return [Change(path, transaction_of(_removed()))] if known is not None else []
 
     def found(self, container_id: str, path: Path, networks: Iterable[str]) -> list[Change]:
         """What a container needs that an earlier daemon connected."""
-        mine = tuple(network_id for network_id in networks if self._concerns(network_id))
+        mine = tuple(network_id for network_id in networks if self._versions(network_id))
         if not mine:
             return []
         client = self._clients[container_id] = _Client(path, mine, unsure=True)
@@ -102,14 +108,17 @@ class VirtualAddresses:
     def _whole(self, client: _Client, *, fresh: bool) -> Change:
         elements: list[Message] = []
         client.chains = set()
+        versions: set[int] = set()
         for network_id in client.networks:
             known = self._on(network_id)
+            versions.update(known.versions)
             if known.whole is None:
                 known.whole = virtual_services.difference({}, known.services)
             elements += known.whole
-            client.chains |= virtual_services.chains_of(known.services.values())
-        messages = [] if fresh else virtual_services.remove()
-        messages += virtual_services.install()
+            client.chains |= virtual_services.chains_of(known.services)
+        messages = [] if fresh else _removed()
+        for version in sorted(versions):
+            messages += virtual_services.install(version)
         messages += virtual_services.add_chains(sorted(client.chains))
         messages += elements
         return Change(client.path, transaction_of(messages), tracks=True)
@@ -117,7 +126,7 @@ class VirtualAddresses:
     def _on(self, network_id: str) -> _OnNetwork:
         known = self._networks.get(network_id)
         if known is None:
-            known = self._networks[network_id] = _OnNetwork()
+            known = self._networks[network_id] = _OnNetwork(self._versions(network_id))
             table = self._tables.get(network_id)
             if table is not None:
                 _take(known, table, set(table.services) | _services_of(table.endpoints.values()))
@@ -125,20 +134,25 @@ class VirtualAddresses:
 
     async def _changed(self, changes: Sequence[TableChange]) -> None:
         for change in changes:
-            if self._concerns(change.network_id) or change.network_id in self._networks:
+            if self._versions(change.network_id) or change.network_id in self._networks:
                 await self._change(change)
 
     async def _change(self, change: TableChange) -> None:
-        known = self._networks.setdefault(change.network_id, _OnNetwork())
+        known = self._networks.get(change.network_id)
+        if known is None:
+            known = self._networks[change.network_id] = _OnNetwork(self._versions(change.network_id))
         turns = [endpoint for turn in change.endpoints.values() for endpoint in turn if endpoint is not None]
         before, after = _take(known, change.table, set(change.services) | _services_of(turns), turns)
         if change.gone:
             del self._networks[change.network_id]
         messages = virtual_services.difference(before, after)
         turned = virtual_services.lost(before, after)
-        gone = {address for old, new in change.endpoints.values() if new is None and (address := _ipv4_of(old))}
-        needed = virtual_services.chains_of(after.values())
-        made: dict[frozenset[str], bytes] = {}
+        left = [old for old, new in change.endpoints.values() if new is None and old is not None]
+        gone = {
+            address for old in left for address in first_of_each(old.addresses) if address.version in known.versions
+        }
+        needed = virtual_services.chains_of(after)
+        made: dict[frozenset[Chain], bytes] = {}
         programmed: list[Change] = []
         for client in list(self._clients.values()):
             if change.network_id not in client.networks:
@@ -163,7 +177,11 @@ class VirtualAddresses:
             await self._rules.apply([self._whole(client, fresh=False) for client in wrong])
 
 
-def _with_chains(chains: frozenset[str], messages: Sequence[Message]) -> list[Message]:
+def _removed() -> list[Message]:
+    return [message for version in (4, 6) for message in virtual_services.remove(version)]
+
+
+def _with_chains(chains: frozenset[Chain], messages: Sequence[Message]) -> list[Message]:
     return [*virtual_services.add_chains(sorted(chains)), *messages]
 
 
@@ -176,32 +194,33 @@ def _take(
     for endpoint in table.endpoints.values() if turned is None else turned:
         now = table.endpoints.get(endpoint.id)
         serving = known.serving.setdefault(endpoint.service_id, {})
-        address = ipv4(now.addresses) if now is not None and now.serving else None
-        if address is not None:
-            serving[endpoint.id] = address
+        addresses = first_of_each(now.addresses) if now is not None and now.serving else ()
+        if addresses:
+            serving[endpoint.id] = addresses
         else:
             serving.pop(endpoint.id, None)
             if not serving:
                 del known.serving[endpoint.service_id]
-    before: dict[IPv4Address, VirtualService] = {}
-    after: dict[IPv4Address, VirtualService] = {}
+    before: dict[Address, VirtualService] = {}
+    after: dict[Address, VirtualService] = {}
     services = {service_id: table.services.get(service_id) for service_id in service_ids}
     known.whole = None
     for service_id in services:
         # All first: another service may have the address now.
-        address = known.address_of.pop(service_id, None)
-        if address is not None:
+        for address in known.addresses_of.pop(service_id, ()):
             before[address] = known.services.pop(address)
     for service_id, service in services.items():
-        vip = ipv4([service.vip]) if service is not None and service.mode != "dnsrr" else None
-        if service is None or vip is None:
+        if service is None or service.mode == "dnsrr":
             continue
-        old = before.get(vip)
-        backends = virtual_services.in_order(
-            old.backends if old is not None else (), set(known.serving.get(service_id, {}).values())
-        )
-        known.address_of[service_id] = vip
-        known.services[vip] = after[vip] = VirtualService(backends, is_sticky(service))
+        answering = {address for addresses in known.serving.get(service_id, {}).values() for address in addresses}
+        mine = [vip for vip in first_of_each((service.vip, service.vip6)) if vip.version in known.versions]
+        for vip in mine:
+            old = before.get(vip)
+            backends = virtual_services.in_order(
+                old.backends if old is not None else (), {item for item in answering if item.version == vip.version}
+            )
+            known.services[vip] = after[vip] = VirtualService(backends, is_sticky(service))
+        known.addresses_of[service_id] = tuple(mine)
     return before, after
 
 
@@ -209,8 +228,4 @@ def _services_of(endpoints: Iterable[NetworkEndpoint]) -> set[str]:
     return {endpoint.service_id for endpoint in endpoints if endpoint.service_id}
 
 
-def _ipv4_of(endpoint: NetworkEndpoint | None) -> IPv4Address | None:
-    return ipv4(endpoint.addresses) if endpoint is not None else None
-
-
-__all__ = ["AFFINITY_LABEL", "Services", "VirtualAddresses", "ipv4", "is_sticky"]
+__all__ = ["AFFINITY_LABEL", "Services", "VirtualAddresses", "first_of_each", "is_sticky"]
