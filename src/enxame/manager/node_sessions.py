@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from enxame.errors import InvalidArgument, Unavailable
 from enxame.manager import attachments
 from enxame.manager.admission import managers_of, was_removed
@@ -16,7 +18,7 @@ from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.cluster import Cluster, ClusterSecrets
 from enxame.model.dispatch import Assignments
 from enxame.model.node import Node
-from enxame.store.interface import Action
+from enxame.store.interface import Action, Event
 from enxame.store.store import Store
 from enxame.store.watch import WatchLagged
 from enxame.transport.listener import Listener
@@ -123,13 +125,13 @@ class NodeSessions:
                 try:
                     while True:
                         touched = set()
-                        for event in await watch.next():
+                        events = await watch.next()
+                        for event in events:
                             if isinstance(event.object, Node):
                                 touched.add(event.object.id)
                                 if event.action is Action.DELETE:
                                     self._detector.forget(event.object.id)
-                        common = self._news_for_all()
-                        if common != self._common:
+                        if any(map(_concerns_all, events)) and (common := self._news_for_all()) != self._common:
                             self._common = common
                             touched |= set(self._open)
                         for node_id in touched:
@@ -143,14 +145,16 @@ class NodeSessions:
         elif node_id in self._open:
             self._open[node_id].changed.set()
 
-    def _news_for_all(self) -> SessionNews:
+    def _secrets(self) -> ClusterSecrets:
         cluster = next(iter(self._store.view.all(Cluster)), None)
-        secrets = (cluster.internal if cluster is not None else None) or ClusterSecrets()
+        return (cluster.internal if cluster is not None else None) or ClusterSecrets()
+
+    def _news_for_all(self) -> SessionNews:
+        secrets = self._secrets()
         return SessionNews(
             managers=managers_of(self._store.view),
             root=secrets.ca_cert,
             next_root=secrets.rotation.ca_cert if secrets.rotation is not None else "",
-            heartbeat_period=self._detector.period,
             incarnation=secrets.incarnation,
         )
 
@@ -166,7 +170,7 @@ class NodeSessions:
         try:
             if self._store.view.get(Node, peer.node_id) is None:
                 raise was_removed(peer.node_id)
-            if request.incarnation > self._news_for_all().incarnation:
+            if request.incarnation > self._secrets().incarnation:
                 raise Unavailable(f"node {peer.node_id} follows the swarm as it was recovered elsewhere")
             status = self._detector.register(peer.node_id)
             try:
@@ -180,18 +184,11 @@ class NodeSessions:
                 node = self._store.view.get(Node, peer.node_id)
                 if node is None:
                     raise was_removed(peer.node_id)
-                news = SessionNews(
-                    manages=node.manager_status is not None,
-                    managers=self._common.managers,
-                    spec=node.spec,
-                    root=self._common.root,
-                    next_root=self._common.next_root,
-                    incarnation=self._common.incarnation,
-                    heartbeat_period=self._common.heartbeat_period,
-                )
+                news = replace(self._common, manages=node.manager_status is not None, spec=node.spec)
                 if news != told:
                     told = news
-                    yield news
+                    # No news by itself, for it changes with every node that joins: heartbeats are answered with it.
+                    yield replace(news, heartbeat_period=self._detector.period)
                 await session.changed.wait()
         finally:
             if session.node is not None:
@@ -249,7 +246,7 @@ class NodeSessions:
             await self._detector.excuse(peer.node_id, request.back_within)
         else:
             await self._detector.leave(peer.node_id)
-        await attachments.detach_all(self._store, peer.node_id)
+            await attachments.detach_all(self._store, peer.node_id)
         return Nothing()
 
     def _registered(self, peer: Peer) -> tuple[_Open, NodeSession]:
@@ -257,3 +254,12 @@ class NodeSessions:
         if session is None or session.peer is not peer or session.node is None:
             raise Unavailable(f"node {peer.node_id} is not registered")
         return session, session.node
+
+
+def _concerns_all(event: Event) -> bool:
+    """Whether more than one node's session may have something to say because of it."""
+    if not isinstance(event.object, Node):
+        return True
+    before = event.old.manager_status if isinstance(event.old, Node) else None
+    after = event.object.manager_status
+    return (before or after) is not None and (event.action is Action.DELETE or before != after)
