@@ -136,7 +136,7 @@ _TABLE = Table(
     flags=[switch("q,quiet", "Only display names")],
     completes="",
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """All clusters, with how many of their machines run."""
     known = _clusters(cli)
     found = [known.load(name) for name in known.names()]
@@ -145,7 +145,7 @@ def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
 
 @machine_command("rm", "CLUSTER [CLUSTER...]", "Remove clusters and their machines", count=(1, -1), completes="cluster")
-def rm(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def rm(cli: Session, flags: Flags, args: Args) -> None:
     """Removes every machine of a cluster."""
     known = _clusters(cli)
 
@@ -158,14 +158,14 @@ def rm(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
 
 @machine_command("start", "CLUSTER [CLUSTER...]", "Start the machines of clusters", count=(1, -1), completes="cluster")
-def start(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def start(cli: Session, flags: Flags, args: Args) -> None:
     """Starts stopped machines."""
     known = _clusters(cli)
     each(cli, args, known.start)
 
 
 @machine_command("stop", "CLUSTER [CLUSTER...]", "Stop the machines of clusters", count=(1, -1), completes="cluster")
-def stop(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def stop(cli: Session, flags: Flags, args: Args) -> None:
     """Stops all machines of a cluster."""
     known = _clusters(cli)
     each(cli, args, known.stop)

@@ -16,7 +16,7 @@ _DEADLINE: Final = 0.5
 
 
 @command("completion", "bash|zsh|fish", "Print the completion script for a shell", count=(1, 1), completes="shell")
-def completion(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def completion(cli: Session, flags: Flags, args: Args) -> None:
     """``source <(enxame completion bash)``."""
     shell = get_completion_class(args[0])
     if shell is None or args[0] not in {"bash", "zsh", "fish"}:

@@ -68,7 +68,7 @@ _TABLE = Table(
     ],
     aliases=("list",),
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """All of them; a star at the one that counts now."""
     store = ContextStore()
     current = store.current()
@@ -77,13 +77,13 @@ def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
 
 @command("show", "", "Print the name of the current context")
-def show(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def show(cli: Session, flags: Flags, args: Args) -> None:
     """The one that counts now."""
     cli.say(ContextStore().current())
 
 
 @command("use", "CONTEXT", "Set the current context", count=(1, 1), completes="context")
-def use(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def use(cli: Session, flags: Flags, args: Args) -> None:
     """From now on, wherever nothing else names a daemon."""
     name, store = args[0], ContextStore()
     store.load(name)

@@ -37,7 +37,7 @@ def event_line(event: Json) -> str:
         text("until", "Stream events until this timestamp"),
     ],
 )
-def events(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def events(cli: Session, flags: Flags, args: Args) -> None:
     """Prints what happens, until it is ended (or ``--until``)."""
     try:
         since, until = query_timestamp(flags["since"]), query_timestamp(flags["until"])

@@ -6,9 +6,10 @@ from enxame import __version__
 from enxame.cli.command import Args, Flags, command
 from enxame.cli.errors import CliError, Exit, Unreachable
 from enxame.cli.flags import text
-from enxame.cli.humanise import binary_size_words, duration_words
+from enxame.cli.humanise import binary_size_words
 from enxame.cli.options.numbers import SECOND
 from enxame.cli.session import Session
+from enxame.durations import duration_words
 
 Json = dict[str, Any]
 
@@ -19,7 +20,7 @@ Json = dict[str, Any]
     "Display system-wide information",
     flags=[text("f,format", "Format output using a Go template, or 'json'")],
 )
-def info(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def info(cli: Session, flags: Flags, args: Args) -> None:
     """Prints what the daemon says of itself."""
     problem: CliError | None = None
     found: Json = {}

@@ -72,7 +72,7 @@ def _table(*, trunc: bool) -> Table:
     ],
     aliases=("list",),
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """Prints all networks."""
     networks = cli.client.get("/networks", {"filters": encode_filters(flags["filter"])}) or []
     networks.sort(key=lambda n: natural_key(n["Name"]))
@@ -286,7 +286,7 @@ def disconnect(cli: Session, flags: Flags, args: Args) -> None:
         switch("f,force", "Do not prompt for confirmation"),
     ],
 )
-def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def prune(cli: Session, flags: Flags, args: Args) -> None:
     """Removes networks that nothing uses."""
     question = (
         "WARNING! This will remove all custom networks not used by at least one container.\n"

@@ -93,7 +93,7 @@ def _table(own: str, swarm: Callable[[], Json]) -> Table:
 @command(
     "ls", "[OPTIONS]", "List nodes in the swarm", flags=[filter_flag(), format_flag(), quiet_flag()], aliases=("list",)
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """Prints all nodes."""
     nodes = cli.client.get("/nodes", {"filters": encode_filters(flags["filter"])}) or []
     nodes.sort(key=lambda n: natural_key(n.get("Description", {}).get("Hostname", "")))
@@ -221,7 +221,7 @@ def _set_role(cli: Session, args: Args, role: str, done: str) -> None:
 @command(
     "promote", "NODE [NODE...]", "Promote one or more nodes to manager in the swarm", count=(1, -1), completes="node"
 )
-def promote(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def promote(cli: Session, flags: Flags, args: Args) -> None:
     """Makes workers managers."""
     _set_role(cli, args, "manager", "Node {} promoted to a manager in the swarm.")
 
@@ -229,7 +229,7 @@ def promote(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 @command(
     "demote", "NODE [NODE...]", "Demote one or more nodes from manager in the swarm", count=(1, -1), completes="node"
 )
-def demote(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def demote(cli: Session, flags: Flags, args: Args) -> None:
     """Makes managers workers."""
     _set_role(cli, args, "worker", "Manager {} demoted in the swarm.")
 

@@ -143,7 +143,7 @@ def join_command(cli: Session, role: str) -> str:
         *_spec_flags(),
     ],
 )
-def init(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def init(cli: Session, flags: Flags, args: Args) -> None:
     """Makes this node the first manager of a new swarm."""
     pools = [p.strip() for text_ in flags["default-addr-pool"] for p in text_.split(",")]
     spec: Json = {
@@ -246,7 +246,7 @@ def join_token(cli: Session, flags: Flags, args: Args) -> None:
     "Leave the swarm",
     flags=[switch("f,force", "Force this node to leave the swarm, ignoring warnings")],
 )
-def leave(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def leave(cli: Session, flags: Flags, args: Args) -> None:
     """Takes this node out of its swarm."""
     cli.client.post("/swarm/leave", query={"force": flags["force"]})
     cli.say("Node left the swarm.")
@@ -266,7 +266,7 @@ def _autolock(text_: str) -> bool:
         *_spec_flags(),
     ],
 )
-def update(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def update(cli: Session, flags: Flags, args: Args) -> None:
     """Changes the swarm's spec; without any flag it shows its help."""
     if not flags.given:
         click.echo(
@@ -303,7 +303,7 @@ def _update(cli: Session, spec: Json, version: int, *, rotate_unlock_key: bool =
 
 
 @command("unlock", "", "Unlock swarm")
-def unlock(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def unlock(cli: Session, flags: Flags, args: Args) -> None:
     """Gives a locked manager its key."""
     info = cli.client.get("/info")["Swarm"]
     match info.get("LocalNodeState"):
@@ -322,7 +322,7 @@ def unlock(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     "Manage the unlock key",
     flags=[switch("q,quiet", "Only display token"), switch("rotate", "Rotate unlock key")],
 )
-def unlock_key(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def unlock_key(cli: Session, flags: Flags, args: Args) -> None:
     """Shows (or first replaces) the key that unlocks managers."""
     if flags["rotate"]:
         swarm = cli.client.get("/swarm")
@@ -369,7 +369,7 @@ def _pem(path: str) -> str:
         switch("rotate", "Rotate the swarm CA - if no certificate or key are provided, new ones will be generated"),
     ],
 )
-def ca(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ca(cli: Session, flags: Flags, args: Args) -> None:
     """Shows the root certificate, or replaces it and waits until all nodes have the new one."""
     if not flags["rotate"]:
         for name in ("ca-cert", "ca-key", "cert-expiry", "external-ca"):

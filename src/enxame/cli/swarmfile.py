@@ -64,7 +64,7 @@ def make_ls(noun: str, *, driver: bool) -> Command:
     table = _fields(driver=driver)
 
     @command("ls", "[OPTIONS]", f"List {noun}s", flags=[filter_flag(), format_flag(), quiet_flag()], aliases=("list",))
-    def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    def ls(cli: Session, flags: Flags, args: Args) -> None:
         items = cli.client.get(f"/{noun}s", {"filters": encode_filters(flags["filter"])}) or []
         items.sort(key=lambda s: natural_key(s["Spec"].get("Name", "")))
         table.write(cli.out, items, flags["format"], quiet=flags["quiet"])
@@ -83,7 +83,7 @@ def make_rm(noun: str) -> Command:
         aliases=("remove",),
         completes=noun,
     )
-    def rm(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    def rm(cli: Session, flags: Flags, args: Args) -> None:
         problems = []
         for name in args:
             try:

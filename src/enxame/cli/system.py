@@ -73,7 +73,7 @@ TABLE = Table(
     "Show disk usage",
     flags=[format_flag(), switch("v,verbose", "Show detailed information on space usage")],
 )
-def df(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def df(cli: Session, flags: Flags, args: Args) -> None:
     """Prints how much space what takes."""
     if flags["verbose"] and flags["format"]:
         raise CliError("the verbose and the format options conflict")
@@ -125,7 +125,7 @@ def _verbose(cli: Session, found: Json) -> None:
         switch("volumes", "Prune anonymous volumes"),
     ],
 )
-def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def prune(cli: Session, flags: Flags, args: Args) -> None:
     """Removes stopped containers, unused networks and images, and with ``--volumes`` volumes."""
     kinds = ["all stopped containers", "all networks not used by at least one container"]
     if flags["volumes"]:

@@ -32,7 +32,7 @@ def _client_facts(cli: Session) -> Json:
     "Show the version information",
     flags=[text("f,format", "Format output using a Go template, or 'json'")],
 )
-def version(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def version(cli: Session, flags: Flags, args: Args) -> None:
     """Prints this command's and the daemon's versions; without a daemon only its own, and an error."""
     server: Json | None = None
     problem: CliError | None = None

@@ -71,7 +71,7 @@ TABLE = Table(
     flags=[filter_flag(), format_flag(), quiet_flag("Only display volume names")],
     aliases=("list",),
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """Prints all volumes."""
     found = cli.client.get("/volumes", {"filters": encode_filters(flags["filter"])}) or {}
     volumes = sorted(found.get("Volumes") or [], key=lambda v: natural_key(v["Name"]))
@@ -148,7 +148,7 @@ def rm(cli: Session, flags: Flags, args: Args) -> None:
         switch("f,force", "Do not prompt for confirmation"),
     ],
 )
-def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def prune(cli: Session, flags: Flags, args: Args) -> None:
     """Removes volumes that nothing uses."""
     kind = "all local volumes" if flags["all"] else "anonymous local volumes"
     if not flags["force"] and not cli.confirm(

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from enxame.engine import container_view
 from enxame.engine.container import Container
+from enxame.engine.container_filter import ListFilter
 from enxame.engine.container_table import ContainerTable
 from enxame.engine.surroundings import Surroundings
 from enxame.errors import EnxameError, InvalidArgument, NotFound
@@ -62,7 +63,7 @@ class Listing:
             for container in containers
         ]
 
-    def _filter(self, filters: Filters) -> container_view.ListFilter:
+    def _filter(self, filters: Filters) -> ListFilter:
         def moments(name: str) -> builtins.list[datetime]:
             return [self._table.find(ref).definition.created for ref in filters.get(name)]
 
@@ -72,7 +73,7 @@ class Listing:
                 ancestors.add(self._around.images.resolve(ref).id)
             except (NotFound, InvalidArgument):
                 continue
-        return container_view.ListFilter(
+        return ListFilter(
             filters,
             before=min(moments("before"), default=None),
             since=max(moments("since"), default=None),

@@ -85,7 +85,7 @@ def kill(cli: Session, flags: Flags, args: Args) -> None:
     count=(1, -1),
     completes="running",
 )
-def pause(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def pause(cli: Session, flags: Flags, args: Args) -> None:
     """Freezes containers."""
     _each(cli, args, lambda name: _post(cli, name, "pause"))
 
@@ -97,13 +97,13 @@ def pause(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     count=(1, -1),
     completes="running",
 )
-def unpause(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def unpause(cli: Session, flags: Flags, args: Args) -> None:
     """Thaws containers."""
     _each(cli, args, lambda name: _post(cli, name, "unpause"))
 
 
 @command("rename", "CONTAINER NEW_NAME", "Rename a container", count=(2, 2), completes="container")
-def rename(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def rename(cli: Session, flags: Flags, args: Args) -> None:
     """Gives a container another name."""
     old, new = (name.strip() for name in args)
     if not old or not new:
@@ -150,7 +150,7 @@ def rm(cli: Session, flags: Flags, args: Args) -> None:
     count=(1, -1),
     completes="running",
 )
-def wait(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def wait(cli: Session, flags: Flags, args: Args) -> None:
     """Prints exit codes."""
     problems = []
     for name in args:

@@ -151,7 +151,7 @@ def _make(name: str, aliases: tuple[str, ...]) -> Command:
         ],
         aliases=aliases,
     )
-    def run(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    def run(cli: Session, flags: Flags, args: Args) -> None:
         last = 1 if flags["latest"] else flags["last"]
         template = flags["format"]
         size = flags["size"] or ".Size" in template

@@ -19,7 +19,7 @@ WARNING = "WARNING! This will remove all stopped containers.\nAre you sure you w
         switch("f,force", "Do not prompt for confirmation"),
     ],
 )
-def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def prune(cli: Session, flags: Flags, args: Args) -> None:
     """Removes what does not run."""
     if not flags["force"] and not cli.confirm(WARNING):
         return

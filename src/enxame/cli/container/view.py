@@ -39,7 +39,7 @@ def inspect(cli: Session, flags: Flags, args: Args) -> None:
     interspersed=False,
     completes="running",
 )
-def top(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def top(cli: Session, flags: Flags, args: Args) -> None:
     """Prints ps's table."""
     found = cli.client.get(f"/containers/{quoted(args[0])}/top", {"ps_args": " ".join(args[1:]) or None})
     rows = [found["Titles"], *(found.get("Processes") or [])]
@@ -53,7 +53,7 @@ def top(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
     count=(1, 2),
     completes="running",
 )
-def port(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def port(cli: Session, flags: Flags, args: Args) -> None:
     """Prints where a container's ports are on this host."""
     container = cli.client.get(f"/containers/{quoted(args[0])}/json")
     ports: dict[str, Any] = container["NetworkSettings"].get("Ports") or {}
@@ -85,7 +85,7 @@ def _address(binding: dict[str, str]) -> str:
     count=(1, 1),
     completes="container",
 )
-def diff(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def diff(cli: Session, flags: Flags, args: Args) -> None:
     """Prints what is Changed, Added, Deleted."""
     changes = cli.client.get(f"/containers/{quoted(args[0])}/changes") or []
     cli.out.writelines(f"{'CAD'[c['Kind']]} {c['Path']}\n" for c in changes)

@@ -154,7 +154,7 @@ def _credentials() -> str:
         switch("f,force", "Do not prompt for confirmation"),
     ],
 )
-def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def prune(cli: Session, flags: Flags, args: Args) -> None:
     """Drops the cache of builds."""
     warning = "WARNING! This will remove all build cache. Are you sure you want to continue?"
     if not flags["force"] and not cli.confirm(warning):

@@ -25,7 +25,7 @@ Json = dict[str, Any]
     count=(2, 2),
     completes="image",
 )
-def tag(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def tag(cli: Session, flags: Flags, args: Args) -> None:
     """Gives an image another name."""
     try:
         name, tag_, digest = split_reference(with_tag(args[1]))
@@ -147,7 +147,7 @@ def history(cli: Session, flags: Flags, args: Args) -> None:
         switch("f,force", "Do not prompt for confirmation"),
     ],
 )
-def prune(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def prune(cli: Session, flags: Flags, args: Args) -> None:
     """Removes images that nothing uses."""
     kind = "all images without at least one container associated to them" if flags["all"] else "all dangling images"
     if not flags["force"] and not cli.confirm(f"WARNING! This will remove {kind}.\nAre you sure you want to continue?"):

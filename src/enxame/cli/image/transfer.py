@@ -116,7 +116,7 @@ def _check_readable(path: str) -> None:
         text("platform", "Load only the given platform variant"),
     ],
 )
-def load_(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def load_(cli: Session, flags: Flags, args: Args) -> None:
     """Takes images from an archive."""
     from enxame.cli.pulling import show_messages
 

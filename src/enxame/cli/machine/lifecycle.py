@@ -14,7 +14,7 @@ _ADDRESSES = "Started machines may have new IP addresses. You may need to re-run
 
 def _simple(name: str, summary: str, method: str, afterwards: str = "") -> Command:
     @machine_command(name, "[NAME...]", summary, count=(0, -1))
-    def run(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+    def run(cli: Session, flags: Flags, args: Args) -> None:
         known = machines(cli)
         verb: Callable[[str], None] = getattr(known, method)
         each(cli, chosen(args, known.store.names()), verb)

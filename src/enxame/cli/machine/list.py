@@ -132,7 +132,7 @@ def _matches(machine: Listed, filters: dict[str, list[str]]) -> bool:
     ],
     completes="",
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """All machines, asked at the same time."""
     known = machines(cli)
     filters: dict[str, list[str]] = {}

@@ -40,7 +40,7 @@ def _run(argv: Sequence[str]) -> None:
     count=(0, -1),
     interspersed=False,
 )
-def ssh(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ssh(cli: Session, flags: Flags, args: Args) -> None:
     """A shell on the machine, or one command; its exit code is the command's."""
     known = machines(cli)
     name = args[0] if args else one((), known.store.names())

@@ -25,7 +25,7 @@ from enxame.machine.hosts import Machine
     flags=[value("t,timeout", "int", parse_int, "Timeout in seconds, default to 10s", default=10)],
     completes="",
 )
-def active(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def active(cli: Session, flags: Flags, args: Args) -> None:
     """The machine that the environment points at."""
     known = machines(cli)
 
@@ -82,7 +82,7 @@ def _told(cli: Session, names: Args, tell: Any) -> None:
 
 
 @machine_command("ip", "[NAME...]", "Get the IP address of a machine", count=(0, -1))
-def ip(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ip(cli: Session, flags: Flags, args: Args) -> None:
     """A running machine's address."""
 
     def address(machine: Machine) -> str:
@@ -94,13 +94,13 @@ def ip(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
 
 @machine_command("status", "[NAME]", "Get the status of a machine", count=(0, -1))
-def status(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def status(cli: Session, flags: Flags, args: Args) -> None:
     """A machine's state."""
     _told(cli, args, lambda machine: machine.driver.state())
 
 
 @machine_command("url", "[NAME]", "Get the URL of a machine", count=(0, -1))
-def url(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def url(cli: Session, flags: Flags, args: Args) -> None:
     """Where a machine's daemon listens."""
 
     def address(machine: Machine) -> str:
@@ -113,7 +113,7 @@ def url(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
 
 
 @machine_command("version", "[NAME...]", "Show the Docker Machine version or a machine docker version", count=(0, -1))
-def version(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def version(cli: Session, flags: Flags, args: Args) -> None:
     """This command's version, or those of machines' daemons."""
     if not args:
         from enxame import __version__

@@ -10,7 +10,7 @@ from enxame.cli.session import Session
 @command(
     "rm", "SERVICE [SERVICE...]", "Remove one or more services", count=(1, -1), aliases=("remove",), completes="service"
 )
-def rm(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def rm(cli: Session, flags: Flags, args: Args) -> None:
     """Removes services and prints their names as given."""
     problems = []
     for name in args:

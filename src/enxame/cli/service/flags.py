@@ -1,6 +1,9 @@
 """The flags of ``service create`` and ``service update``."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, Final
 
 import click
 
@@ -31,12 +34,14 @@ from enxame.cli.options.references import (
 _list = partial(many, kind="list")
 
 
+def _told(what: str, default: str, *, creating: bool) -> str:
+    """A summary; who creates a service sees what holds without the flag."""
+    return f"{what} (default {default})" if creating else what
+
+
 def _update_flags(kind: str, noun: str, *, creating: bool) -> list[click.Option]:
     """The six flags of an update's (or a rollback's) conduct."""
-
-    def told(what: str, default: str) -> str:
-        return f"{what} (default {default})" if creating else what
-
+    told = partial(_told, creating=creating)
     actions = '"pause", "continue", "rollback"' if kind == "update" else '"pause", "continue"'
     done = "updated" if kind == "update" else "rolled back"
     ing = "update" if kind == "update" else "roll back"
@@ -66,15 +71,18 @@ def _update_flags(kind: str, noun: str, *, creating: bool) -> list[click.Option]
     ]
 
 
-def common_flags(*, creating: bool) -> list[click.Option]:
-    """Flags that both verbs have."""
-
-    def told(what: str, default: str) -> str:
-        return f"{what} (default {default})" if creating else what
-
+def _general() -> list[click.Option]:
     return [
         switch("d,detach", "Exit immediately instead of waiting for the service to converge"),
         switch("q,quiet", "Suppress progress output"),
+        switch("with-registry-auth", "Send registry authentication details to swarm agents"),
+        switch("no-resolve-image", "Do not query the registry to resolve image digest and supported platforms"),
+    ]
+
+
+def _container(*, creating: bool) -> list[click.Option]:
+    told = partial(_told, creating=creating)
+    return [
         text("w,workdir", "Working directory inside the container"),
         text("u,user", "Username or UID (format: <name|uid>[:<group|gid>])"),
         value(
@@ -87,6 +95,24 @@ def common_flags(*, creating: bool) -> list[click.Option]:
         value("entrypoint", "command", _shell_words, "Overwrite the default ENTRYPOINT of the image"),
         _list("cap-add", summary="Add Linux capabilities"),
         _list("cap-drop", summary="Drop Linux capabilities"),
+        value(
+            "stop-grace-period",
+            "duration",
+            parse_duration,
+            told("Time to wait before force killing a container (ns|us|ms|s|m|h)", "10s"),
+        ),
+        text("stop-signal", "Signal to stop the container"),
+        text("log-driver", "Logging driver for service"),
+        many("log-opt", "list", "Logging driver options", parse_pair),
+        switch("t,tty", "Allocate a pseudo-TTY"),
+        switch("read-only", "Mount the container's root filesystem as read only"),
+        switch("init", "Use an init inside each service container to forward signals and reap processes"),
+        text("isolation", "Service container isolation mode"),
+    ]
+
+
+def _resources() -> list[click.Option]:
+    return [
         value("limit-cpu", "decimal", parse_cpus, "Limit CPUs"),
         value("limit-memory", "bytes", parse_bytes, "Limit Memory"),
         value("limit-pids", "int", parse_int, "Limit maximum number of processes (default 0 = unlimited)"),
@@ -95,12 +121,12 @@ def common_flags(*, creating: bool) -> list[click.Option]:
         value("memory-swap", "bytes", parse_swap, "Swap Bytes (-1 for unlimited)"),
         value("memory-swappiness", "int", parse_int, "Tune memory swappiness (0-100), -1 to reset to default"),
         value("oom-score-adj", "int", parse_int, "Tune host's OOM preferences (-1000 to 1000)"),
-        value(
-            "stop-grace-period",
-            "duration",
-            parse_duration,
-            told("Time to wait before force killing a container (ns|us|ms|s|m|h)", "10s"),
-        ),
+    ]
+
+
+def _tasks(*, creating: bool) -> list[click.Option]:
+    told = partial(_told, creating=creating)
+    return [
         value("replicas", "uint", parse_uint, "Number of tasks"),
         value(
             "max-concurrent",
@@ -117,13 +143,12 @@ def common_flags(*, creating: bool) -> list[click.Option]:
         value(
             "restart-window", "duration", parse_duration, "Window used to evaluate the restart policy (ns|us|ms|s|m|h)"
         ),
-        *_update_flags("update", "update", creating=creating),
-        *_update_flags("rollback", "task rollback", creating=creating),
         text("endpoint-mode", "Endpoint mode (vip or dnsrr)", default="vip" if creating else ""),
-        switch("with-registry-auth", "Send registry authentication details to swarm agents"),
-        switch("no-resolve-image", "Do not query the registry to resolve image digest and supported platforms"),
-        text("log-driver", "Logging driver for service"),
-        many("log-opt", "list", "Logging driver options", parse_pair),
+    ]
+
+
+def _health() -> list[click.Option]:
+    return [
         text("health-cmd", "Command to run to check health"),
         value("health-interval", "duration", parse_positive_duration, "Time between running the check (ms|s|m|h)"),
         value(
@@ -143,86 +168,179 @@ def common_flags(*, creating: bool) -> list[click.Option]:
             "Time between running the check during the start period (ms|s|m|h)",
         ),
         switch("no-healthcheck", "Disable any container-specified HEALTHCHECK"),
-        switch("t,tty", "Allocate a pseudo-TTY"),
-        switch("read-only", "Mount the container's root filesystem as read only"),
-        switch("init", "Use an init inside each service container to forward signals and reap processes"),
-        text("stop-signal", "Signal to stop the container"),
-        text("isolation", "Service container isolation mode"),
     ]
+
+
+def _common(*, creating: bool) -> list[click.Option]:
+    """Flags that both verbs have."""
+    return [
+        *_general(),
+        *_container(creating=creating),
+        *_resources(),
+        *_tasks(creating=creating),
+        *_update_flags("update", "update", creating=creating),
+        *_update_flags("rollback", "task rollback", creating=creating),
+        *_health(),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A part of a spec that is a list. ``service create`` is given all of it by the flag ``name`` (``short`` is its
+    letter); ``service update`` adds and removes items: what their flags say of themselves is ``add`` and ``remove``.
+    """
+
+    name: str
+    given: str
+    add: str
+    remove: str
+    kind: str = "list"
+    parse: Callable[[str], Any] = str
+    short: str = ""
+    #: Items to be removed are written as those to be added, not by their names.
+    removed_whole: bool = False
+
+    def to_create(self) -> click.Option:
+        return many(f"{self.short},{self.name}" if self.short else self.name, self.kind, self.given, self.parse)
+
+    def to_update(self) -> list[click.Option]:
+        kind, parse = (self.kind, self.parse) if self.removed_whole else ("list", str)
+        return [
+            many(f"{self.name}-add", self.kind, self.add, self.parse),
+            many(f"{self.name}-rm", kind, self.remove, parse),
+        ]
+
+
+_LISTED: Final = (
+    _Listed(
+        "label",
+        "Service labels",
+        "Add or update a service label",
+        "Remove a label by its key",
+        parse=parse_label,
+        short="l",
+    ),
+    _Listed(
+        "container-label",
+        "Container labels",
+        "Add or update a container label",
+        "Remove a container label by its key",
+        parse=parse_label,
+    ),
+    _Listed(
+        "env",
+        "Set environment variables",
+        "Add or update an environment variable",
+        "Remove an environment variable",
+        parse=parse_env,
+        short="e",
+    ),
+    _Listed(
+        "mount",
+        "Attach a filesystem mount to the service",
+        "Add or update a mount on a service",
+        "Remove a mount by its target path",
+        "mount",
+        parse_mount,
+    ),
+    _Listed("constraint", "Placement constraints", "Add or update a placement constraint", "Remove a constraint"),
+    _Listed(
+        "placement-pref",
+        "Add a placement preference",
+        "Add a placement preference",
+        "Remove a placement preference",
+        "pref",
+        parse_placement_preference,
+        removed_whole=True,
+    ),
+    _Listed("network", "Network attachments", "Add a network", "Remove a network", "network", parse_network),
+    _Listed(
+        "secret",
+        "Specify secrets to expose to the service",
+        "Add or update a secret on a service",
+        "Remove a secret",
+        "secret",
+        parse_secret,
+    ),
+    _Listed(
+        "config",
+        "Specify configurations to expose to the service",
+        "Add or update a config file on a service",
+        "Remove a configuration file",
+        "config",
+        parse_config,
+    ),
+    _Listed(
+        "publish",
+        "Publish a port as a node port",
+        "Add or update a published port",
+        "Remove a published port by its target port",
+        "port",
+        parse_service_port,
+        short="p",
+        removed_whole=True,
+    ),
+    _Listed(
+        "group",
+        "Set one or more supplementary user groups for the container",
+        "Add an additional supplementary user group to the container",
+        "Remove a previously added supplementary user group from the container",
+    ),
+    _Listed(
+        "dns",
+        "Set custom DNS servers",
+        "Add or update a custom DNS server",
+        "Remove a custom DNS server",
+        parse=parse_ip,
+    ),
+    _Listed("dns-option", "Set DNS options", "Add or update a DNS option", "Remove a DNS option"),
+    _Listed(
+        "dns-search",
+        "Set custom DNS search domains",
+        "Add or update a custom DNS search domain",
+        "Remove a DNS search domain",
+        parse=parse_search_domain,
+    ),
+    _Listed(
+        "host",
+        "Set one or more custom host-to-IP mappings (host:ip)",
+        "Add a custom host-to-IP mapping (host:ip)",
+        "Remove a custom host-to-IP mapping (host:ip)",
+        parse=parse_extra_host,
+    ),
+    _Listed("sysctl", "Sysctl options", "Add or update a Sysctl option", "Remove a Sysctl option", parse=parse_pair),
+    _Listed(
+        "ulimit",
+        "Ulimit options",
+        "Add or update a ulimit option",
+        "Remove a ulimit option",
+        "ulimit",
+        parse_ulimit,
+    ),
+    _Listed("generic-resource", "User defined resources", "Add a Generic resource", "Remove a Generic resource"),
+)
 
 
 def create_flags() -> list[click.Option]:
     """All flags of ``service create``."""
     return [
-        *common_flags(creating=True),
+        *_common(creating=True),
         text("name", "Service name"),
         text("mode", 'Service mode ("replicated", "global", "replicated-job", "global-job")', default="replicated"),
-        many("l,label", "list", "Service labels", parse_label),
-        many("container-label", "list", "Container labels", parse_label),
-        many("e,env", "list", "Set environment variables", parse_env),
         _list("env-file", summary="Read in a file of environment variables"),
-        many("mount", "mount", "Attach a filesystem mount to the service", parse_mount),
-        _list("constraint", summary="Placement constraints"),
-        many("placement-pref", "pref", "Add a placement preference", parse_placement_preference),
-        many("network", "network", "Network attachments", parse_network),
-        many("secret", "secret", "Specify secrets to expose to the service", parse_secret),
-        many("config", "config", "Specify configurations to expose to the service", parse_config),
-        many("p,publish", "port", "Publish a port as a node port", parse_service_port),
-        _list("group", summary="Set one or more supplementary user groups for the container"),
-        many("dns", "list", "Set custom DNS servers", parse_ip),
-        _list("dns-option", summary="Set DNS options"),
-        many("dns-search", "list", "Set custom DNS search domains", parse_search_domain),
-        many("host", "list", "Set one or more custom host-to-IP mappings (host:ip)", parse_extra_host),
-        many("sysctl", "list", "Sysctl options", parse_pair),
-        many("ulimit", "ulimit", "Ulimit options", parse_ulimit),
-        _list("generic-resource", summary="User defined resources"),
+        *(listed.to_create() for listed in _LISTED),
     ]
 
 
 def update_flags() -> list[click.Option]:
     """All flags of ``service update``."""
     return [
-        *common_flags(creating=False),
+        *_common(creating=False),
         text("image", "Service image tag"),
         value("args", "command", _shell_words, "Service command args"),
         switch("rollback", "Rollback to previous specification"),
         switch("force", "Force update even if no changes require it"),
-        many("label-add", "list", "Add or update a service label", parse_label),
-        _list("label-rm", summary="Remove a label by its key"),
-        many("container-label-add", "list", "Add or update a container label", parse_label),
-        _list("container-label-rm", summary="Remove a container label by its key"),
-        many("env-add", "list", "Add or update an environment variable", parse_env),
-        _list("env-rm", summary="Remove an environment variable"),
-        many("mount-add", "mount", "Add or update a mount on a service", parse_mount),
-        _list("mount-rm", summary="Remove a mount by its target path"),
-        _list("constraint-add", summary="Add or update a placement constraint"),
-        _list("constraint-rm", summary="Remove a constraint"),
-        many("placement-pref-add", "pref", "Add a placement preference", parse_placement_preference),
-        many("placement-pref-rm", "pref", "Remove a placement preference", parse_placement_preference),
-        many("network-add", "network", "Add a network", parse_network),
-        _list("network-rm", summary="Remove a network"),
-        many("secret-add", "secret", "Add or update a secret on a service", parse_secret),
-        _list("secret-rm", summary="Remove a secret"),
-        many("config-add", "config", "Add or update a config file on a service", parse_config),
-        _list("config-rm", summary="Remove a configuration file"),
-        many("publish-add", "port", "Add or update a published port", parse_service_port),
-        many("publish-rm", "port", "Remove a published port by its target port", parse_service_port),
-        _list("group-add", summary="Add an additional supplementary user group to the container"),
-        _list("group-rm", summary="Remove a previously added supplementary user group from the container"),
-        many("dns-add", "list", "Add or update a custom DNS server", parse_ip),
-        _list("dns-rm", summary="Remove a custom DNS server"),
-        _list("dns-option-add", summary="Add or update a DNS option"),
-        _list("dns-option-rm", summary="Remove a DNS option"),
-        many("dns-search-add", "list", "Add or update a custom DNS search domain", parse_search_domain),
-        _list("dns-search-rm", summary="Remove a DNS search domain"),
-        many("host-add", "list", "Add a custom host-to-IP mapping (host:ip)", parse_extra_host),
-        _list("host-rm", summary="Remove a custom host-to-IP mapping (host:ip)"),
-        many("sysctl-add", "list", "Add or update a Sysctl option", parse_pair),
-        _list("sysctl-rm", summary="Remove a Sysctl option"),
-        many("ulimit-add", "ulimit", "Add or update a ulimit option", parse_ulimit),
-        _list("ulimit-rm", summary="Remove a ulimit option"),
-        _list("generic-resource-add", summary="Add a Generic resource"),
-        _list("generic-resource-rm", summary="Remove a Generic resource"),
+        *(option for listed in _LISTED for option in listed.to_update()),
     ]
 
 

@@ -94,7 +94,7 @@ TABLE = Table(
     flags=[filter_flag(), format_flag(), quiet_flag()],
     aliases=("list",),
 )
-def ls(cli: Session, flags: Flags, args: Args) -> None:  # noqa: ARG001
+def ls(cli: Session, flags: Flags, args: Args) -> None:
     """Prints all services."""
     services = cli.client.get("/services", {"filters": encode_filters(flags["filter"]), "status": "true"}) or []
     services.sort(key=lambda s: natural_key(s["Spec"].get("Name", "")))
