@@ -51,7 +51,7 @@ def remove() -> list[Message]:
     """Undo :func:`install`; nothing need be there."""
     return [
         change
-        for family in (INET, NETDEV)
+        for family in (IPV4, INET, NETDEV)  # IPV4: of daemons that knew the mesh over IPv4 alone
         for change in (nft.add_table(family, TABLE), nft.delete_table(family, TABLE))
     ]
 
