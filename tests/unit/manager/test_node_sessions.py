@@ -103,19 +103,34 @@ async def test_what_is_for_all_is_put_together_once_a_change_and_not_once_a_sess
 
 
 async def test_a_node_that_joins_is_no_news_for_the_others_though_all_are_to_beat_more_slowly(manager: Manager) -> None:
-    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group, AsyncExitStack() as stack:
-        await manager.start(group, 1)
-        caller = Caller("w0")
-        stream = await stack.enter_async_context(manager.session(caller))
-        first: SessionNews = await anext(stream)
-        assert first.heartbeat_period == 1.0
+    told: dict[str, list[SessionNews]] = {"w0": [], "w1": []}
+
+    async def listen(caller: Caller) -> None:
+        async with manager.session(caller) as stream:
+            async for news in stream:
+                told[caller.node_id].append(news)
+
+    async def until(node_id: str, count: int) -> None:
+        while len(told[node_id]) < count:
+            await asyncio.sleep(0.001)
+
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        await manager.start(group, 2)
+        callers = [Caller("w0"), Caller("w1")]
+        listening = [group.create_task(listen(caller)) for caller in callers]
+        await until("w0", 1)
+        await until("w1", 1)
+        assert told["w0"][0].heartbeat_period == 1.0
         for number in range(2 * BEATS_PER_SECOND):
             manager.detector.expect(f"other{number}")
         await manager.store.update(lambda tx: tx.create(worker_node("other0", "other0")))
-        assert await manager.beat(caller) == pytest.approx(2.0, abs=0.1)
-        await manager.change("w0", spec=replace(manager.node("w0").spec, availability="drain"))
-        news: SessionNews = await anext(stream)
-        assert news.spec.availability == "drain", "the first that it is told after its first"
-        assert news.heartbeat_period == pytest.approx(2.0, abs=0.1)
-        for task in manager.running:
+        assert await manager.beat(callers[0]) == pytest.approx(2.0, abs=0.1)
+        for count, availability in enumerate(("drain", "active"), 2):
+            await manager.change("w1", spec=replace(manager.node("w1").spec, availability=availability))
+            await until("w1", count)
+        await manager.change("w0", spec=replace(manager.node("w0").spec, availability="pause"))
+        await until("w0", 2)
+        assert told["w0"][1].spec.availability == "pause", "the first that it is told after its first"
+        assert told["w0"][1].heartbeat_period == pytest.approx(2.0, abs=0.1)
+        for task in (*manager.running, *listening):
             task.cancel()
