@@ -69,7 +69,8 @@ class NetworkNamespace:
         made = self.open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         made.settimeout(timeout)
         try:
-            made.connect((address, port))
+            host, _, scope = address.partition("%")  # a link-local one, and the number of its link
+            made.connect((host, port, 0, int(scope)) if scope else (host, port))
         except BaseException:
             made.close()
             raise
