@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,7 +39,8 @@ def registry(daemon: Daemon, directory: Path) -> Iterator[subprocess.Popen[bytes
     (directory / "config.yml").write_text(json.dumps(config))
     inside = daemon.network.host
     command = inside.argv("docker-registry", "serve", str(directory / "config.yml"))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         (directory / "image.tar").write_bytes(
             archive([files(("small", b"s" * 1000)), files(("large", os.urandom(40_000_000)))], "big:1")
@@ -66,7 +68,9 @@ def pull(daemon: Daemon) -> bytes:
 
 
 def files_below(directory: Path) -> set[str]:
-    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    """Without what is kept for a pull that may come again."""
+    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith("fetched/")}
 
 
 def test_a_daemon_killed_in_the_middle_of_a_pull_leaves_nothing_and_pulls_again(daemon: Daemon, tmp_path: Path) -> None:
@@ -85,7 +89,12 @@ def test_a_daemon_killed_in_the_middle_of_a_pull_leaves_nothing_and_pulls_again(
             answer.close()
         daemon.start()
         assert files_below(images) == before
+        whole = {path.name for path in (images / "fetched").iterdir()}
+        told = (tmp_path / "log").stat().st_size
         assert b"Downloaded newer image" in pull(daemon)
+        log = (tmp_path / "log").read_bytes()[told:].decode()
+        assert not any(f"blobs/sha256:{name}" in log for name in whole)
+        assert len(set(re.findall(r"GET /v2/big/blobs/(sha256:\w+)", log))) == 3 - len(whole)  # with the configuration
         assert b"Image is up to date" in pull(daemon)
         daemon.api.delete(f"/images/{quote(ADDRESS + '/big:1', safe='')}")
     wait_until(lambda: files_below(images) == before, "all of the image is gone")

@@ -95,15 +95,17 @@ class Catalog:
             async with self.changing:
                 await self._collect(diff_ids)
 
-    async def collect_garbage(self) -> None:
-        """Something failed half-way: drop layers that it had already unpacked."""
+    async def collect_garbage(self, *, refetch: bool = True) -> None:
+        """Something failed half-way: drop layers that it had already unpacked. Without ``refetch`` their blobs are
+        kept, for a pull that may come again.
+        """
         async with self.changing:
-            await self._collect(self.layers.diff_ids())
+            await self._collect(self.layers.diff_ids(), refetch=refetch)
 
-    async def _collect(self, candidates: set[str]) -> tuple[list[str], int]:
+    async def _collect(self, candidates: set[str], *, refetch: bool = True) -> tuple[list[str], int]:
         for image_id in [one for one in self._orphans if not self.layers.leased(one)]:
             self._orphans.discard(image_id)
             if image_id not in self.index.records:
                 await to_the_end(partial(self.layers.drop_blob, image_id))
         gone = [one for one in candidates - self._layers_in_use() if not self.layers.leased(one)]
-        return gone, await self.layers.remove(gone)
+        return gone, await self.layers.remove(gone, refetch=refetch)

@@ -2,6 +2,7 @@
 
     blobs/sha256/<hex>     configurations, and layers as they came
     layers/<hex>/diff      a layer unpacked, by its diff-id, in overlayfs's form; layer.json beside it says its size
+    fetched/<hex>          layers as they came, whole, for a pull that was interrupted and may come again
     tmp/                   whatever is not finished; emptied at the start
 
 Things are made in ``tmp`` and renamed: what stands under its name is whole.
@@ -23,6 +24,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from enxame.engine.images.disk_placement import spread_children
+from enxame.engine.images.fetched import FetchedBlobs
 from enxame.engine.images.worker_process import unpack_layer
 from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument
@@ -49,12 +51,15 @@ class LayerStore:
         self._layers: dict[str, Layer] = {}
         self._unpacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._leases: Counter[str] = Counter()
+        #: What a pull need not fetch again.
+        self.fetched = FetchedBlobs(root / "fetched", leased=self.leased)
         self._workers = asyncio.Semaphore(max(1, os.cpu_count() or 1))
 
     def load(self) -> None:
         """Make the directories, drop what was interrupted, read what is there. Blocks."""
         for name in ("blobs/sha256", "layers", "tmp"):
             (self._root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.fetched.load()
         spread_children(self._root / "tmp")  # layers are made there
         for leftover in (self._root / "tmp").iterdir():
             _remove(leftover)
@@ -105,13 +110,15 @@ class LayerStore:
         self.blob_path(digest).unlink(missing_ok=True)
 
     def sweep(self, diff_ids: set[str], digests: set[str]) -> None:
-        """Remove all layers but ``diff_ids``, and all blobs but theirs and ``digests``. Blocks."""
+        """Remove all layers but ``diff_ids``, and all blobs but theirs and ``digests``: the next pull of an image that
+        was interrupted finds them among the fetched ones. Blocks.
+        """
         for diff_id in self._layers.keys() - diff_ids:
-            _remove(self._bury(diff_id))
+            _remove(self._bury(diff_id, refetch=False))
         keep = digests | {layer.blob for layer in self._layers.values()}
         for entry in (self._root / "blobs" / "sha256").iterdir():
             if f"sha256:{entry.name}" not in keep:
-                _remove(entry)
+                self.fetched.keep(f"sha256:{entry.name}", entry)
 
     @contextmanager
     def lease(self, names: Iterable[str]) -> Iterator[None]:
@@ -190,18 +197,23 @@ class LayerStore:
                 raise EnxameError(f"cannot keep layer {layer.diff_id}: {error.strerror}") from error
         self._layers[layer.diff_id] = layer
 
-    async def remove(self, diff_ids: Iterable[str]) -> int:
-        """Delete layers that nobody needs, with their blobs. Returns the bytes of their files."""
+    async def remove(self, diff_ids: Iterable[str], *, refetch: bool = True) -> int:
+        """Delete layers that nobody needs, with their blobs. Returns the bytes of their files. Without ``refetch`` the
+        blobs are kept for a pull that may come again.
+        """
         here = [diff_id for diff_id in diff_ids if diff_id in self._layers]
         freed = sum(self._layers[diff_id].size for diff_id in here)
-        graves = [self._bury(diff_id) for diff_id in here]
+        graves = [self._bury(diff_id, refetch=refetch) for diff_id in here]
         await to_the_end(lambda: _remove_all(graves))
         return freed
 
-    def _bury(self, diff_id: str) -> Path:
+    def _bury(self, diff_id: str, *, refetch: bool) -> Path:
         """Out of the way by one rename: a layer that stands under its name is whole. Returns where it is now."""
         layer = self._layers.pop(diff_id)
-        self.drop_blob(layer.blob)
+        if refetch:
+            self.drop_blob(layer.blob)
+        elif self.blob_path(layer.blob).exists():
+            self.fetched.keep(layer.blob, self.blob_path(layer.blob))
         grave = self._root / "tmp" / secrets.token_hex(8)
         self.directory(diff_id).parent.rename(grave)
         return grave

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from enxame.model.image import (
 
 __all__ = ["PulledImage", "Puller", "SharedPull"]
 
+_log = logging.getLogger(__name__)
 Progress = Callable[[ProgressMessage], None]
 #: Downloads at the same time, of one image.
 _DOWNLOADS: Final = 3
@@ -170,6 +172,7 @@ class Puller:
         for layer in manifest.layers:
             if not layer.media_type.startswith(_LAYER_TYPES):
                 raise InvalidArgument(f"unsupported layer media type {layer.media_type!r}")
+        await asyncio.to_thread(self._layers.fetched.expire)
         tmp = self._layers.new_tmp()
         try:
             async with AsyncExitStack() as stack:
@@ -179,7 +182,8 @@ class Puller:
                 if explicit is not None:
                     check_platform(file, at.familiar_name, explicit)
                 diff_ids = check_layer_count(len(manifest.layers), file)
-                stack.enter_context(self._layers.lease([config.digest, *diff_ids]))
+                blobs = [layer.digest for layer in manifest.layers]
+                stack.enter_context(self._layers.lease([config.digest, *diff_ids, *blobs]))
                 wanted = list(zip(manifest.layers, diff_ids, strict=True))
                 layers = await self._bring_layers(wanted, tmp, proxies, progress)
                 await keep(PulledImage(config.digest, content, layers))
@@ -204,22 +208,33 @@ class Puller:
             have = self._layers.get(diff_id) is not None
             _tell(progress, descriptor, "Already exists" if have else "Pulling fs layer")
 
+        def report_to(descriptor: Descriptor) -> Callable[[int], None]:
+            def report(done: int) -> None:
+                _tell(progress, descriptor, "Downloading", ProgressDetail(current=done, total=descriptor.size))
+
+            return report
+
         async def bring(number: int, descriptor: Descriptor, diff_id: str) -> Layer:
             layer = self._layers.get(diff_id)
             if layer is not None:
                 return layer
-            path = self._layers.blob_path(descriptor.digest)
-            if not path.exists():
-                path = tmp / str(number)
-
-                def report(done: int) -> None:
-                    detail = ProgressDetail(current=done, total=descriptor.size)
-                    _tell(progress, descriptor, "Downloading", detail)
-
-                await proxies.fetch(descriptor, path, report)
+            blob, fetched = self._layers.blob_path(descriptor.digest), self._layers.fetched
+            if not blob.exists():
+                blob = fetched.path(descriptor.digest)
+            layer = await self._unpack_again(blob, descriptor, diff_id) if blob.exists() else None
+            if layer is None:
+                await proxies.fetch(descriptor, tmp / str(number), report_to(descriptor))
                 _tell(progress, descriptor, "Verifying Checksum")
-            _tell(progress, descriptor, "Download complete")
-            layer = await self._layers.unpack(path, digest=descriptor.digest, diff_id=diff_id)
+                blob = fetched.keep(descriptor.digest, tmp / str(number))
+                _tell(progress, descriptor, "Download complete")
+                try:
+                    layer = await self._layers.unpack(blob, digest=descriptor.digest, diff_id=diff_id)
+                except InvalidArgument:
+                    fetched.drop(descriptor.digest)
+                    raise
+            else:
+                _tell(progress, descriptor, "Download complete")
+            fetched.drop(descriptor.digest)
             _tell(progress, descriptor, "Pull complete")
             return layer
 
@@ -229,6 +244,15 @@ class Puller:
         except* EnxameError as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
+
+    async def _unpack_again(self, blob: Path, descriptor: Descriptor, diff_id: str) -> Layer | None:
+        """A layer of a blob that was here already; None when it is not what it should be: a power loss may cut it."""
+        try:
+            return await self._layers.unpack(blob, digest=descriptor.digest, diff_id=diff_id)
+        except InvalidArgument as error:
+            _log.warning("%s is fetched again: %s", descriptor.digest, error.message)
+            self._layers.fetched.drop(descriptor.digest)
+            return None
 
 
 class _Proxies:

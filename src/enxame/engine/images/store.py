@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from enxame.engine.images import usage, views
 from enxame.engine.images.catalog import Catalog
@@ -46,6 +46,8 @@ from enxame.model.image import (
 __all__ = ["EventPublisher", "ImageStore", "ImageUser"]
 
 Progress = Callable[[ProgressMessage], None]
+#: Seconds between two looks at what was fetched and not used.
+_EXPIRE_EVERY: Final = 3600.0
 
 
 class EventPublisher(Protocol):
@@ -79,11 +81,13 @@ class ImageStore:
         self._puller = Puller(self._registry, self._layers)
         self._pusher = Pusher(self._registry, self._layers)
         self._pulls: dict[tuple[str, str, RegistryAuth | None], SharedPull] = {}
+        self._expiring: asyncio.Task[None] | None = None
         self.users: Callable[[str], Sequence[ImageUser]] = lambda _image_id: ()
 
     async def start(self) -> None:
         """Read what is there, finish or drop what was interrupted."""
         await asyncio.to_thread(self._load)
+        self._expiring = asyncio.ensure_future(self._expire_fetched())
 
     def _load(self) -> None:
         self._catalog.load()
@@ -91,11 +95,13 @@ class ImageStore:
 
     async def stop(self) -> None:
         """End what goes on; containers' mounts stay."""
-        pulls = [shared.task for shared in self._pulls.values() if not shared.task.done()]
-        for task in pulls:
+        ending = [shared.task for shared in self._pulls.values() if not shared.task.done()]
+        if self._expiring is not None:
+            ending.append(self._expiring)
+        for task in ending:
             task.cancel()
-        if pulls:
-            await asyncio.wait(pulls)
+        if ending:
+            await asyncio.wait(ending)
         await asyncio.to_thread(self._containers.close)
 
     # Looking
@@ -230,7 +236,7 @@ class ImageStore:
             await self._catalog.register(pulled.image_id, pulled.config, pulled.layers, names)
 
         try:
-            async with self._cleaning_up():
+            async with self._cleaning_up(refetch=False):
                 digest = await self._puller.pull(
                     name, auth=auth, platform=platform, known=known, keep=keep, progress=progress
                 )
@@ -355,12 +361,17 @@ class ImageStore:
         self._publish("push", name.familiar, name.familiar_name)
 
     @asynccontextmanager
-    async def _cleaning_up(self) -> AsyncIterator[None]:
+    async def _cleaning_up(self, *, refetch: bool = True) -> AsyncIterator[None]:
         try:
             yield
         except BaseException:
-            await asyncio.shield(self._catalog.collect_garbage())
+            await asyncio.shield(self._catalog.collect_garbage(refetch=refetch))
             raise
+
+    async def _expire_fetched(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY)
+            await asyncio.to_thread(self._layers.fetched.expire)
 
     async def distribution(self, reference: str, auth: RegistryAuth | None = None) -> DistributionInspect:
         """What the registry says of a reference: its digest and platforms. Fails within some two seconds when the
@@ -445,6 +456,7 @@ class ImageStore:
                 items.append(ImageDeleteItem(deleted=record.image.id))
                 items += [ImageDeleteItem(deleted=chain) for chain in views.deleted_layers(record, gone)]
                 self._publish("delete", record.image.id, record.image.id)
+        freed += await asyncio.to_thread(self._layers.fetched.clear)
         self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return ImagesPruneReport(images_deleted=items or None, space_reclaimed=freed)
 
