@@ -21,7 +21,7 @@ from enxame.model.attachment import Attached, Attachment, AttachRequest, DetachR
 from enxame.model.dispatch import Assignments, DataPath, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource
-from enxame.model.task import Task
+from enxame.model.task import Task, TaskState
 
 log = logging.getLogger(__name__)
 
@@ -182,10 +182,15 @@ class Agent:
             await asyncio.wait(running)
         await self._database.close()
 
-    async def remove_everything(self) -> None:
-        """This node leaves its swarm: its tasks' containers and networks go."""
+    async def withdraw_everything(self) -> None:
+        """Let nobody send any task here anything new; no longer than is worth waiting for."""
+        running = [id_ for id_, worker in self._workers.items() if worker.task.status.state is TaskState.RUNNING]
+        await asyncio.gather(*(self._withdraw(task_id) for task_id in running))
+
+    async def remove_everything(self, patience: float) -> None:
+        """This node leaves its swarm: its tasks' containers and networks go. Tasks may take so many seconds to stop."""
         for worker in list(self._workers.values()):
-            worker.remove()
+            worker.remove(patience)
         running = list(self._running.values())
         if running:
             await asyncio.wait(running)

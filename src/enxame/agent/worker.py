@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -40,6 +41,7 @@ class TaskWorker:
         self._wall = wall
         self._changed = asyncio.Event()
         self._removing = False
+        self._patience = 0.0
 
     def desire(self, task: Task) -> None:
         """The manager's newest word on the task: of it, only the desired state may differ."""
@@ -47,9 +49,12 @@ class TaskWorker:
             self.task = replace(self.task, desired_state=task.desired_state, version=task.version)
             self._changed.set()
 
-    def remove(self) -> None:
-        """End the task whatever it does and remove its container; :meth:`run` returns then."""
+    def remove(self, patience: float = 0.0) -> None:
+        """End the task whatever it does and remove its container; :meth:`run` returns then. With ``patience`` it is
+        told to stop first, as gracefully as its spec says, but within so many seconds.
+        """
         self._removing = True
+        self._patience = patience
         self._changed.set()
 
     async def run(self) -> None:
@@ -58,6 +63,10 @@ class TaskWorker:
         while not self._removing:
             self._changed.clear()
             await self._changed.wait()
+        if self._patience and self._controller.is_running():
+            with suppress(TaskError, TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await self._controller.shutdown()
         await self._retry(self._controller.remove, "remove")
 
     async def _live(self) -> None:

@@ -214,19 +214,22 @@ class ManagerParts:
         await self._swarm.close()
         await asyncio.to_thread(self._member_files.remove)
 
-    async def leave(self) -> None:
-        """Remove this node's tasks and networks, let the managers that stay go on without this one, then end."""
+    async def leave(self, patience: float) -> None:
+        """Remove this node's tasks, which may take so many seconds to stop, and networks, let the managers that stay go
+        on without this one, then end.
+        """
         try:
             if self._swarm.leads and await self._swarm.resign():
                 await within(PART_DEADLINE, self._swarm.lost.wait())
             others = await self._others_lead()
             if others:
                 await within(PART_DEADLINE, self._node.session.opened.wait())
+                await self._node.agent.withdraw_everything()
                 await self._node.session.end_work()
             else:
                 # Nobody else is there to give this node tasks, or to be told.
                 await self._node.end_loops()
-            await self._node.agent.remove_everything()
+            await self._node.agent.remove_everything(patience)
             if others:
                 await self._node.session.say_goodbye()
                 await within(PART_DEADLINE, self._part.given_up(self._link))

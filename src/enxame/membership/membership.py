@@ -55,6 +55,9 @@ STATE_FILE: Final = "node.json"
 #: Longest wait for a swarm to come up or to end: seconds (moby's swarmConnectTimeout).
 START_DEADLINE: Final = 20.0
 LEAVE_DEADLINE: Final = 60.0
+#: How long the tasks of a node that leaves may take to stop, at most, and when it is forced to: seconds.
+STOP_PATIENCE: Final = 40.0
+FORCED_PATIENCE: Final = 2.0
 JOIN_DEADLINE: Final = 20.0
 
 
@@ -410,7 +413,7 @@ class Membership:
             parts, self._parts, self._state, self._error, self._locked = self._parts, None, None, "", False
             if parts is not None:
                 async with asyncio.timeout(LEAVE_DEADLINE):
-                    await parts.leave()
+                    await parts.leave(FORCED_PATIENCE if force else STOP_PATIENCE)
             else:
                 await self._sweep()
             await self._forget()

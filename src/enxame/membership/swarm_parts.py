@@ -56,8 +56,8 @@ class SwarmParts(Protocol):
         """Stop; containers go on."""
         ...
 
-    async def leave(self) -> None:
-        """Remove this node's tasks and networks, then stop."""
+    async def leave(self, patience: float) -> None:
+        """Remove this node's tasks, which may take so many seconds to stop, and networks, then stop."""
         ...
 
     def is_of(self, token: JoinToken) -> bool:

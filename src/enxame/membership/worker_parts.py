@@ -159,11 +159,12 @@ class WorkerParts:
         await self._node.end_loops()
         await self._node.agent.stop()
 
-    async def leave(self) -> None:
-        """Remove this node's tasks and networks, tell the manager, then end."""
+    async def leave(self, patience: float) -> None:
+        """Remove this node's tasks and networks, tell the manager, then end. Tasks may take so many seconds to stop."""
         try:
+            await self._node.agent.withdraw_everything()
             await self._node.session.end_work()
-            await self._node.agent.remove_everything()
+            await self._node.agent.remove_everything(patience)
             await self._node.session.say_goodbye()
         finally:
             await self.stop()

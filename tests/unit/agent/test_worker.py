@@ -162,6 +162,25 @@ async def test_shutting_down_interrupts_what_hangs(make, stuck):
     await bench.until(TaskState.SHUTDOWN)
 
 
+async def test_a_task_that_runs_is_stopped_before_its_removal_by_one_who_has_patience(make):
+    bench = make()
+    await bench.until(TaskState.RUNNING)
+    bench.worker.remove(DEADLINE)
+    async with asyncio.timeout(DEADLINE):
+        await bench.running
+    assert bench.controller.calls[-2:] == ["shutdown", "remove"]
+
+
+async def test_patience_with_a_task_that_does_not_stop_ends(make):
+    bench = make()
+    await bench.until(TaskState.RUNNING)
+    bench.controller.gates["shutdown"].clear()
+    bench.worker.remove(0.05)
+    async with asyncio.timeout(DEADLINE):
+        await bench.running
+    assert bench.controller.calls[-1] == "remove"
+
+
 async def test_removal_ends_the_worker_and_removes_the_container(make):
     bench = make()
     await bench.until(TaskState.RUNNING)

@@ -16,6 +16,7 @@ from enxame.manager.leadership import AlwaysLeads
 from enxame.manager.node_sessions import NodeSessions
 from enxame.manager.remote_logs import task_log_reader
 from enxame.manager.swarm import new_cluster
+from enxame.model.attachment import Attachment
 from enxame.model.cluster import InitRequest
 from enxame.model.dispatch import TaskStatusUpdate
 from enxame.model.node import Node, NodeDescription
@@ -384,14 +385,21 @@ async def test_a_node_that_falls_silent_is_down_and_cut_and_must_register_again(
 async def test_a_node_that_leaves_is_down_at_once(port: Port) -> None:
     async with asyncio.timeout(DEADLINE), link(port, "worker") as peer:
         _session = await open_session(peer)
+        alone = Attachment(id="a1", node_id="w1", network_id="net", container_id="c1")
+        await port.store.update(lambda tx: tx.create(alone))
         await peer.call(NODE_LEAVE, LeaveRequest())
+        assert port.store.view.all(Attachment) == []
         assert (port.status("w1").state, port.status("w1").message) == ("down", "node left the swarm")
 
 
 async def test_a_daemon_that_restarts_is_waited_for_and_shown_as_such(port: Port) -> None:
     async with asyncio.timeout(DEADLINE), link(port, "worker") as peer:
         _session = await open_session(peer)
+        alone = Attachment(id="a1", node_id="w1", network_id="net", container_id="c1")
+        await port.store.update(lambda tx: tx.create(alone))
         await peer.call(NODE_LEAVE, LeaveRequest(back_within=20.0))
+        # Its containers go on, those of their own on the swarm's networks, too.
+        assert [item.id for item in port.store.view.all(Attachment)] == ["a1"]
         restarting = ("ready", "its daemon restarts: expected back within 20 s")
         assert (port.status("w1").state, port.status("w1").message) == restarting
     for _ in range(18):
