@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from enxame.errors import InvalidArgument, PermissionDenied, rpc_error
+from enxame.errors import InvalidArgument, PermissionDenied, Unimplemented, rpc_error
 from enxame.manager import lookup, network_validation, network_view
 from enxame.manager.matching import matches_head
 from enxame.manager.service_references import needs_ingress
@@ -79,9 +79,11 @@ class NetworkControl:
         request has made it before.
 
         Raises:
-            InvalidArgument, PermissionDenied: out of rule.
+            InvalidArgument, PermissionDenied, Unimplemented: out of rule, or not to be had.
             Conflict: the name is taken, or there is an ingress network already.
         """
+        if not request.enable_ipv4:
+            raise Unimplemented("networks without IPv4 are not supported")
         spec = network_view.spec_of_request(request)
         network_validation.check_spec(spec)
         network = Network(id=object_id or self._new_id(), spec=spec)

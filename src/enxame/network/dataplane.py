@@ -196,6 +196,17 @@ class DataPlane:
 
         return await self._call(work)
 
+    async def subnets6(self, *, without: frozenset[str]) -> list[IPv6Network]:
+        """What this machine reaches over IPv6 without a router, but over links named in ``without`` and our bridges."""
+
+        def work() -> list[IPv6Network]:
+            links = [rtnetlink.parse_link(body) for body in self._routes().dump(rtnetlink.list_links())]
+            ours = {link.index for link in links if link.name in without or link.name.startswith(BRIDGE_PREFIX)}
+            found = [rtnetlink.parse_direct6(body) for body in self._routes().dump(rtnetlink.list_routes6())]
+            return [item[0] for item in found if item is not None and item[1] not in ours]
+
+        return await self._call(work) if self._ipv6.is_on else []
+
     async def ensure_bridge(self, bridge: Bridge) -> None:
         """Make a bridge; nothing happens when it already is so.
 

@@ -48,6 +48,7 @@ _IFLA_INET6_ADDR_GEN_MODE: Final = 8
 _ADDR_GEN_MODE_NONE: Final = 1
 
 _IFF_UP: Final = 1
+_UNICAST: Final = 1
 _RTA_DST: Final = 1
 _RTA_GATEWAY: Final = 5
 _RTA_OIF: Final = 4
@@ -296,6 +297,11 @@ def list_routes() -> Request:
     return Request(_GET_ROUTE, 0, struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
 
 
+def list_routes6() -> Request:
+    """Ask for all IPv6 routes."""
+    return Request(_GET_ROUTE, 0, struct.pack("=BBBBBBBBI", socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0), "list routes")
+
+
 def parse_link(body: bytes) -> Link:
     """A link from the kernel's message."""
     _, _, index, flags, _ = _link_header.unpack_from(body)
@@ -318,6 +324,20 @@ def parse_route(body: bytes) -> Route:
     attributes = parse_attributes(body[12:])
     destination = IPv4Network((attributes.get(_RTA_DST, b"\0\0\0\0"), prefix))
     return Route(destination, _number(attributes.get(_RTA_OIF, b"")), _RTA_GATEWAY not in attributes)
+
+
+def parse_direct6(body: bytes) -> tuple[IPv6Network, int] | None:
+    """From the kernel's message of an IPv6 route: a subnet without a router between, and the index of its link. None
+    for what is no such route: the machine's own addresses, what every link has.
+    """
+    prefix, kind = body[1], body[7]
+    attributes = parse_attributes(body[12:])
+    if kind != _UNICAST or not prefix or _RTA_DST not in attributes or _RTA_GATEWAY in attributes:
+        return None
+    destination = IPv6Network((attributes[_RTA_DST], prefix))
+    if destination.is_link_local or destination.is_multicast:
+        return None
+    return destination, _number(attributes.get(_RTA_OIF, b""))
 
 
 def _text(data: bytes) -> str:

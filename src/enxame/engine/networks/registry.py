@@ -54,6 +54,11 @@ class ActiveNetwork:
         """The network's IPv4 subnet."""
         return self.pool.subnet if self.pool is not None else None
 
+    def subnets(self) -> list[IPv4Network | IPv6Network]:
+        """Of both versions of IP."""
+        pools = (self.pool, self.pool6)
+        return [pool.subnet for pool in pools if pool is not None]
+
     @property
     def has_names(self) -> bool:
         """Whether containers on it find each other by name: not on the default bridge, nor on the ingress network."""

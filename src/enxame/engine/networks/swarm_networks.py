@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
@@ -22,6 +23,7 @@ from enxame.network.dataplane import DataPlane
 __all__ = ["SwarmNetworks"]
 
 _log = logging.getLogger(__name__)
+_Subnet = IPv4Network | IPv6Network
 
 
 class SwarmNetworks:
@@ -120,9 +122,7 @@ class SwarmNetworks:
                 continue
             theirs = other.bridge.tunnel if other.bridge is not None else None
             same_id = tunnel is not None and theirs is not None and tunnel.vni == theirs.vni
-            same_subnet = (
-                network.subnet is not None and other.subnet is not None and network.subnet.overlaps(other.subnet)
-            )
+            same_subnet = any(_overlap(mine, their) for mine in network.subnets() for their in other.subnets())
             if (same_id or same_subnet) and not self._expected(other.resource.id):
                 await self._tables.drop(other.resource.id)
                 await self._local.drop(other)
@@ -133,14 +133,24 @@ class SwarmNetworks:
         if subnet is None:
             return
         for other in self._registry:
-            if other.subnet is not None and other.resource.id != network.resource.id and subnet.overlaps(other.subnet):
-                raise EnxameError(f"the subnet {subnet} of network {name} overlaps with network {other.resource.name}")
-        for route in await self._dataplane.routes(without=self._local.bridge_names()):
-            if route.direct and subnet.overlaps(route.destination):
-                raise EnxameError(
-                    f"the subnet {subnet} of network {name} overlaps with {route.destination}, which this machine is "
-                    "on: choose another with --subnet, or other pools with swarm init --default-addr-pool"
-                )
+            for theirs in other.subnets() if other.resource.id != network.resource.id else ():
+                clash = next((mine for mine in network.subnets() if _overlap(mine, theirs)), None)
+                if clash is not None:
+                    raise EnxameError(
+                        f"the subnet {clash} of network {name} overlaps with network {other.resource.name}"
+                    )
+        without = self._local.bridge_names()
+        reached: list[_Subnet] = [
+            route.destination for route in await self._dataplane.routes(without=without) if route.direct
+        ]
+        reached += await self._dataplane.subnets6(without=without)
+        for mine in network.subnets():
+            for there in reached:
+                if _overlap(mine, there):
+                    raise EnxameError(
+                        f"the subnet {mine} of network {name} overlaps with {there}, which this machine is on: choose "
+                        "another with --subnet, or other pools with swarm init --default-addr-pool"
+                    )
 
     async def remove(self, network_id: str) -> None:
         """Remove its local side, if there is one. Raises PermissionDenied while containers are on it."""
@@ -154,3 +164,7 @@ class SwarmNetworks:
             await self._tables.drop(network_id)
             await self._local.drop(network)
             await self._encryption.apply()
+
+
+def _overlap(one: _Subnet, other: _Subnet) -> bool:
+    return one.version == other.version and one.overlaps(other)
