@@ -44,6 +44,11 @@ class _Connection(http.client.HTTPConnection):
         self.sock = self._endpoint.connect(self._deadline)
 
 
+def wants_more(problem: OSError) -> bool:
+    """Whether a TLS connection that does not block only has to wait. (The module ssl is loaded when it is needed.)"""
+    return type(problem).__name__ in {"SSLWantReadError", "SSLWantWriteError"}
+
+
 class Hijacked:
     """A raw two-way connection after an HTTP upgrade."""
 
@@ -55,7 +60,12 @@ class Hijacked:
     def early_bytes(self) -> bytes:
         """What came together with the answer's headers. The socket must not block."""
         reader = self._response.fp
-        waiting = len(reader.peek(1))
+        try:
+            waiting = len(reader.peek(1))
+        except OSError as problem:
+            if not wants_more(problem):
+                raise
+            waiting = 0
         return reader.read1(waiting) if waiting else b""
 
     def half_close(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from enxame.cli.client import Hijacked
+from enxame.cli.client import Hijacked, wants_more
 from enxame.cli.multiplexed import Demultiplexer
 from enxame.cli.terminal import DetachKeys, raw_mode
 
@@ -137,7 +137,7 @@ class Pump:
         except OSError as problem:
             if problem.errno in {errno.EPIPE, errno.ECONNRESET, errno.EBADF}:
                 self._outgoing.clear()
-            elif type(problem).__name__ not in {"SSLWantReadError", "SSLWantWriteError"}:
+            elif not wants_more(problem):
                 raise
         waiting = bool(self._outgoing)
         self._selector.modify(self._sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if waiting else 0))
@@ -157,7 +157,7 @@ class Pump:
             except (BlockingIOError, InterruptedError):
                 return True
             except OSError as problem:
-                return type(problem).__name__ in {"SSLWantReadError", "SSLWantWriteError"}
+                return wants_more(problem)
             if not data:
                 return False
             self._show(data)

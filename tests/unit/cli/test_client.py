@@ -187,6 +187,27 @@ def test_a_hijacked_connection_keeps_early_bytes_and_half_closes(certificate, wi
     hijacked.close()
 
 
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_a_hijacked_connection_may_have_nothing_to_say_at_first(certificate, with_tls):
+    looked = threading.Event()
+
+    def talk(sock: socket.socket) -> None:
+        _read_head(sock)
+        sock.sendall(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        assert looked.wait(10)
+        sock.sendall(b"late")
+
+    port = _serve(talk, certificate if with_tls else None)
+    tls = TlsFiles(ca=certificate[0]) if with_tls else None
+    hijacked = Client(parse_host(f"tcp://127.0.0.1:{port}", tls), timeout=5).hijack("/attach")
+    hijacked.sock.setblocking(False)
+    assert hijacked.early_bytes() == b""
+    looked.set()
+    hijacked.sock.settimeout(10)
+    assert hijacked.sock.recv(100) == b"late"
+    hijacked.close()
+
+
 def test_queries_are_sorted_and_leave_out_what_is_not_set():
     assert encode_query({"b": True, "a": "x y", "c": None, "d": False, "e": 0}) == "a=x+y&b=1&e=0"
 
