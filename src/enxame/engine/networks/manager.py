@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Protocol
 
@@ -94,7 +94,7 @@ class NetworkManager:
         self._encryption = Encryption(self._registry, self._dataplane, self._tables)
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
         #: What this machine reached without a router when the daemon started.
-        self._reached: list[IPv4Network] = []
+        self._reached: list[IPv4Network | IPv6Network] = []
         self._attachments = Attachments(self._registry, lambda: self._sandboxes.records, self.ensure_swarm_network)
         self._local = LocalNetworks(self._registry, self._dataplane, self._names, bip=bip, pools=pools, wall=wall)
         self._swarm = SwarmNetworks(
@@ -126,6 +126,7 @@ class NetworkManager:
         self._reached = [route.destination for route in reached if route.direct and not route.destination.is_loopback]
         services = self._swarm_ports.load()
         await self._dataplane.start(
+        self._reached += await self._dataplane.subnets6(without=self._local.bridge_names())
             KernelState(
                 bridges=[network.bridge for network in self._registry if network.bridge is not None],
                 namespaces=namespaces_of(self._sandboxes.records),
@@ -170,7 +171,7 @@ class NetworkManager:
         """What swarm networks must not overlap with here: what this machine reaches without a router, and its own
         networks.
         """
-        own = [item.subnet for item in self._registry if item.subnet is not None and item.resource.scope != "swarm"]
+        own = [subnet for item in self._registry if item.resource.scope != "swarm" for subnet in item.subnets()]
         return sorted({str(subnet) for subnet in [*self._reached, *own] if subnet.prefixlen < subnet.max_prefixlen})
 
     @property
