@@ -22,6 +22,7 @@ class SubnetPool:
     """
 
     def __init__(self) -> None:
+        self._asked: tuple[str, ...] = (DEFAULT_POOL,)
         self._pools: list[Subnet] = [ipaddress.ip_network(DEFAULT_POOL)]
         self._size = DEFAULT_SUBNET_SIZE
         self._subnets: dict[str, list[Subnet]] = {}
@@ -32,10 +33,11 @@ class SubnetPool:
 
     def configure(self, pools: Iterable[str], size: int) -> None:
         """Use these pools (none: the default) cut into subnets of this prefix length for networks to come."""
-        self._pools = [ipaddress.ip_network(pool, strict=False) for pool in pools] or [
-            ipaddress.ip_network(DEFAULT_POOL)
-        ]
         self._size = size or DEFAULT_SUBNET_SIZE
+        asked = tuple(pools) or (DEFAULT_POOL,)
+        if asked != self._asked:
+            self._asked = asked
+            self._pools = [ipaddress.ip_network(pool, strict=False) for pool in asked]
 
     def take(self, network_id: str, avoid: Iterable[str] = ()) -> str | None:
         """A free subnet for a network that overlaps none of those to ``avoid``; None when the pools are used up."""

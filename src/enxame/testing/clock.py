@@ -33,6 +33,7 @@ class VirtualClock:
         self.mono = 0.0
         #: How far people's clock was set forward since the beginning: seconds.
         self.shift = 0.0
+        self._shown, self._wall = 0.0, EPOCH
         self._calls: list[tuple[float, int, Timer]] = []
         self._order = count()
 
@@ -42,7 +43,10 @@ class VirtualClock:
 
     def wall(self) -> datetime:
         """The present moment as people show it."""
-        return EPOCH + timedelta(seconds=self.mono + self.shift)
+        shown = self.mono + self.shift
+        if shown != self._shown:
+            self._shown, self._wall = shown, EPOCH + timedelta(seconds=shown)
+        return self._wall
 
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         """Run ``call`` at a time (seconds since the beginning), at once if that is past."""

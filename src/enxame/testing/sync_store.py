@@ -39,7 +39,7 @@ class SyncStore:
 
     def update(self, fn: Callable[[Tx], R], epoch: int | None = None) -> R:
         """Run a transaction and commit it; what it raises undoes it. Raises Refused."""
-        staging = Staging(self.tables, self.revision + 1, self._wall)
+        staging = _Staging(self.tables, self.revision + 1, self._wall)
         result: R = staging.run(fn)
         changes = staging.changes()
         if changes:
@@ -65,3 +65,10 @@ class SyncStore:
         stored = replace(new, version=ObjectVersion(index=self.revision))
         self.tables.by_kind[type(stored)].put(stored)
         return Event(Action.CREATE if old is None else Action.UPDATE, stored, old, self.revision)
+
+
+class _Staging(Staging):
+    """Nothing is written anywhere, so nothing is brought into a form for it."""
+
+    def _encode(self, kind: type[Meta], object_id: str) -> bytes | None:
+        return b"" if object_id in self._overlays[kind].table.objects else None
