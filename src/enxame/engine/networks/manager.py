@@ -124,9 +124,9 @@ class NetworkManager:
         await self._local.define_predefined()
         reached = await self._dataplane.routes(without=self._local.bridge_names())
         self._reached = [route.destination for route in reached if route.direct and not route.destination.is_loopback]
+        self._reached += await self._dataplane.subnets6(without=self._local.bridge_names())
         services = self._swarm_ports.load()
         await self._dataplane.start(
-        self._reached += await self._dataplane.subnets6(without=self._local.bridge_names())
             KernelState(
                 bridges=[network.bridge for network in self._registry if network.bridge is not None],
                 namespaces=namespaces_of(self._sandboxes.records),
