@@ -52,6 +52,8 @@ class DaemonConfig:
     registry_mirrors: list[str] = field(default_factory=list)
     default_address_pools: list[tuple[str, int]] = field(default_factory=list)
     bip: str = ""
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
     swarm_default_advertise_addr: str = ""
     swarm_peer_port: int = DEFAULT_PEER_PORT
     metrics_addr: str = ""
@@ -125,6 +127,8 @@ def parser() -> argparse.ArgumentParser:
         help="pool for local networks (repeatable)",
     )
     add("--bip", metavar="CIDR", help="address of the default bridge")
+    add("--ipv6", action="store_true", default=None, help="give the default bridge IPv6 as well")
+    add("--fixed-cidr-v6", metavar="CIDR", help="IPv6 subnet of the default bridge (default: one of its own)")
     add(
         "--swarm-default-advertise-addr",
         metavar="ADDR",
@@ -190,6 +194,8 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
         registry_mirrors=merged.get("registry_mirror", []),
         default_address_pools=[_pool(item) for item in merged.get("default_address_pool", [])],
         bip=merged.get("bip", ""),
+        ipv6=bool(merged.get("ipv6")),
+        fixed_cidr_v6=merged.get("fixed_cidr_v6", ""),
         swarm_default_advertise_addr=merged.get("swarm_default_advertise_addr", ""),
         swarm_peer_port=merged.get("swarm_peer_port", DEFAULT_PEER_PORT),
         metrics_addr=merged.get("metrics_addr", ""),

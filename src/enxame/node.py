@@ -21,6 +21,7 @@ from enxame.api.server import ApiServer
 from enxame.control.now import Now
 from enxame.daemon_config import ConfigError, DaemonConfig
 from enxame.engine.engine import Engine, EngineOptions
+from enxame.engine.networks.local_networks import DefaultBridge
 from enxame.engine.runtimes import RuntimeProgram
 from enxame.membership import host_interfaces
 from enxame.membership.founding import Founder
@@ -63,7 +64,7 @@ class Node:
                 exec_root=config.exec_root,
                 runtime=config.default_runtime,
                 runtimes={name: RuntimeProgram(*one) for name, one in config.runtimes.items()},
-                bip=config.bip,
+                default_bridge=DefaultBridge(config.bip, config.ipv6, config.fixed_cidr_v6),
                 pools=_pools(config),
                 insecure_registries=config.insecure_registries,
                 registry_mirrors=config.registry_mirrors,

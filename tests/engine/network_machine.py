@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from enxame.engine.networks import NetworkManager
+from enxame.engine.networks.local_networks import DefaultBridge
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.model.container import PortBinding
 from tests.engine.network_lab import Lab, Server, ask, ask_udp, links, names_in
@@ -22,6 +23,7 @@ class Machine:
         self.events: list[tuple[str, str, str]] = []
         self.servers: list[Server] = []
         self.manager: NetworkManager
+        self.default_bridge = DefaultBridge()
         self._number = 0
 
     def _publish(
@@ -30,7 +32,12 @@ class Machine:
         self.events.append((type_, action, attributes["name"]))
 
     async def start(self) -> None:
-        self.manager = NetworkManager(self.directory / "data", self.directory / "exec", publish=self._publish)
+        self.manager = NetworkManager(
+            self.directory / "data",
+            self.directory / "exec",
+            publish=self._publish,
+            default_bridge=self.default_bridge,
+        )
         with self.lab.within_host():
             await self.manager.start()
 

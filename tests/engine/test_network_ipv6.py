@@ -6,9 +6,10 @@ import os
 
 import pytest
 
+from enxame.engine.networks.local_networks import DefaultBridge
 from enxame.errors import InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings, PortBinding
-from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest
+from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest, NetworkResource
 from tests.engine.network_lab import HOST, OUTSIDE, Lab
 from tests.engine.network_machine import Machine, publish
 
@@ -142,3 +143,54 @@ async def test_an_ipv6_address_needs_a_network_that_has_such(machine: Machine) -
     wanted = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv6_address="fd00::7"))
     with pytest.raises(InvalidArgument, match="user configured subnets"):
         await machine.connect(endpoints={"bridge": wanted})
+
+
+async def again(machine: Machine, bridge: DefaultBridge) -> NetworkResource:
+    """The machine's daemon is started with other options; the default bridge as it is then."""
+    await machine.stop()
+    machine.default_bridge = bridge
+    await machine.start()
+    return machine.manager.inspect("bridge")
+
+
+async def test_the_default_bridge_has_ipv6_when_the_daemon_is_told_so(machine: Machine) -> None:
+    six(machine.lab)
+    assert not machine.manager.inspect("bridge").enable_ipv6
+    bridge = await again(machine, DefaultBridge(ipv6=True, fixed_cidr_v6="2001:db8:1::/64"))
+    assert bridge.enable_ipv6
+    assert [(one.subnet, one.gateway) for one in bridge.ipam.config][1:] == [("2001:db8:1::/64", "2001:db8:1::1")]
+    _, one = await machine.connect()
+    web_id, web = await machine.connect(port_bindings=publish("80/tcp", PortBinding(host_port="8080")))
+    endpoint = web.endpoints["bridge"]
+    assert (endpoint.global_ipv6_address, endpoint.ipv6_gateway) == ("2001:db8:1::3", "2001:db8:1::1")
+    machine.serve(web.netns_path, 80, "web", six=True)
+    assert await machine.ask(one.netns_path, "2001:db8:1::3", 80) == ("web", "2001:db8:1::2")
+    assert await machine.ask(machine.lab.outside, HOST6, 8080) == ("web", OUTSIDE6)
+    machine.serve(machine.lab.outside, 7000, "outside", six=True)
+    assert await machine.ask(one.netns_path, OUTSIDE6, 7000) == ("outside", HOST6)
+    # Containers that are on it keep what they have, whatever the next daemon is told.
+    assert (await again(machine, DefaultBridge())).enable_ipv6
+    assert web_id in (machine.manager.inspect("bridge").containers or {})
+    assert await machine.ask(one.netns_path, "2001:db8:1::3", 80) == ("web", "2001:db8:1::2")
+
+
+async def test_the_default_bridge_takes_a_subnet_of_its_own_and_keeps_it(machine: Machine) -> None:
+    first = await again(machine, DefaultBridge(ipv6=True))
+    subnet = first.ipam.config[1].subnet
+    assert subnet.startswith("fd")
+    await make(machine, "other")
+    assert machine.manager.inspect("other").ipam.config[1].subnet != subnet
+    assert (await again(machine, DefaultBridge(ipv6=True))).ipam.config[1].subnet == subnet
+    assert not (await again(machine, DefaultBridge())).enable_ipv6
+
+
+@pytest.mark.parametrize("wrong", ["2001:db8::1/64x", "10.0.0.0/8", "fd00:1::/64"])
+async def test_a_subnet_that_the_default_bridge_cannot_have_is_told(machine: Machine, wrong: str) -> None:
+    await make(machine, "other", "fd00:1::/64")
+    await machine.stop()
+    machine.default_bridge = DefaultBridge(ipv6=True, fixed_cidr_v6=wrong)
+    with pytest.raises(InvalidArgument):
+        await machine.start()
+    await machine.stop()
+    machine.default_bridge = DefaultBridge()
+    await machine.start()

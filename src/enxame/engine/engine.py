@@ -16,6 +16,7 @@ from enxame.engine.events import EventBus
 from enxame.engine.images.removal import ImageUser
 from enxame.engine.images.store import ImageStore
 from enxame.engine.kernel_limits import read_kernel_limits
+from enxame.engine.networks.local_networks import UNCHANGED, DefaultBridge
 from enxame.engine.networks.manager import NetworkManager
 from enxame.engine.runtimes import RuntimeProgram, Runtimes, find_runtimes
 from enxame.engine.volumes import VolumeStore
@@ -35,7 +36,7 @@ class EngineOptions:
     exec_root: Path
     runtime: str = ""
     runtimes: Mapping[str, RuntimeProgram] = field(default_factory=dict)
-    bip: str = ""
+    default_bridge: DefaultBridge = UNCHANGED
     pools: Sequence[SubnetPool] = DEFAULT_POOLS
     insecure_registries: Sequence[str] = ()
     registry_mirrors: Sequence[str] = ()
@@ -60,7 +61,11 @@ class Engine:
         )
         self.volumes = VolumeStore(data_root / "volumes", self.events)
         self.networks = NetworkManager(
-            data_root, options.exec_root, publish=self.events.publish, bip=options.bip, pools=options.pools
+            data_root,
+            options.exec_root,
+            publish=self.events.publish,
+            default_bridge=options.default_bridge,
+            pools=options.pools,
         )
         self.builder = Builder(data_root / "build", self.images, self.networks)
 

@@ -49,3 +49,10 @@ def test_options_that_do_not_do_are_told(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         loaded(tmp_path, file, *flags)
+
+
+def test_the_default_bridge_is_described_as_dockerd_has_it(tmp_path: Path) -> None:
+    config = loaded(tmp_path, {"bip": "10.9.0.1/16", "ipv6": True, "fixed-cidr-v6": "2001:db8:1::/64"})
+    assert (config.bip, config.ipv6, config.fixed_cidr_v6) == ("10.9.0.1/16", True, "2001:db8:1::/64")
+    assert loaded(tmp_path, {}, "--ipv6").ipv6
+    assert not loaded(tmp_path, {}).ipv6

@@ -97,15 +97,19 @@ def _settled6(config: IPAMConfig, own: Iterable[IPv6Network]) -> IPAMConfig:
     return msgspec.structs.replace(config, subnet=str(subnet))
 
 
-def default_bridge(id_: str, created: datetime, subnet: IPv4Network, gateway: str = "") -> NetworkResource:
-    """The network that containers join when they ask for none."""
+def default_bridge(
+    id_: str, created: datetime, subnet: IPv4Network, gateway: str = "", subnet6: IPv6Network | None = None
+) -> NetworkResource:
+    """The network that containers join when they ask for none; without ``subnet6`` it has no IPv6."""
     gateway = gateway or str(next(subnet.hosts()))
+    config6 = [IPAMConfig(subnet=str(subnet6), gateway=str(subnet6[1]))] if subnet6 is not None else []
     return NetworkResource(
         name="bridge",
         id=id_,
         created=created,
         driver="bridge",
-        ipam=IPAM(config=[IPAMConfig(subnet=str(subnet), gateway=gateway)]),
+        enable_ipv6=subnet6 is not None,
+        ipam=IPAM(config=[IPAMConfig(subnet=str(subnet), gateway=gateway), *config6]),
         options={
             f"{_OPTION}default_bridge": "true",
             f"{_OPTION}enable_icc": "true",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
+from os import uname
+from typing import Final
 
 from enxame.engine.networks import definitions
 from enxame.engine.networks.name_service import NameService
@@ -15,12 +18,27 @@ from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDeni
 from enxame.model.network import NetworkCreateRequest
 from enxame.network.dataplane import DataPlane
 from enxame.network.ipam import SubnetPool, free_subnet
+from enxame.network.ipam6 import free_subnet6, parse_subnet6
 
-__all__ = ["LocalNetworks"]
+__all__ = ["UNCHANGED", "DefaultBridge", "LocalNetworks"]
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultBridge:
+    """What the daemon's options say of the default bridge. ``bip`` is its address with its prefix; empty: the first
+    subnet of the pools that is free. ``fixed_cidr_v6`` is its IPv6 subnet, when it has ``ipv6``; empty: one of its own.
+    """
+
+    bip: str = ""
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
+
+
+UNCHANGED: Final = DefaultBridge()
 
 
 class LocalNetworks:
-    """``bip`` is the default bridge's address with its prefix; empty: the first subnet of ``pools`` that is free."""
+    """``pools``: where subnets come from that nobody chose."""
 
     def __init__(
         self,
@@ -28,14 +46,14 @@ class LocalNetworks:
         dataplane: DataPlane,
         names: NameService,
         *,
-        bip: str,
+        default_bridge: DefaultBridge,
         pools: Sequence[SubnetPool],
         wall: Callable[[], datetime],
     ) -> None:
         self._registry = registry
         self._dataplane = dataplane
         self._names = names
-        self._bip = bip
+        self._default_bridge = default_bridge
         self._pools = pools
         self._wall = wall
         #: Held while networks come and go.
@@ -50,19 +68,32 @@ class LocalNetworks:
                 await self._registry.add(ActiveNetwork(resource))
         bridge = self._registry.by_name("bridge")
         if bridge is not None and bridge.endpoints:
-            return  # containers hold its addresses; a new --bip waits until they are gone
+            return  # containers hold its addresses; new options wait until they are gone
         foreign = await self._dataplane.routes(without=self.bridge_names() | {definitions.DEFAULT_BRIDGE})
         others = [item.subnet for item in self._registry if item is not bridge and item.subnet is not None]
         subnet, gateway = self._default_subnet(bridge, [*others, *(route.destination for route in foreign)])
         id_, created = (bridge.resource.id, bridge.resource.created) if bridge else (secrets.token_hex(32), now)
-        await self._registry.add(ActiveNetwork.of(definitions.default_bridge(id_, created, subnet, gateway)))
+        subnet6 = self._default_subnet6(bridge) if self._default_bridge.ipv6 else None
+        resource = definitions.default_bridge(id_, created, subnet, gateway, subnet6)
+        await self._registry.add(ActiveNetwork.of(resource))
+
+    def _default_subnet6(self, bridge: ActiveNetwork | None) -> IPv6Network:
+        others = [item.pool6.subnet for item in self._registry if item is not bridge and item.pool6 is not None]
+        if self._default_bridge.fixed_cidr_v6:
+            subnet = parse_subnet6(self._default_bridge.fixed_cidr_v6)
+            if any(subnet.overlaps(other) for other in others):
+                raise InvalidArgument(f"invalid --fixed-cidr-v6 {subnet}: another network has it")
+            return subnet
+        if bridge is not None and bridge.pool6 is not None:
+            return bridge.pool6.subnet
+        return free_subnet6(uname().nodename, others)
 
     def _default_subnet(self, bridge: ActiveNetwork | None, taken: Sequence[IPv4Network]) -> tuple[IPv4Network, str]:
-        if self._bip:
+        if bip := self._default_bridge.bip:
             try:
-                address = IPv4Interface(self._bip)
+                address = IPv4Interface(bip)
             except ValueError as error:
-                raise InvalidArgument(f"invalid --bip {self._bip!r}: {error}") from error
+                raise InvalidArgument(f"invalid --bip {bip!r}: {error}") from error
             return address.network, str(address.ip)
         before = bridge.subnet if bridge is not None else None
         if before is not None and not any(before.overlaps(other) for other in taken):

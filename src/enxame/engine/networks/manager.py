@@ -15,7 +15,7 @@ from enxame.engine.networks import definitions
 from enxame.engine.networks.attachments import Attacher, Attachments
 from enxame.engine.networks.container_rules import ContainerRules
 from enxame.engine.networks.encryption import Encryption
-from enxame.engine.networks.local_networks import LocalNetworks
+from enxame.engine.networks.local_networks import UNCHANGED, DefaultBridge, LocalNetworks
 from enxame.engine.networks.name_service import NameService
 from enxame.engine.networks.overlays import Overlays
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry, matches, render
@@ -56,8 +56,8 @@ def _wall() -> datetime:
 class NetworkManager:
     """Bridges, ``host``, ``none``, the local side of swarm networks, and the containers on them.
 
-    Everything is made in the network namespace of the thread that calls :meth:`start`. ``bip`` is the default
-    bridge's address with its prefix (``172.17.0.1/16``); empty: the first subnet of ``pools`` that is free.
+    Everything is made in the network namespace of the thread that calls :meth:`start`. Subnets that
+    nobody chose come from ``pools``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class NetworkManager:
         exec_root: Path,
         *,
         publish: Publish,
-        bip: str = "",
+        default_bridge: DefaultBridge = UNCHANGED,
         pools: Sequence[SubnetPool] = DEFAULT_POOLS,
         wall: Callable[[], datetime] = _wall,
     ) -> None:
@@ -96,7 +96,9 @@ class NetworkManager:
         #: What this machine reached without a router when the daemon started.
         self._reached: list[IPv4Network | IPv6Network] = []
         self._attachments = Attachments(self._registry, lambda: self._sandboxes.records, self.ensure_swarm_network)
-        self._local = LocalNetworks(self._registry, self._dataplane, self._names, bip=bip, pools=pools, wall=wall)
+        self._local = LocalNetworks(
+            self._registry, self._dataplane, self._names, default_bridge=default_bridge, pools=pools, wall=wall
+        )
         self._swarm = SwarmNetworks(
             self._local,
             self._registry,
