@@ -9,6 +9,7 @@ from enxame.store import pointer as pointers
 from enxame.store.pointer import Pointer
 from enxame.store.sqlite import SqliteBackend
 from enxame.store.store import Store
+from tests.store_etcd.lab import first_write, until
 
 
 class Plan:
@@ -27,8 +28,8 @@ async def test_a_survivor_takes_the_state_out_of_its_member_without_the_others(l
     one = await lab.first(data_dir=directory / "etcd-1")
     two = await lab.join(one)
     for number in range(20):
-        service = Service(id=f"s{number}", spec=ServiceSpec(name=f"name{number}"))
-        await one.store.update(lambda tx, service=service: tx.create(service))
+        await first_write([one, two], f"s{number}")
+    await until(lambda: len(one.store.view.all(Service)) == 20)
     before = {service.id: service.version.index for service in one.store.view.all(Service)}
     pointers.write(directory, Pointer("etcd", "etcd-1", 1))
     await two.stop()

@@ -19,6 +19,7 @@ from enxame.errors import EnxameError
 from enxame.membership.member_plan import MemberPlan
 from enxame.membership.sealed_state import renew_key, sealed_state
 from enxame.membership.state_keys import StateKeys
+from enxame.model.node import Node
 from enxame.store import pointer as pointers
 from enxame.store.backend import Backend, Record
 from enxame.store.move import clear_leftovers, move
@@ -187,7 +188,7 @@ class SwarmState:
                 if status is None:
                     status = await etcd.client.status(timeout=_RESIGN_DEADLINE)
                 members = await etcd.members.list()
-                heir = successor(members, {member.name for member in members}, status.member)
+                heir = successor(members, self._within_reach(), status.member)
                 if heir is None:
                     return False
                 await etcd.leadership.resign(heir.id)
@@ -195,6 +196,14 @@ class SwarmState:
             log.warning("leadership was not handed over: %s", error)
             return False
         return True
+
+    def _within_reach(self) -> set[str]:
+        """The managers that the leader can reach, by what it wrote down."""
+        return {
+            node.id
+            for node in self.store.view.all(Node)
+            if node.manager_status is not None and node.manager_status.reachability == "reachable"
+        }
 
     # -- leadership
 

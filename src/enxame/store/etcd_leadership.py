@@ -37,6 +37,8 @@ _CATCH_UP: Final = 5.0
 _ABSTAIN: Final = 30.0
 _HAND_OVER_TIMEOUT: Final = 2.0
 _HAND_OVER_EVERY: Final = 5.0
+#: How long the heir has to make its epoch before whoever resigned may lead again.
+_HEIRS_TIME: Final = 10.0
 
 
 def may_claim(status: Status, newest: Epoch | None, *, claim: str, silent_for: float, patience: float) -> bool:
@@ -86,6 +88,7 @@ class Leadership:
         self._confirmed = 0.0
         self._began = 0.0
         self._abstain_until = float("-inf")
+        self._resigned_until = float("-inf")
         #: The epoch that it had not caught up with.
         self._behind = 0
         self._announced: Epoch | None = None
@@ -151,8 +154,20 @@ class Leadership:
             self._drop("this manager stops")
 
     async def resign(self, member: int) -> None:
-        """Hand Raft leadership to another member, whose manager then leads. Raises EtcdRefused, EtcdUnavailable."""
-        await self._client.move_leader(member, timeout=_HAND_OVER_TIMEOUT)
+        """Hand Raft leadership to another member, whose manager then leads: this one leads on until that one does, but
+        does not begin anew before.
+
+        Raises:
+            EtcdRefused: it stays as it was.
+            EtcdUnavailable: it is not known whether the other one will lead.
+        """
+        # While Raft's leader changes this manager may lose its own leadership: taking it back would undo the change.
+        before, self._resigned_until = self._resigned_until, self._loop.time() + _HEIRS_TIME
+        try:
+            await self._client.move_leader(member, timeout=_HAND_OVER_TIMEOUT)
+        except EtcdRefused:
+            self._resigned_until = before
+            raise
         self._wake.set()
 
     # -- without leadership
@@ -172,6 +187,8 @@ class Leadership:
         if self._loop.time() < self._abstain_until and self._backend.followed < self._behind:
             return
         newest = self._backend.newest
+        if newest is not None and newest.claim == self._claim and self._loop.time() < self._resigned_until:
+            return
         silent_for = self._silence(newest)
         # The managers that do not lead in Raft leave it to the one that does, if it is there.
         patience = _SILENCE if status.leader == status.member else _SILENCE + 0.3 + 0.2 * (status.member % 4)

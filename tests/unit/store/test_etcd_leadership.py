@@ -6,8 +6,9 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
-from enxame.store.etcd_client import EtcdUnavailable, Status
+from enxame.store.etcd_client import EtcdUnavailable, Status, TxnResult
 from enxame.store.etcd_leadership import Leadership
 from enxame.store.etcd_records import Epoch
 
@@ -52,6 +53,32 @@ def test_who_has_just_begun_to_lead_is_given_the_time_of_a_sign_of_life(time: Si
     assert leadership._silence(epoch("new", 5)) == 0.0
     time.now += 0.5
     assert leadership._silence(epoch("new", 5)) == pytest.approx(0.4)
+
+
+async def test_who_handed_leadership_over_does_not_take_it_back_before_the_heir_could(time: SimpleNamespace) -> None:
+    claims = []
+
+    async def txn(*arguments: object, **_: object) -> TxnResult:
+        claims.append(arguments)
+        return TxnResult(False, 9, [None])
+
+    async def status(*, timeout: float) -> Status:
+        return Status(member=1, leader=2, term=4, revision=8, version="3.4.23", learner=False)
+
+    async def move_leader(member: int, *, timeout: float) -> None:
+        assert member == 2
+
+    client = SimpleNamespace(txn=txn, status=status, move_leader=move_leader)
+    backend = SimpleNamespace(has_leader=True, alive="", on_lost=None, epoch=None, newest=None, followed=9)
+    leadership = Leadership(client, backend, node_id="n", gained=lambda _: None, lost=lambda: None)  # type: ignore[arg-type]
+    backend.newest = backend.epoch = replace(epoch(leadership._claim, 7), term=3)
+    await leadership.resign(2)
+    backend.epoch = None  # while Raft's leader changed, no quorum was heard of in time
+    await leadership._seek()
+    assert claims == []
+    time.now += 20  # the heir does not take it
+    await leadership._seek()
+    assert len(claims) == 1
 
 
 class _NoMember:
