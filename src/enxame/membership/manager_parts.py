@@ -55,10 +55,12 @@ from enxame.transport.peer import Served
 
 log = logging.getLogger(__name__)
 
+#: Longest wait for another manager to lead, when there is one within reach: seconds.
+HAND_OVER_DEADLINE: Final = 10.0
 #: When it leaves: longest wait for each thing that is to be done by others. Seconds.
-PART_DEADLINE: Final = 4.0
+PART_DEADLINE: Final = 8.0
 #: The same when its daemon only stops.
-STOP_DEADLINE: Final = 1.5
+STOP_DEADLINE: Final = 3.0
 
 
 class ManagerParts:
@@ -200,8 +202,7 @@ class ManagerParts:
         """End all of it; containers go on. Another manager leads, if there is one, and hears that this daemon will be
         back, unless the machine itself goes down.
         """
-        if self._swarm.leads and await self._swarm.resign():
-            await within(STOP_DEADLINE, self._swarm.lost.wait())
+        if self._swarm.leads and await self._swarm.hand_over(HAND_OVER_DEADLINE):
             await within(STOP_DEADLINE, self._node.session.opened.wait())
         await self._node.say_back_soon()
         await self._stop()
@@ -219,8 +220,8 @@ class ManagerParts:
         on without this one, then end.
         """
         try:
-            if self._swarm.leads and await self._swarm.resign():
-                await within(PART_DEADLINE, self._swarm.lost.wait())
+            if self._swarm.leads:
+                await self._swarm.hand_over(HAND_OVER_DEADLINE)
             others = await self._others_lead()
             if others:
                 await within(PART_DEADLINE, self._node.session.opened.wait())

@@ -11,6 +11,7 @@ import logging
 import math
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 #: Longest wait for the member of a new cluster of one: seconds. One that has its data waits for the others.
 _FOUND_DEADLINE: Final = 15.0
 _RESIGN_DEADLINE: Final = 3.0
+#: Longest wait for the manager that was asked to lead, before another is asked: seconds.
+_TAKEN_WITHIN: Final = 1.0
 
 
 class SwarmState:
@@ -175,8 +178,21 @@ class SwarmState:
         if etcd is not None:
             await etcd.stop()
 
+    async def hand_over(self, patience: float) -> bool:
+        """Resign until this manager does not lead any more, for at most so many seconds; whether that came true.
+
+        Once is not always enough: Raft may choose the same one again.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.leads and await self.resign():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_TAKEN_WITHIN):
+                            await self.lost.wait()
+        return self.etcd is not None and not self.leads
+
     async def resign(self) -> bool:
-        """Hand leadership over to another manager; False when there is nobody to take it."""
+        """Ask another manager to lead; False when there is nobody to ask."""
         return self.etcd is not None and await self._resign(self.etcd)
 
     async def _resign(self, etcd: EtcdNode) -> bool:
@@ -194,7 +210,6 @@ class SwarmState:
                 await etcd.leadership.resign(heir.id)
         except (EnxameError, TimeoutError) as error:
             log.warning("leadership was not handed over: %s", error)
-            return False
         return True
 
     def _within_reach(self) -> set[str]:

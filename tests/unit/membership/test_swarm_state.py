@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from enxame.membership import swarm_state
 from enxame.membership.swarm_state import SwarmState
 from enxame.model.node import ManagerStatus, Node, NodeSpec
-from enxame.store.etcd_client import Member
+from enxame.store.etcd_client import EtcdRefused, Member
 from enxame.store.memory import MemoryBackend
 from enxame.store.store import Store
 
@@ -24,9 +26,13 @@ class Etcd:
         self.heirs: list[int] = []
         self.leadership = SimpleNamespace(status=SimpleNamespace(member=1), resign=self._resign)
         self.members = SimpleNamespace(list=self._list)
+        self.backend = SimpleNamespace(epoch="ours")
+        #: What becomes of it that a manager is asked.
+        self.asked: Callable[[], None] = lambda: None
 
     async def _resign(self, member: int) -> None:
         self.heirs.append(member)
+        self.asked()
 
     async def _list(self) -> list[Member]:
         return self._members
@@ -45,6 +51,7 @@ async def leading(tmp_path: Path, **standing: str) -> tuple[SwarmState, Etcd]:
     etcd = Etcd(*standing)
     state._store = store
     state.etcd = etcd  # type: ignore[assignment]
+    state._gain()
     return state, etcd
 
 
@@ -60,4 +67,33 @@ async def test_a_leader_whom_nobody_can_follow_leads_on(tmp_path: Path, other: s
     state, etcd = await leading(tmp_path, m1="reachable", m2=other)
     assert not await state.resign()
     assert etcd.heirs == []
+    await state.store.close()
+
+
+async def test_a_leader_that_leaves_asks_again_until_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm_state, "_TAKEN_WITHIN", 0.01)
+    state, etcd = await leading(tmp_path, m1="reachable", m2="reachable")
+
+    def asked() -> None:
+        if len(etcd.heirs) == 1:
+            raise EtcdRefused("etcdserver: not leader")
+        if len(etcd.heirs) == 3:
+            etcd.backend.epoch = None
+            state._lose()
+
+    etcd.asked = asked
+    assert await state.hand_over(30)
+    assert etcd.heirs == [2, 2, 2]
+    await state.store.close()
+
+
+async def test_a_leader_that_leaves_does_not_wait_for_a_manager_that_never_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm_state, "_TAKEN_WITHIN", 0.01)
+    state, etcd = await leading(tmp_path, m1="reachable", m2="reachable")
+    assert not await state.hand_over(0.1)
+    assert etcd.heirs
     await state.store.close()
