@@ -1,7 +1,7 @@
 """A node without containers: carries tasks out by the agent's table on virtual time.
 
-What a task does is said by its image: ``ok`` runs, ``slow`` takes long to come up, ``missing`` cannot be prepared,
-``crash`` fails soon after its start, ``exits`` ends with success soon after it.
+What a task does is said by its image: ``ok`` runs, ``slow`` takes long to come up, ``missing`` turns out after a while
+not to be there, ``crash`` fails soon after its start, ``exits`` ends with success soon after it.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class FakeNode:
         """Seconds that the operation under way takes; None: for ever."""
         draw, image = self._rng.random(), local.image
         if local.operation is Operation.PREPARE:
-            return 0.02 + draw * (20.0 if image == "slow" else 0.3)
+            return 0.02 + draw * {"slow": 20.0, "missing": 4.0}.get(image, 0.3)
         if local.operation is Operation.START:
             return 0.02 + draw * (5.0 if image == "slow" else 0.1)
         if local.operation is Operation.SHUTDOWN:

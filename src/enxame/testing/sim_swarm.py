@@ -362,8 +362,9 @@ class SimSwarm:
     def _dispatch(self, events: list[Event]) -> None:
         changes = self._tables.apply(self.store.view, events)
         own, shared = route(events)
-        for node_id, link in self.links.items():
-            if link.session is None:
+        for node_id in self.links if changes or shared else own:
+            link = self.links.get(node_id)
+            if link is None or link.session is None:
                 continue
             mine = own.get(node_id, [])
             told = link.session.tables_changed(changes)

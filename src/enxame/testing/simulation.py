@@ -115,7 +115,12 @@ def run_seed(seed: int) -> None:
 
 
 def run_seeds(seeds: Iterable[int], jobs: int | None = None) -> Iterator[str]:
-    """Many lives on all processors (or ``jobs`` processes); what went wrong in those in which something did."""
+    """Many lives on all processors (or ``jobs`` processes; 1: this one); what went wrong in those in which something
+    did.
+    """
+    if jobs == 1:
+        yield from filter(None, map(_failure_of, seeds))
+        return
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("forkserver")) as pool:
         yield from filter(None, pool.map(_failure_of, seeds, chunksize=CHUNK))
 
@@ -153,8 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     seeds = range(options.seed, options.seed + options.runs)
     found = (
         run_seeds(seeds, options.jobs)
-        if options.jobs > 1
-        else filter(None, (_failure_of(seed, verbose=options.verbose) for seed in seeds))
+        if options.jobs > 1 or not options.verbose
+        else filter(None, (_failure_of(seed, verbose=True) for seed in seeds))
     )
     for failure in found:
         failures += 1
