@@ -27,6 +27,7 @@ from enxame.network.rtnetlink import Address
 TABLE: Final = "enxame-mesh"
 #: The mark by which packets of a container's own are routed as answers to the mesh.
 ROUTING_MARK: Final = 0x656E78
+_TCP: Final = b"\x06"
 _UDP: Final = b"\x11"
 _PRIORITY_RAW: Final = -300
 _PRIORITY_MANGLE: Final = -150
@@ -60,11 +61,6 @@ def install(door: Door) -> list[Message]:
     """All rules of a container, in a namespace that has none."""
     link = door.link.encode().ljust(16, b"\0")
     comes_in = (nft.load_meta(nft.META_INTERFACE_IN), nft.compare(link))
-    is_new = (
-        nft.load_ct(nft.CT_STATE),
-        nft.masked(struct.pack("=I", nft.CT_NEW)),
-        nft.compare(bytes(4), equal=False),
-    )
     messages = [
         nft.add_table(INET, TABLE),
         nft.add_base_chain(INET, TABLE, "zones", "filter", nft.PREROUTING, _PRIORITY_RAW),
@@ -76,13 +72,13 @@ def install(door: Door) -> list[Message]:
             nft.load_payload(nft.LINK, _ETHERNET_SOURCE + 4, 2),
             nft.store_ct(nft.CT_ZONE, original=True),
         ),
-        nft.add_base_chain(INET, TABLE, "begin", "filter", nft.PREROUTING, _PRIORITY_MANGLE),
+        # A chain of this kind sees only a connection's first packet.
+        nft.add_base_chain(INET, TABLE, "begin", "nat", nft.PREROUTING, _PRIORITY_DESTINATION - 1),
         nft.add_rule(
             INET,
             TABLE,
             "begin",
             *comes_in,
-            *is_new,
             nft.load_payload(nft.LINK, _ETHERNET_SOURCE + 2, 4),
             nft.store_ct(nft.CT_MARK),
         ),
@@ -138,6 +134,10 @@ def _datagrams(comes_in: tuple[bytes, ...], addresses: Iterable[Address]) -> lis
             INET,
             TABLE,
             "route",
+            # A TCP connection has its link's address, and the route that belongs to that: no need to look for one with
+            # every packet.
+            nft.load_meta(nft.META_PROTOCOL),
+            nft.compare(_TCP, equal=False),
             nft.load_ct(nft.CT_MARK),
             nft.compare(bytes(4), equal=False),
             nft.immediate(struct.pack("=I", ROUTING_MARK), R0),

@@ -36,6 +36,11 @@ class Bridge:
     parent: str = ""
     mode: str = ""
 
+    @property
+    def own_mac(self) -> bytes:
+        """The bridge's own link address."""
+        return self.mac or mac_of(self.gateway.ip)
+
 
 def mac_of(address: IPv4Address) -> bytes:
     """The link address that belongs to an IPv4 address: one address never has two, so caches are never stale."""
@@ -50,7 +55,7 @@ def make_bridge(socket: NetlinkSocket, bridge: Bridge) -> int:
     """
     if bridge.parent:
         return macvlan.find_parent(socket, bridge.parent, bridge.mode)
-    mac = bridge.mac or mac_of(bridge.gateway.ip)
+    mac = bridge.own_mac
     socket.execute([rtnetlink.add_bridge(bridge.name, mac, bridge.mtu)])
     body = socket.get(rtnetlink.get_link(bridge.name))
     if body is None:
@@ -90,7 +95,7 @@ def _allow_ipv6(name: str) -> None:
 
 
 def _make_tunnel(socket: NetlinkSocket, bridge: Bridge, tunnel: Tunnel, bridge_index: int) -> None:
-    mac = bridge.mac or mac_of(bridge.gateway.ip)
+    mac = bridge.own_mac
     # Not the bridge's own address: a port with that would be it to the bridge.
     port_mac = bytes([mac[0] ^ 0x08]) + mac[1:]
     body = socket.get(rtnetlink.get_link(tunnel.name))

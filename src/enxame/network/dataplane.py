@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -164,7 +165,7 @@ class DataPlane:
             ruleset.table(forward_others=self._forward_others, forward_others6=self._ipv6.forward_others)
             + "".join(ruleset.add_bridge(bridge) for bridge, _ in self._bridges.values())
             + ports.publish(state.published)
-            + ingress.difference({}, self._services)
+            + ingress.difference({}, self._services, start=_any_start())
         )
         await self._pool.start(state.namespaces)
         self._docker_firewall.start()
@@ -226,7 +227,8 @@ class DataPlane:
             raise
         text = ruleset.add_bridge(bridge)
         if known is not None:
-            text = ruleset.delete_bridge(known[0]) + text
+            remaining = [other for other, _ in self._bridges.values() if other.name != bridge.name]
+            text = ruleset.delete_bridge(known[0], remaining) + text
         try:
             await self._nftables.run(text)
         except NftablesError:
@@ -240,7 +242,8 @@ class DataPlane:
         known = self._bridges.pop(name, None)
         if known is None:
             return
-        removal = asyncio.create_task(self._remove_bridge(known[0]), name=f"remove {name}")
+        rules = ruleset.delete_bridge(known[0], [other for other, _ in self._bridges.values()])
+        removal = asyncio.create_task(self._remove_bridge(known[0], rules), name=f"remove {name}")
         try:
             await asyncio.shield(removal)
         except asyncio.CancelledError:
@@ -249,8 +252,8 @@ class DataPlane:
                 _log.error("bridge %s could not be removed: %s", name, error)
             raise
 
-    async def _remove_bridge(self, bridge: Bridge) -> None:
-        await self._nftables.run(ruleset.delete_bridge(bridge))
+    async def _remove_bridge(self, bridge: Bridge, rules: str) -> None:
+        await self._nftables.run(rules)
         await self._call(lambda: remove_bridge(self._routes(), bridge))
 
     @property
@@ -393,7 +396,7 @@ class DataPlane:
         tracked of backends that are ``gone`` is forgotten, and conversations over UDP with those that answer no more.
         """
         async with self._services_lock:
-            text = ingress.difference(self._services, services)
+            text = ingress.difference(self._services, services, start=_any_start())
             await self._nftables.run(text)
             before, self._services = self._services, dict(services)
         begun = {key for key in services if services[key].backends and not before.get(key, _NOBODY).backends}
@@ -556,6 +559,10 @@ def _delete_links(route: NetlinkSocket, names: Sequence[str]) -> None:
     elif names:
         marks = [rtnetlink.set_group(name, _DYING_GROUP) for name in names]
         route.execute([*marks, rtnetlink.delete_group(_DYING_GROUP)])
+
+
+def _any_start() -> int:
+    return random.getrandbits(32)
 
 
 def _claim_namespace() -> socket.socket:

@@ -41,13 +41,18 @@ class Published:
 Services = Mapping[PortKey, Published]
 
 
-def difference(before: Services, after: Services) -> str:
-    """The text that leads from ``before`` to ``after``; only ports that differ are touched, empty when none does."""
+def difference(before: Services, after: Services, *, start: int = 0) -> str:
+    """The text that leads from ``before`` to ``after``; only ports that differ are touched, empty when none does.
+
+    A port's backends are chosen in turn. ``start`` is any number, of which it depends who is the first: where it is
+    another for each machine and each time, clients that ask the machines in turn, or just after changes, do not all get
+    the same backend.
+    """
     parts = [_remove(key, served=bool(before[key].backends)) for key in before.keys() - after.keys()]
     for key, published in after.items():
         old = before.get(key)
         if old != published:
-            parts.append(_set(key, old, published))
+            parts.append(_set(key, old, published, start))
     return "".join(parts)
 
 
@@ -75,14 +80,14 @@ def lost(before: Services, after: Services) -> set[Address]:
     return gone
 
 
-def _set(key: PortKey, before: Published | None, after: Published) -> str:
+def _set(key: PortKey, before: Published | None, after: Published, start: int) -> str:
     old = before.backends if before is not None else None
     if not after.backends:
         if old == ():
             return ""
         text = _remove(key, served=True) if old else ""
         return text + ruleset.change("add", "unserved", [_place(key)])
-    rule = "".join(f"add rule {_chain(key)} {rule}\n" for rule in _rules(key[0], after))
+    rule = "".join(f"add rule {_chain(key)} {rule}\n" for rule in _rules(key[0], after, start))
     if old:
         return f"flush chain {_chain(key)}\n" + rule
     text = "" if old is None else _remove(key, served=False)
@@ -90,21 +95,23 @@ def _set(key: PortKey, before: Published | None, after: Published) -> str:
     return f"{text}add chain {_chain(key)}\n{rule}{verdict}"
 
 
-def _rules(protocol: str, published: Published) -> list[str]:
+def _rules(protocol: str, published: Published, start: int) -> list[str]:
     of_four = [backend for backend in published.backends if backend.ip.version == 4]
     of_six = [backend for backend in published.backends if backend.ip.version == 6]
     return [
-        _rule(protocol, backends, family, sticky=published.sticky)
+        _rule(protocol, backends, family, start, sticky=published.sticky)
         for family, backends in (("ip", of_four), ("ip6", of_six))
         if backends
     ]
 
 
-def _rule(protocol: str, backends: Sequence[Backend], family: str, *, sticky: bool) -> str:
-    start = f"meta nfproto ipv{'4' if family == 'ip' else '6'} meta l4proto {protocol} dnat {family} to"
+def _rule(protocol: str, backends: Sequence[Backend], family: str, start: int, *, sticky: bool) -> str:
+    rule = f"meta nfproto ipv{'4' if family == 'ip' else '6'} meta l4proto {protocol} dnat {family} to"
     if len(backends) == 1:
         address = backends[0].ip if family == "ip" else f"[{backends[0].ip}]"
-        return f"{start} {address}:{backends[0].port}"
-    choices = ", ".join(f"{index} : {backend.ip} . {backend.port}" for index, backend in enumerate(backends))
+        return f"{rule} {address}:{backends[0].port}"
+    first = 0 if sticky else start % len(backends)
+    in_turn = (*backends[first:], *backends[:first])
+    choices = ", ".join(f"{index} : {backend.ip} . {backend.port}" for index, backend in enumerate(in_turn))
     choice = f"jhash {family} saddr mod {len(backends)} seed 0x656e78" if sticky else f"numgen inc mod {len(backends)}"
-    return f"{start} {choice} map {{ {choices} }}"
+    return f"{rule} {choice} map {{ {choices} }}"

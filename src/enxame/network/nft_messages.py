@@ -66,10 +66,8 @@ META_FAMILY: Final = 15
 META_INTERFACE_IN: Final = 6
 META_INTERFACE_OUT: Final = 7
 META_PROTOCOL: Final = 16
-CT_STATE: Final = 0
 CT_MARK: Final = 3
 CT_ZONE: Final = 17
-CT_NEW: Final = 8
 
 _header = struct.Struct("=IHHII")
 
@@ -269,19 +267,6 @@ def store_ct(what: int, register: int = R0, *, original: bool = False) -> bytes:
 def compare(data: bytes, register: int = R0, *, equal: bool = True) -> bytes:
     """The rule goes on when a register has ``data``, or has not."""
     return _expression("cmp", _be32(1, register), _be32(2, 0 if equal else 1), nested(3, attribute(1, data)))
-
-
-def masked(mask: bytes, register: int = R0) -> bytes:
-    """A register and a mask, bit by bit."""
-    size = len(mask)
-    return _expression(
-        "bitwise",
-        _be32(1, register),
-        _be32(2, register),
-        _be32(3, size),
-        nested(4, attribute(1, mask)),
-        nested(5, attribute(1, bytes(size))),
-    )
 
 
 def immediate(data: bytes, register: int = R0) -> bytes:

@@ -6,7 +6,10 @@ elements and the chains of published services change. The chain that users may f
 
     nft add rule inet enxame-user forward meta l4proto tcp ct original proto-dst 8080 ip saddr != 192.0.2.0/24 drop
 
-A packet's way: ``prerouting``/``output`` send what goes to a published port of this machine to a container
+A packet's way: ``arriving`` and ``departing`` leave untracked what is tracked elsewhere: the packets around others
+between machines, and frames that only cross a bridge (a kernel with br_netfilter shows them to this table, too; here,
+a connection that entered the mesh at another machine would look like one that entered at this one).
+``prerouting``/``output`` send what goes to a published port of this machine to a container
 (services first, then container ports of one address, then of any address). What a link-local IPv6 address or ::1 sends
 cannot be sent on: it is left to the relay. ``forward`` admits what was sent so,
 answers, and what containers begin; it keeps networks apart. ``postrouting`` hides the client's address only where
@@ -35,6 +38,8 @@ delete table inet enxame
 table inet enxame {
   comment "enxame: replaced when the daemon starts; your own rules go to inet enxame-user"
   set bridges { type ifname; }
+  set gateways { type ifname . ether_addr; }
+  set tunnels { type inet_service; }
   set internal { type ifname; }
   set within { type ifname . ifname; }
   set local_sources { type ifname . ipv4_addr; flags interval; }
@@ -51,9 +56,15 @@ table inet enxame {
   map services { type inet_proto . inet_service : verdict; }
   set unserved { type inet_proto . inet_service; }
 
-  chain spoofed {
+  chain arriving {
     type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
+    udp dport @tunnels fib daddr type local notrack
+    ip daddr 127.0.0.0/8 iifname @bridges drop
+    iifname "enx-*" iifname . ether daddr != @gateways ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 notrack
+  }
+  chain departing {
+    type filter hook output priority raw; policy accept;
+    udp dport @tunnels notrack
   }
   chain publish {
     ip6 saddr { ::1, fe80::/10 } return
@@ -78,6 +89,7 @@ table inet enxame {
   }
   chain input {
     type filter hook input priority filter; policy accept;
+    ct state established,related,untracked accept
     meta l4proto . th dport @unserved jump refuse
   }
   chain forward {
@@ -117,12 +129,19 @@ def table(*, forward_others: bool, forward_others6: bool = True) -> str:
 
 def add_bridge(bridge: Bridge) -> str:
     """The elements of a network; one without a bridge has none."""
-    return _bridge_elements("add", bridge)
+    text = _bridge_elements("add", bridge)
+    return text if bridge.tunnel is None else text + change("add", "tunnels", [str(bridge.tunnel.port)])
 
 
-def delete_bridge(bridge: Bridge) -> str:
-    """Undo :func:`add_bridge`."""
-    return _bridge_elements("delete", bridge)
+def delete_bridge(bridge: Bridge, remaining: Iterable[Bridge] = ()) -> str:
+    """Undo :func:`add_bridge`, where these other bridges remain."""
+    text = _bridge_elements("delete", bridge)
+    tunnel = bridge.tunnel
+    if tunnel is None or any(other.tunnel is not None and other.tunnel.port == tunnel.port for other in remaining):
+        return text
+    # It is there unless another change of these moments has deleted it: then it is added for the sake of the deletion.
+    port = [str(tunnel.port)]
+    return text + change("add", "tunnels", port) + change("delete", "tunnels", port)
 
 
 def _bridge_elements(verb: str, bridge: Bridge) -> str:
@@ -132,6 +151,7 @@ def _bridge_elements(verb: str, bridge: Bridge) -> str:
     network = bridge.gateway.network
     lines = [
         change(verb, "bridges", [name]),
+        change(verb, "gateways", [f"{name} . {bridge.own_mac.hex(':')}"]),
         change(verb, "local_sources", [f"{name} . {network}"]),
     ]
     if not bridge.isolated:

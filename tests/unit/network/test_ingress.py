@@ -105,6 +105,18 @@ def test_nothing_changes_when_nothing_differs(state: Services) -> None:
     assert difference(state, dict(state)) == ""
 
 
+def test_who_is_first_depends_on_the_start_unless_clients_stay() -> None:
+    backends = tuple(Backend(IPv4Address("10.0.0.1") + number, 80) for number in range(3))
+
+    def first(start: int, *, sticky: bool) -> list[str]:
+        text = difference({}, {("tcp", 30000): Published(backends, sticky)}, start=start)
+        assert sorted(re.findall(r"\d : 10.0.0.(\d)", text)) == ["1", "2", "3"]
+        return re.findall(r"0 : 10.0.0.(\d)", text)
+
+    assert [first(start, sticky=False) for start in (0, 1, 2, 3**20 + 1)] == [["1"], ["2"], ["3"], ["2"]]
+    assert {tuple(first(start, sticky=True)) for start in range(5)} == {("1",)}
+
+
 def test_only_the_port_that_differs_is_touched() -> None:
     one, two = Backend(IPv4Address("10.0.0.1"), 80), Backend(IPv4Address("10.0.0.2"), 80)
     before = {("tcp", 30000): Published((one,)), ("tcp", 30001): Published((one,))}

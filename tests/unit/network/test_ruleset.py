@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from enxame.network import ports, ruleset
 from enxame.network.bridge import Bridge, mac_of
 from enxame.network.ports import PublishedPort
+from enxame.network.vxlan import Tunnel
 
 BRIDGE = Bridge("enx-back", IPv4Interface("172.18.0.1/16"))
 
@@ -38,6 +39,16 @@ def test_adding_and_deleting_a_bridge_touch_the_same_elements() -> None:
         Bridge("b", BRIDGE.gateway, gateway6=IPv6Interface("fd00::1/64")),
     ):
         assert ruleset.add_bridge(bridge).replace("add ", "delete ") == ruleset.delete_bridge(bridge)
+
+
+def test_a_port_of_tunnels_is_known_until_the_last_bridge_with_it_goes() -> None:
+    one, two, other = (
+        Bridge(f"enx-{number}", BRIDGE.gateway, tunnel=Tunnel(f"enxt-{number}", number, port, None))
+        for number, port in ((1, 4789), (2, 4789), (3, 4790))
+    )
+    assert "add element inet enxame tunnels { 4789 }\n" in ruleset.add_bridge(one)
+    assert "tunnels" not in ruleset.delete_bridge(one, [two, other])
+    assert "delete element inet enxame tunnels { 4789 }\n" in ruleset.delete_bridge(one, [BRIDGE, other])
 
 
 def test_ports_of_ipv6_have_maps_of_their_own_and_those_that_are_carried_none() -> None:
