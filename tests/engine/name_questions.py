@@ -42,6 +42,8 @@ def read(reply: bytes) -> tuple[int, list[str]]:
         position += 12 + length
         if kind == A:
             found.append(socket.inet_ntop(socket.AF_INET, data))
+        elif kind == AAAA:
+            found.append(socket.inet_ntop(socket.AF_INET6, data))
         elif kind == PTR:
             labels, at = [], 0
             while data[at]:

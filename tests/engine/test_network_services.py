@@ -8,7 +8,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -279,7 +278,7 @@ async def test_names_lead_to_virtual_addresses_tasks_and_back(swarm: Swarm) -> N
     assert await ask("web.2") == (0, [])
     assert await ask("db") == (0, ["10.0.1.4", "10.0.1.5"])
     assert await ask("tasks.db") == (0, ["10.0.1.4", "10.0.1.5"])
-    assert await ask("db", AAAA) == (0, [IPv6Address("fd00::5").packed.hex()])
+    assert await ask("db", AAAA) == (0, ["fd00::5"])
     assert await ask("one") == await ask("single") == (0, ["10.0.1.6"])
     for address, name in ((VIP, "web.app"), ("10.0.1.2", "web.1.x.app"), ("10.0.1.3", "web.2.y.app")):
         assert await ask(".".join(reversed(address.split("."))) + ".in-addr.arpa", PTR) == (0, [name])

@@ -63,7 +63,7 @@ class NetworkPeer(Model):
     id: str = ""
     name: str = ""
     data_path: str = ""
-    ipv4_only: bool = field(default=False, name="IPv4Only")
+    ipv4_only: bool = False
 
 
 class NetworkTable(Model):

@@ -55,7 +55,7 @@ class NodeDescription(Model):
     #: What it reaches without a router (CIDR): no network of the swarm may have these addresses.
     subnets: list[str] = field(default_factory=list)
     #: IPv6 is switched off there, or its kernel has none: its containers have no IPv6 on the swarm's networks.
-    ipv4_only: bool = field(default=False, name="IPv4Only")
+    ipv4_only: bool = False
     #: Of the certificate that it shows, in hex.
     certificate_serial: str = ""
 

@@ -135,7 +135,7 @@ class NameService:
             self._names_of(network)
             names = self._table.network(network.resource.id)
             links = dict(_link(text) for text in endpoint.links or ())
-            view.add(names, links, network.subnet)
+            view.add(names, links, network.subnets())
 
 
 def _link(text: str) -> tuple[str, str]:

@@ -114,11 +114,12 @@ class View:
         self._places.clear()
         self._subnets.clear()
 
-    def add(self, names: NetworkNames, links: Mapping[str, str], subnet: IPv4Network | None) -> None:
-        """A network that the container is on, and its subnet."""
+    def add(
+        self, names: NetworkNames, links: Mapping[str, str], subnets: Iterable[IPv4Network | IPv6Network] = ()
+    ) -> None:
+        """A network that the container is on, and its subnets."""
         self._places.append((names, links))
-        if subnet is not None:
-            self._subnets.append((names, subnet))
+        self._subnets += [(names, subnet) for subnet in subnets]
 
     def addresses(self, name: str) -> Addresses | None:
         """See :class:`enxame.network.dns_server.Names`. ``web.app`` is ``web`` on the network ``app``."""

@@ -84,7 +84,9 @@ class SwarmNetworks:
     async def ensure(self, network: Network) -> None:
         """Make its local side, or bring that up to date. Raises EnxameError."""
         resource = definitions.of_swarm(network, ipv6=self._dataplane.has_ipv6)
-        if network.spec.ipv6_enabled and not resource.enable_ipv6 and self._registry.by_id(resource.id) is None:
+        known = self._registry.by_id(resource.id)
+        has_it = known is None or known.resource.enable_ipv6
+        if network.spec.ipv6_enabled and not resource.enable_ipv6 and has_it:
             _log.warning("network %s has no IPv6 on this machine, where that is switched off", resource.name)
         async with self._local.changing:
             try:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from enxame.engine.networks.names import NameTable, View
 
@@ -9,7 +9,7 @@ ONE, TWO = (IPv4Address("10.0.0.2").packed, b""), (IPv4Address("10.0.0.3").packe
 
 def view(table: NameTable, **links: str) -> View:
     made = View()
-    made.add(table.network("n1", "app"), links, IPv4Network("10.0.0.0/24"))
+    made.add(table.network("n1", "app"), links, [IPv4Network("10.0.0.0/24"), IPv6Network("fd00::/64")])
     return made
 
 
@@ -59,3 +59,13 @@ def test_reverse_names_and_what_certainly_has_none() -> None:
     assert asker.name_of(ONE[0]) == "web.app"
     assert asker.name_of(TWO[0]) == ""
     assert asker.name_of(IPv4Address("192.0.2.1").packed) is None
+
+
+def test_reverse_names_of_ipv6_addresses() -> None:
+    table = NameTable()
+    asker = view(table)
+    table.tell("n1", "a", ["web"], (ONE[0], IPv6Address("fd00::2").packed))
+    assert asker.addresses("web") == ([ONE[0]], [IPv6Address("fd00::2").packed])
+    assert asker.name_of(IPv6Address("fd00::2").packed) == "web.app"
+    assert asker.name_of(IPv6Address("fd00::3").packed) == ""
+    assert asker.name_of(IPv6Address("2001:db8::1").packed) is None
