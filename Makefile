@@ -38,9 +38,10 @@ bench: venv  ## measure enxamed beside dockerd, in one run (as root); BENCH_ARGS
 lock:  ## write the lock files anew from pyproject.toml
 	@scripts/lock
 
-transcript: venv  ## run the README's tour for real and put its output into both READMEs (as root)
+transcript: venv  ## run the trips of the READMEs and the pages for real and write down what was seen (as root)
 	@scripts/install-debian-packages
 	@.venv/bin/python scripts/transcript
+	@.venv/bin/python scripts/machine-transcript
 
 clean:  ## remove what the verbs above made inside this directory
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
