@@ -7,6 +7,7 @@ node gets the period it was told, and when much of the swarm falls silent at onc
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -69,6 +70,8 @@ class _Entry:
     spared_until: float = 0.0
     #: It said that it will be silent for a while.
     excused: bool = False
+    #: What it was before it was judged to be down, while nobody was told yet.
+    before: Health | None = None
     downs: deque[float] = field(default_factory=deque)
 
 
@@ -107,12 +110,13 @@ class HeartbeatBook:
     def note_down(self, node_id: str, now: float) -> None:
         """A node that is known to be down: it left, or was so before this manager came up."""
         entry = self._entries.setdefault(node_id, _Entry(Health.DOWN, now, 0.0, 0.0))
-        entry.health, entry.down_at = Health.DOWN, now - BRAKE_WINDOW
+        entry.health, entry.down_at, entry.before = Health.DOWN, now - BRAKE_WINDOW, None
 
     def register(self, node_id: str, now: float, period: float) -> Health:
         """A node reported for duty and was told the period. UP, or PROBATION when it flaps."""
         entry = self._entries.setdefault(node_id, _Entry(Health.UP, now, period, 0.0))
         entry.heard, entry.period, entry.grace, entry.excused = now, period, GRACE * period, False
+        entry.before = None
         if entry.health is Health.PROBATION:
             return entry.health
         entry.health = Health.UP
@@ -154,6 +158,13 @@ class HeartbeatBook:
         """The node was removed."""
         self._entries.pop(node_id, None)
 
+    def said(self, node_ids: Iterable[str]) -> None:
+        """The verdicts on these nodes are written down: they stand."""
+        for node_id in node_ids:
+            entry = self._entries.get(node_id)
+            if entry is not None:
+                entry.before = None
+
     def tick(self, now: float, interval: float) -> list[tuple[str, Health]]:
         """Judge; to be called every ``interval`` seconds. The nodes that changed, with their new health."""
         self._forgive(now)
@@ -180,10 +191,10 @@ class HeartbeatBook:
                 continue
             if entry.health is verdict or (entry.health is Health.PROBATION and verdict is Health.HELD):
                 continue
-            entry.health = verdict
             if verdict is Health.DOWN:
-                entry.down_at = now
+                entry.down_at, entry.before = now, entry.health
                 entry.downs.append(now)
+            entry.health = verdict
             changed.append((node_id, verdict))
         return changed
 
@@ -195,6 +206,10 @@ class HeartbeatBook:
         if late > SHORTEST_PERIOD:
             # Long enough for nodes to have given up on it: they need the time to come back.
             for entry in self._entries.values():
+                if entry.before is not None:
+                    # What could not be said before is not said now: it may be back since.
+                    entry.health, entry.before = entry.before, None
+                    entry.downs.pop()
                 if entry.health is Health.HELD:
                     entry.spared_until = now + _return_grace(entry.period)
                 elif entry.health is not Health.DOWN:

@@ -184,6 +184,7 @@ class FailureDetector:
             log.exception("the state of %d nodes could not be recorded; trying again", len(verdicts))
             return
         self._undecided = {}
+        self._book.said(verdicts)
         for node_id, health in verdicts.items():
             log.info("node %s: %s", node_id, health.value)
             if health is Health.DOWN and self._book.health(node_id) is Health.DOWN:

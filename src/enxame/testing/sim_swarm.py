@@ -288,12 +288,14 @@ class SimSwarm:
             return
         verdicts = self._undecided
         for node_id, health in verdicts.items():
-            self.invariants.judged(node_id, health)
+            if self._book.health(node_id) is health:
+                self.invariants.judged(node_id, health)
         try:
             self.commit(lambda tx: record_health(tx, self._book, verdicts), epoch=self.store.epoch)
         except Refused:
             return
         self._undecided = {}
+        self._book.said(verdicts)
         for node_id, health in verdicts.items():
             self.say(f"{node_id} is held to be {health.value}")
             if health is Health.DOWN and self._book.health(node_id) is Health.DOWN and node_id in self.links:

@@ -42,8 +42,9 @@ class Nodes:
             self.tick()
 
     def tick(self) -> None:
-        for node, health in self.book.tick(self.now, STEP):
-            self.changes.append((self.now, node, health))
+        verdicts = self.book.tick(self.now, STEP)
+        self.changes += [(self.now, node, health) for node, health in verdicts]
+        self.book.said(node for node, _ in verdicts)
 
     def seen(self) -> list[tuple[str, Health]]:
         return [(node, health) for _, node, health in self.changes]
@@ -424,3 +425,22 @@ def test_held_nodes_do_not_look_well_because_the_manager_was_late() -> None:
     nodes.now += 5
     nodes.tick()
     assert nodes.seen() == []
+
+
+@pytest.mark.parametrize("written_down", [False, True])
+def test_a_verdict_that_could_not_be_written_down_before_the_manager_hung_is_forgotten(written_down: bool) -> None:
+    nodes = Nodes(3)
+    nodes.alive.remove("n1")
+    while nodes.book.health("n1") is not Health.DOWN:
+        nodes.now += STEP
+        for node in nodes.alive:
+            nodes.book.beat(node, nodes.now, 1.0)
+        nodes.book.tick(nodes.now, STEP)
+    if written_down:
+        nodes.book.said(["n1"])
+    nodes.now += 60
+    nodes.tick()
+    assert nodes.book.health("n1") is (Health.DOWN if written_down else Health.UP)
+    nodes.run(RETURN_GRACE + 1)
+    assert nodes.book.health("n1") is Health.DOWN
+    assert nodes.book.register("n1", nodes.now, 1.0) is Health.UP
