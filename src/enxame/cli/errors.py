@@ -14,7 +14,6 @@ from typing import Final
 USAGE_EXIT: Final = 125
 CANNOT_INVOKE_EXIT: Final = 126
 NOT_FOUND_EXIT: Final = 127
-TEMPLATE_EXIT: Final = 64
 
 
 class CliError(Exception):

@@ -8,7 +8,7 @@ from enxame.cli.command import Args, Flags, Group, command
 from enxame.cli.errors import CliError, DaemonError
 from enxame.cli.flags import many, switch, text, value
 from enxame.cli.options.externalca import parse_external_ca
-from enxame.cli.options.numbers import SECOND, parse_bool, parse_duration, parse_int, parse_uint
+from enxame.cli.options.numbers import SECOND, parse_duration, parse_int, parse_uint
 from enxame.cli.session import Session
 from enxame.cli.swarm_schedule import BACKUP_FLAGS, backup_flags, schedule_backups
 
@@ -250,10 +250,6 @@ def leave(cli: Session, flags: Flags, args: Args) -> None:
     """Takes this node out of its swarm."""
     cli.client.post("/swarm/leave", query={"force": flags["force"]})
     cli.say("Node left the swarm.")
-
-
-def _autolock(text_: str) -> bool:
-    return parse_bool(text_)
 
 
 @command(

@@ -29,11 +29,6 @@ def epoch(text: str) -> float:
     return 0.0 if seconds < -(10**10) else seconds + nanoseconds / 1e9
 
 
-def is_zero(text: str) -> bool:
-    """True for Go's zero time (and for no time at all)."""
-    return not text or text.startswith("0001-01-01")
-
-
 def go_time(text: str) -> str:
     """As Go prints a time: ``2022-11-22 02:25:17.903612904 +0000 UTC``."""
     match = _RFC3339.match(text)

@@ -153,11 +153,6 @@ class StateKeys:
     # What is known
 
     @property
-    def exist(self) -> bool:
-        """Whether the file is there."""
-        return self._path.exists()
-
-    @property
     def known(self) -> bool:
         """Whether the keys are here."""
         return self._ring is not None

@@ -88,11 +88,6 @@ def u8(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("=B", value))
 
 
-def u16(kind: int, value: int) -> bytes:
-    """An attribute of two bytes, host order."""
-    return attribute(kind, struct.pack("=H", value))
-
-
 def u32(kind: int, value: int) -> bytes:
     """An attribute of four bytes, host order."""
     return attribute(kind, struct.pack("=I", value))

@@ -139,11 +139,6 @@ def delete_chain(family: int, table: str, chain: str) -> Message:
     return _message(_DELETE_CHAIN, family, text(1, table), text(3, chain))
 
 
-def flush_chain(family: int, table: str, chain: str) -> Message:
-    """Delete all its rules."""
-    return _message(_DELETE_RULE, family, text(1, table), text(2, chain))
-
-
 def add_rule(family: int, table: str, chain: str, *expressions: bytes) -> Message:
     """A rule at the end of a chain."""
     return _message(
@@ -186,11 +181,6 @@ def add_elements(family: int, table: str, name: str, elements: Iterable[bytes]) 
 def delete_elements(family: int, table: str, name: str, elements: Iterable[bytes]) -> list[Message]:
     """Elements made by :func:`key`; they must exist."""
     return _elements(_DELETE_ELEMENTS, family, table, name, elements, 0)
-
-
-def flush_set(family: int, table: str, name: str) -> Message:
-    """Delete all elements."""
-    return _message(_DELETE_ELEMENTS, family, text(1, table), text(2, name))
 
 
 def _elements(  # noqa: PLR0917 - one message

@@ -30,7 +30,6 @@ _IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_MASTER: Final = 10
 _IFLA_LINKINFO: Final = 18
-_IFLA_IFALIAS: Final = 20
 _IFLA_AF_SPEC: Final = 26
 _IFLA_GROUP: Final = 27
 _IFLA_NET_NS_FD: Final = 28
@@ -165,11 +164,6 @@ def change_link(name: str, *, mac: bytes, mtu: int) -> Request:
     """Give a link another link address and another greatest size of packets."""
     payload = _header() + text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, mac) + u32(_IFLA_MTU, mtu)
     return Request(_NEW_LINK, 0, payload, f"change link {name}")
-
-
-def set_alias(name: str, alias: str) -> Request:
-    """The text that ``ip link`` shows beside a link."""
-    return Request(_NEW_LINK, 0, _header() + text(_IFLA_IFNAME, name) + text(_IFLA_IFALIAS, alias), f"name {name}")
 
 
 def set_group(name: str, group: int) -> Request:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from enxame.testing.cluster import MANAGER_PORT, Cluster, Machine
+from enxame.testing.cluster import HEALED_WITHIN, MANAGER_PORT, Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError, EngineClient
 
@@ -34,11 +34,6 @@ class Managers(Cluster):
     def workers(self) -> Sequence[Machine]:
         """The others."""
         return self.machines[self._count :]
-
-    def machine_of(self, node_id: str) -> Machine:
-        """The machine with this node id; one that is down cannot say so."""
-        hostname = self.nodes()[node_id]["Description"]["Hostname"]
-        return next(machine for machine in self.machines if machine.network.hostname == hostname)
 
     def leader(self, asked: Machine | None = None) -> Machine:
         """Who leads, as ``asked`` (else the first machine that runs) sees it; waits for one."""
@@ -91,18 +86,41 @@ class Managers(Cluster):
         for machine in self.machines:
             if not machine.runs():
                 machine.start()
-        if self.manager.state() == "inactive":
+        inside = [machine for machine in self.managers if machine.state() != "inactive"]
+        if not inside:
             self.manager.api.post("/swarm/init", {"ListenAddr": f"0.0.0.0:{MANAGER_PORT}"})
-        wait_until(lambda: self.manager.state() == "active", "the first manager is up")
+            inside = [self.manager]
+        for machine in inside:
+            wait_until(lambda machine=machine: machine.state() == "active", "a manager is up", timeout=HEALED_WITHIN)  # type: ignore[misc]
+        addresses = [f"{machine.network.host_address}:{MANAGER_PORT}" for machine in inside]
         for machine in self.machines:
             if machine.state() == "inactive":
                 role = "Manager" if machine in self.managers else "Worker"
-                self.join(machine, JoinToken=self.token(role))
+                token = inside[0].api.get("/swarm")["JoinTokens"][role]
+                self.join(machine, JoinToken=token, RemoteAddrs=addresses)
         for service in self.manager.api.get("/services"):
             self.manager.api.delete(f"/services/{service['ID']}")
-        wait_until(lambda: set(self.states().values()) == {"ready"}, "all nodes are ready")
-        wait_until(self.all_reachable, "all managers are reachable")
-        wait_until(lambda: not any(machine.task_containers() for machine in self.machines), "no task is left")
+        ours = {machine.swarm()["NodeID"] for machine in self.machines}
+        for node in self.nodes().values():
+            if node["ID"] not in ours and node["Spec"]["Role"] == "worker":
+                self.manager.api.delete(f"/nodes/{node['ID']}", force="1")
+        wait_until(lambda: set(self.states().values()) == {"ready"}, "all nodes are ready", timeout=HEALED_WITHIN)
+        wait_until(self.all_reachable, "all managers are reachable", timeout=HEALED_WITHIN)
+        wait_until(self._idle, "no task is left", timeout=HEALED_WITHIN)
+
+    def rebuild(self) -> None:
+        """Every machine as new, also those that are stopped."""
+        self.thaw()
+        super().rebuild()
+
+    def disband(self) -> None:
+        """All machines run, none is in a swarm."""
+        self.heal_links()
+        for machine in self.machines:
+            if not machine.runs():
+                machine.start()
+            if machine.state() != "inactive":
+                machine.api.post("/swarm/leave", force="1")
 
     def heal_links(self) -> None:
         """Nothing is stopped and no cable is pulled any more."""

@@ -25,7 +25,7 @@ from enxame.engine.networks.swarm_networks import SwarmNetworks
 from enxame.engine.networks.swarm_ports import IngressPortsTaken, IngressProblem, SwarmPorts
 from enxame.engine.networks.table_files import TableFiles
 from enxame.engine.networks.table_view import with_table
-from enxame.engine.networks.tables import KnownTable, NetworkTables
+from enxame.engine.networks.tables import NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
 from enxame.errors import EnxameError, NotFound, Unavailable
 from enxame.model.attachment import Attachment
@@ -392,10 +392,6 @@ class NetworkManager:
             EnxameError: some of it could not be programmed; the rest was.
         """
         await self._tables.set(tables, complete=complete)
-
-    def network_table(self, network_id: str) -> KnownTable | None:
-        """Who is on a swarm network, as far as the manager told; None while it told nothing."""
-        return self._tables.get(network_id)
 
     # Inside
 
