@@ -1,5 +1,6 @@
 """The stock docker command, unmodified: containers, images, volumes, networks."""
 
+import json
 import re
 import socket
 import time
@@ -418,3 +419,98 @@ def test_system_prune_takes_what_nobody_uses(docker: Command) -> None:
     assert "kept" in docker("volume", "ls", "-q")
     docker("volume", "rm", "kept")
     docker("image", "inspect", IMAGE)
+
+
+def test_inspection_tells_what_a_container_has_not_what_was_said(docker: Command) -> None:
+    docker(
+        "create", "--name", "plain", "--tmpfs", "/scratch", "--mount", "type=tmpfs,dst=/work", "-v", "kept:/kept", IMAGE
+    )
+    shown = json.loads(docker("inspect", "plain"))[0]
+    host = shown["HostConfig"]
+    assert (host["IpcMode"], host["MemorySwappiness"], host["PidsLimit"]) == ("private", None, None)
+    assert host["CgroupnsMode"] in {"host", "private"}
+    assert "/proc/kcore" in host["MaskedPaths"]
+    assert "/proc/sys" in host["ReadonlyPaths"]
+    # Before it was ever started.
+    assert {mount["Destination"]: mount["Type"] for mount in shown["Mounts"]} == {"/work": "tmpfs", "/kept": "volume"}
+    docker("create", "--name", "open", "--privileged", IMAGE)
+    assert docker("inspect", "-f", "{{.HostConfig.MaskedPaths}} {{.HostConfig.ReadonlyPaths}}", "open") == "[] []"
+
+
+def test_images_of_a_name_are_shown_with_that_name_alone(docker: Command) -> None:
+    docker("tag", IMAGE, "shop/web:1")
+    docker("tag", IMAGE, "shop/web:2")
+    row = "{{.Repository}}:{{.Tag}}"
+    assert set(docker("images", "--format", row, "shop/web").split()) == {"shop/web:1", "shop/web:2"}
+    assert docker("images", "--format", row, "shop/web:2") == "shop/web:2"
+    assert docker("images", "-q", "--filter", "reference=*/nothing") == ""
+    docker("rmi", "shop/web:1", "shop/web:2")
+
+
+def test_clients_before_api_1_45_find_a_containers_own_names_among_its_aliases(docker: Command) -> None:
+    docker("network", "create", "aliased")
+    ref = docker("run", "-d", "--network", "aliased", "--network-alias", "web", "--hostname", "box", IMAGE)
+    wanted = "{{json .NetworkSettings.Networks.aliased.Aliases}}"
+    docker.environment["DOCKER_API_VERSION"] = "1.41"
+    assert json.loads(docker("inspect", "-f", wanted, ref)) == ["web", ref[:12], "box"]
+    docker("rm", "-f", ref)
+    docker("network", "rm", "aliased")
+
+
+def test_small_mistakes_get_dockers_words(docker: Command) -> None:
+    docker("create", "--name", "one", IMAGE)
+    docker("create", "--name", "two", IMAGE)
+    for words, said in (
+        (
+            ("rename", "one", "two"),
+            'Error when allocating new name: Conflict. The container name "/two" is already in use',
+        ),
+        (("rename", "one", "a/b"), "Error when allocating new name: Invalid container name (/a/b), only"),
+        (("image", "prune", "-f", "--filter", "until=soon"), 'failed to parse value as time or duration: "soon"'),
+        (("push", "nothing"), "An image does not exist locally with the tag: nothing"),
+        (("save", "nothing"), "No such image: nothing"),
+        (("create", "--log-opt", "mode=odd", IMAGE), "logger: logging mode not supported: odd"),
+        (("import", "-c", "RUN x", "/dev/null"), "run is not a valid change command"),
+        (("import", "--platform", "windows", "/dev/null"), "operating system is not supported"),
+    ):
+        assert said in docker.refused(*words), words
+
+
+def test_a_restart_is_told_as_a_stop_and_a_start(docker: Command) -> None:
+    began = int(time.time())
+    ref = start(docker)
+    docker("restart", "-t", "5", ref)
+    told = docker(
+        "events",
+        "--since",
+        str(began),
+        "--until",
+        str(int(time.time()) + 1),
+        "--filter",
+        f"container={ref}",
+        "--format",
+        "{{.Action}}",
+    ).split()
+    assert [word for word in told if word in {"die", "stop", "start", "restart"}][-4:] == [
+        "die",
+        "stop",
+        "start",
+        "restart",
+    ]
+    docker("rm", "-f", ref)
+
+
+def test_containers_are_found_by_what_their_image_is_made_from_and_lose_a_name_that_is_gone(docker: Command) -> None:
+    ref = start(docker)
+    docker("exec", ref, "touch", "/changed")
+    docker("commit", ref, "derived:1")
+    child = docker("create", "--expose", "99", "derived:1")
+    docker("tag", "derived:1", "derived:2")
+    docker("rmi", "derived:1")
+    found = docker("ps", "-aq", "--no-trunc", "--filter", f"ancestor={IMAGE}").split()
+    assert set(found) == {ref, child}
+    assert docker("ps", "-aq", "--no-trunc", "--filter", "ancestor=derived:2") == child
+    assert docker("ps", "-a", "--format", "{{.Image}}", "--filter", f"id={child}") in docker("images", "-q")
+    assert docker("ps", "-aq", "--no-trunc", "--filter", "expose=80") == ref
+    docker("rm", "-f", ref, child)
+    docker("rmi", "derived:2")

@@ -19,6 +19,7 @@ from enxame.engine.sandbox import SandboxInfo
 from enxame.errors import NotFound
 from enxame.model.container import ContainerConfig, ContainerCreateRequest, HostConfig
 from enxame.model.filters import Filters
+from enxame.model.volume import Volume
 from tests.engine.network_lab import Lab
 from tests.engine.network_machine import Machine, running
 
@@ -50,6 +51,7 @@ def base_rootfs(tmp_path_factory):
 class FakeImage:
     id: str = "sha256:" + "ab" * 32
     size: int = 0
+    layers: list = field(default_factory=list)
     config: ContainerConfig = field(default_factory=lambda: ContainerConfig(cmd=["/bin/sh"]))
 
 
@@ -101,7 +103,9 @@ class DirectoryVolumes:
     held: dict = field(default_factory=dict)
 
     async def create(self, request):
-        (self.root / request.name / "_data").mkdir(parents=True, exist_ok=True)
+        place = self.root / request.name / "_data"
+        place.mkdir(parents=True, exist_ok=True)
+        return Volume(name=request.name, mountpoint=str(place))
 
     async def may_be_filled(self, name):
         return not any((self.root / name / "_data").iterdir())

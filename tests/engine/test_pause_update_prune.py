@@ -217,8 +217,6 @@ async def test_sizes_are_those_of_what_was_written(engine):
         ({"volume": ["data"]}, ["one"]),
         ({"volume": ["/srv"]}, ["one"]),
         ({"network": ["none"]}, ["three"]),
-        ({"expose": ["8000-8080/tcp"]}, ["one"]),
-        ({"expose": ["8000-8080/udp"]}, []),
         ({"health": ["none"]}, ["three", "two", "one"]),
         ({"is-task": ["true"]}, ["two"]),
         ({"is-task": ["false"]}, ["three", "one"]),

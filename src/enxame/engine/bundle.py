@@ -19,7 +19,7 @@ from enxame.engine.devices import cgroup_rules, resolve_devices
 from enxame.engine.files.placeholders import MOUNT_TABLE
 from enxame.engine.init_program import find_init_program
 from enxame.engine.kernel_limits import KernelLimits
-from enxame.engine.mount_requests import MountRequest
+from enxame.engine.mount_requests import MountRequest, mount_point
 from enxame.engine.namespaces import FindOther, choose_namespaces
 from enxame.engine.oci_spec import DEFAULT_SHM_SIZE, INIT_PATH, BoundMount, SpecInput, build_spec
 from enxame.engine.sandbox import SandboxInfo
@@ -192,10 +192,7 @@ def _bind(
             for word in request.options:  # a client's word replaces the default it contradicts
                 options = [old for old in options if old not in {f"no{word}", word.removeprefix("no")}]
                 options.append(word)
-            point = MountPoint(
-                type="tmpfs", destination=request.destination, mode=request.mode, rw=not request.read_only
-            )
-            return BoundMount(request.destination, "tmpfs", "tmpfs", tuple(options)), point
+            return BoundMount(request.destination, "tmpfs", "tmpfs", tuple(options)), mount_point(request, "")
         case "volume":
             shown = source = volumes[request.name]
             if request.subpath:
@@ -215,17 +212,7 @@ def _bind(
                     ) from error
     options = ["rbind" if request.recursive else "bind", request.propagation or "rprivate"]
     options += _inherited(source, read_only=request.read_only)
-    point = MountPoint(
-        type=request.type,
-        name=request.name,
-        source=shown,
-        destination=request.destination,
-        driver="local" if request.type == "volume" else "",
-        mode=request.mode,
-        rw=not request.read_only,
-        propagation=request.propagation if request.type == "bind" else "",
-    )
-    return BoundMount(request.destination, source, options=tuple(options)), point
+    return BoundMount(request.destination, source, options=tuple(options)), mount_point(request, shown)
 
 
 def _inherited(source: str, *, read_only: bool) -> list[str]:

@@ -11,6 +11,7 @@ from enxame.engine.container import Container
 from enxame.engine.files.container_files import ContainerFiles
 from enxame.engine.image_defaults import as_list, merge
 from enxame.engine.images.changes import apply_changes
+from enxame.engine.images.reference import parse_repository
 from enxame.engine.surroundings import Surroundings
 from enxame.errors import Conflict
 from enxame.model.container import ContainerConfig
@@ -62,7 +63,8 @@ async def commit_container(
             message=request.message,
             created_by=" ".join(words),
         )
-    around.publish(container, "commit", comment=request.message, imageID=image_id)
+    named = {"imageRef": parse_repository(request.repository, request.tag).familiar} if request.repository else {}
+    around.publish(container, "commit", comment=request.message, imageID=image_id, **named)
     return image_id
 
 

@@ -84,10 +84,8 @@ class ListFilter:
         ):
             return False
         if "expose" in filters:
-            exposed = [text.partition("/") for text in definition.config.exposed_ports]
-            return _port_in(
-                filters.get("expose"), [(int(port), kind or "tcp") for port, _, kind in exposed if port.isdigit()]
-            )
+            ports = container_view.list_ports(container)
+            return _port_in(filters.get("expose"), [(port.private_port, port.type) for port in ports])
         return True
 
 

@@ -119,14 +119,16 @@ def show(
     )
 
 
-def summarize(container: Container, now: datetime, *, sizes: tuple[int, int] | None) -> ContainerSummary:
-    """An item of ``GET /containers/json``."""
+def summarize(
+    container: Container, now: datetime, *, sizes: tuple[int, int] | None, image: str = ""
+) -> ContainerSummary:
+    """An item of ``GET /containers/json``; ``image``: a name that means its image, if there still is one."""
     definition = container.definition
     words = [*as_list(definition.config.entrypoint), *as_list(definition.config.cmd)]
     return ContainerSummary(
         id=definition.id,
         names=[f"/{definition.name}"],
-        image=definition.image,
+        image=image or definition.image_id,
         image_id=definition.image_id,
         command=" ".join(word if not any(c in word for c in " \t\"'") else shlex.quote(word) for word in words),
         created=int(definition.created.timestamp()),

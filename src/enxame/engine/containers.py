@@ -267,6 +267,7 @@ class ContainerManager:
         container = self.find(ref)
         with contextlib.suppress(NotModified):
             await self._stop(container, signal, timeout)
+            self._around.publish(container, "stop")
         async with container.lock:
             with contextlib.suppress(NotModified):
                 await self._life.start(container)
@@ -436,11 +437,15 @@ class ContainerManager:
     async def rename(self, ref: str, name: str) -> None:
         """Give a container another name. Raises Conflict when it is taken."""
         container = self.find(ref)
-        chosen = naming.check_name(name)
+        bare = name.removeprefix("/")
         async with container.lock:
-            if chosen == container.name:
+            if bare == container.name:
                 raise InvalidArgument("Renaming a container with the same name as its current name")
-            self._table.check_free(chosen)
+            try:
+                chosen = naming.check_name(f"/{bare}")
+                self._table.check_free(chosen)
+            except (Conflict, InvalidArgument) as error:
+                raise type(error)(f"Error when allocating new name: {error.message}") from error
             old = container.name
             self._table.names[chosen] = container.id
             renamed = replace(container.definition, name=chosen)

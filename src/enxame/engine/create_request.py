@@ -17,6 +17,7 @@ from enxame.engine.log_rotation import bounds_of
 from enxame.engine.mount_requests import MountRequest, parse_mounts
 from enxame.engine.naming import new_id
 from enxame.engine.network_modes import check_network_mode, with_link_address
+from enxame.engine.oci_spec import MASKED_PATHS, READONLY_PATHS, open_system_paths
 from enxame.engine.resource_limits import possible_limits
 from enxame.engine.signals import parse_signal
 from enxame.engine.syslog_messages import parse_target
@@ -167,9 +168,18 @@ def _checked_host(host: HostConfig, warnings: list[str], *, kernel: KernelLimits
         raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host.isolation not in {"", "default"}:
         raise InvalidArgument(f"invalid isolation '{host.isolation}' on linux")
+    private_groups = kernel.cgroup_version == 2 and not host.privileged
+    # What a client sees is what the container has, as with Docker; where it has all of /proc and /sys, that is null.
+    covered = not host.privileged and not open_system_paths(host)
     return replace(
         host,
         shm_size=host.shm_size or 64 << 20,
+        cgroupns_mode=host.cgroupns_mode or ("private" if private_groups else "host"),
+        ipc_mode=host.ipc_mode or "private",
+        memory_swappiness=None if host.memory_swappiness == -1 else host.memory_swappiness,
+        pids_limit=host.pids_limit if host.pids_limit is not None and host.pids_limit > 0 else None,
+        masked_paths=MASKED_PATHS if covered and host.masked_paths is None else host.masked_paths,
+        readonly_paths=READONLY_PATHS if covered and host.readonly_paths is None else host.readonly_paths,
         network_mode=host.network_mode or "default",
         # Clients look here to decide whether logs can be read.
         log_config=replace(host.log_config, type=host.log_config.type or "json-file"),

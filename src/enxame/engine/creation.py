@@ -13,12 +13,12 @@ from enxame.engine.container_record import Condition
 from enxame.engine.container_table import ContainerTable
 from enxame.engine.files.container_files import ContainerFiles
 from enxame.engine.images.platforms import check_platform, parse_platform
-from enxame.engine.mount_requests import MountRequest
+from enxame.engine.mount_requests import MountRequest, mount_point
 from enxame.engine.surroundings import Surroundings
 from enxame.engine.volumes import ANONYMOUS_LABEL
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.container import ContainerCreateRequest
-from enxame.model.container_view import ContainerCreateResponse
+from enxame.model.container_view import ContainerCreateResponse, MountPoint
 from enxame.model.volume import VolumeCreateRequest
 
 
@@ -67,10 +67,10 @@ class Creation:
         container = Container(definition, Condition())
         self._table.add(container)  # from here on its volumes are held
         try:
-            for mount in definition.mounts:
-                if mount.type == "volume":
-                    await self._around.volumes.create(_wanted_volume(mount))
+            points = [await self._point(mount) for mount in definition.mounts]
             await asyncio.to_thread(self._around.records.define, definition)
+            if any(points):
+                self._around.change(container, mounts=[point for point in points if point is not None])
             await self._fill_volumes(container)
         except BaseException as error:
             self._table.drop(container)
@@ -80,6 +80,13 @@ class Creation:
             raise
         self._around.publish(container, "create")
         return ContainerCreateResponse(id=definition.id, warnings=warnings)
+
+    async def _point(self, mount: MountRequest) -> MountPoint | None:
+        """Make the mount's volume, if it has one; how the mount is shown."""
+        if mount.type != "volume":
+            return mount_point(mount, mount.source)
+        volume = await self._around.volumes.create(_wanted_volume(mount))
+        return mount_point(mount, volume.mountpoint)
 
     async def _undo(self, container: Container) -> None:
         await self._around.images.delete_layer(container.id)

@@ -13,9 +13,10 @@ __all__ = ["KernelLimits", "parse_numbers", "read_kernel_limits"]
 @dataclass(frozen=True, slots=True)
 class KernelLimits:
     """``swap``: memory and swap can be limited together. ``cpus`` and ``mems`` are the numbers of processors and memory
-    nodes that containers may use; empty: not known.
+    nodes that containers may use; empty: not known. ``cgroup_version``: 1 or 2.
     """
 
+    cgroup_version: int = 1
     swap: bool = True
     blkio_weight: bool = True
     blkio_weight_device: bool = True
@@ -29,6 +30,7 @@ def read_kernel_limits(layout: CgroupLayout) -> KernelLimits:
     if layout.version == 2:
         weight = any(ROOT.glob("*/io.weight")) or any(ROOT.glob("*/io.bfq.weight"))
         return KernelLimits(
+            cgroup_version=2,
             swap=any(ROOT.glob("*/memory.swap.max")),
             blkio_weight=weight,
             blkio_weight_device=weight,

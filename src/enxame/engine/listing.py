@@ -6,16 +6,19 @@ import asyncio
 import builtins
 import contextlib
 import os
+from collections.abc import Iterator
 from datetime import datetime
 
 from enxame.engine import container_view
 from enxame.engine.container import Container
 from enxame.engine.container_filter import ListFilter
 from enxame.engine.container_table import ContainerTable
+from enxame.engine.files.placeholders import made_for_the_container
 from enxame.engine.surroundings import Surroundings
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.container_view import ContainerInspect, ContainerSummary
 from enxame.model.filters import Filters
+from enxame.model.image import Image
 
 
 class Listing:
@@ -58,10 +61,25 @@ class Listing:
     ) -> builtins.list[ContainerSummary]:
         """Rows of ``list``; ``sizes`` by id."""
         now = container_view.utc_now()
+        named = self._still_named({(one.definition.image, one.definition.image_id) for one in containers})
         return [
-            container_view.summarize(container, now, sizes=sizes.get(container.id) if sizes else None)
+            container_view.summarize(
+                container,
+                now,
+                sizes=sizes.get(container.id) if sizes else None,
+                image=name if (name := container.definition.image, container.definition.image_id) in named else "",
+            )
             for container in containers
         ]
+
+    def _still_named(self, pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Of names and ids of images: those where the name means the same as ever. One with a digest always does."""
+        meant = {name: self._image(name) for name, _ in pairs if "@" not in name}
+        return {
+            (name, image_id)
+            for name, image_id in pairs
+            if "@" in name or ((image := meant[name]) is not None and image.id == image_id)
+        }
 
     def _filter(self, filters: Filters) -> ListFilter:
         def moments(name: str) -> builtins.list[datetime]:
@@ -69,16 +87,28 @@ class Listing:
 
         ancestors: set[str] = set(filters.get("ancestor"))
         for ref in filters.get("ancestor"):
-            try:
-                ancestors.add(self._around.images.resolve(ref).id)
-            except (NotFound, InvalidArgument):
-                continue
+            if (image := self._image(ref)) is not None:
+                ancestors |= {image.id, *self._made_from(image)}
         return ListFilter(
             filters,
             before=min(moments("before"), default=None),
             since=max(moments("since"), default=None),
             ancestors=ancestors,
         )
+
+    def _image(self, ref: str) -> Image | None:
+        try:
+            return self._around.images.resolve(ref)
+        except (NotFound, InvalidArgument):
+            return None
+
+    def _made_from(self, image: Image) -> Iterator[str]:
+        """Ids of containers' images that lie on all of this one's layers."""
+        count = len(image.layers)
+        for other in {container.definition.image_id for container in self._table}:
+            found = self._image(other)
+            if found is not None and count and len(found.layers) > count and found.layers[:count] == image.layers:
+                yield other
 
     async def measure(self, containers: builtins.list[Container]) -> dict[str, tuple[int, int]]:
         """Bytes that each container has written, and with its image's; by id."""
@@ -97,12 +127,14 @@ class Listing:
 
 
 def disk_use(directory: str) -> int:
-    """Bytes of the files below ``directory``; a hard link counts once. Blocking."""
+    """Bytes of the files below ``directory``, without what every container has; a hard link counts once. Blocking."""
     total, seen = 0, set()
     for current, _, files in os.walk(directory):
         for name in files:
             with contextlib.suppress(OSError):
-                info = os.lstat(os.path.join(current, name))
+                info = os.lstat(path := os.path.join(current, name))
+                if made_for_the_container(path[len(directory) :], info):
+                    continue
                 if info.st_nlink > 1:
                     if info.st_ino in seen:
                         continue

@@ -41,17 +41,30 @@ def bounds_of(config: LogConfig) -> LogBounds:
     for name in config.config:
         if name not in _KNOWN and not (driver == "syslog" and name in SYSLOG_OPTIONS):
             raise InvalidArgument(f"unknown log opt '{name}' for {driver} log driver")
+    mode = config.config.get("mode", "blocking")
+    if mode not in {"", "blocking", "non-blocking"}:
+        raise InvalidArgument(f"logger: logging mode not supported: {mode}")
+    buffer = config.config.get("max-buffer-size", "")
+    if buffer and mode != "non-blocking":
+        raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+    if buffer and _size(buffer) is None:
+        raise InvalidArgument(f"logger: error getting max-buffer-size: invalid size: '{buffer}'")
     for name in ("labels-regex", "env-regex"):
         check_pattern(config.config.get(name, ""))
     size, number = _DEFAULTS.get(driver, ("", "1"))
     text = config.config.get("max-size", size)
-    match = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", text.strip().lower()) if text and text != "-1" else None
-    if text and text != "-1" and match is None:
+    bytes_ = _size(text) if text and text != "-1" else 0
+    if bytes_ is None:
         raise InvalidArgument(f"invalid size: '{text}'")
     count = config.config.get("max-file", number)
     if not count.isdigit() or int(count) < 1:
         raise InvalidArgument(f"max-file cannot be less than 1: {count}")
-    return LogBounds(size=int(match[1]) * _UNITS[match[2]] if match else 0, files=int(count))
+    return LogBounds(size=bytes_, files=int(count))
+
+
+def _size(text: str) -> int | None:
+    match = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", text.strip().lower())
+    return int(match[1]) * _UNITS[match[2]] if match else None
 
 
 def is_over(path: Path, bounds: LogBounds) -> bool:

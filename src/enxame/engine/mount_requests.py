@@ -14,6 +14,7 @@ from msgspec import field
 from enxame.errors import InvalidArgument
 from enxame.model.base import Model
 from enxame.model.container import ContainerConfig, HostConfig, Mount
+from enxame.model.container_view import MountPoint
 
 _MODES = {"ro", "rw", "z", "Z", "nocopy", "cached", "consistent", "delegated"}
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
@@ -32,7 +33,8 @@ class MountRequest(Model):
 
     ``create_source``: make a missing host directory. ``copy``: fill an empty volume from the image.
     ``anonymous``: made for this container alone.
-    ``options``: further options of a tmpfs. ``mode`` is what the client wrote after the second colon.
+    ``options``: further options of a tmpfs. ``mode`` is what the client wrote after the second colon. ``shown``: among
+    the container's mounts.
     """
 
     type: str
@@ -51,6 +53,23 @@ class MountRequest(Model):
     driver_options: dict[str, str] = field(default_factory=dict)
     subpath: str = ""
     anonymous: bool = False
+    shown: bool = True
+
+
+def mount_point(mount: MountRequest, source: str) -> MountPoint | None:
+    """How the mount is shown; ``source``: its place on this machine. None: Docker shows it among the wishes alone."""
+    if not mount.shown:
+        return None
+    return MountPoint(
+        type=mount.type,
+        name=mount.name,
+        source=source,
+        destination=mount.destination,
+        driver="local" if mount.type == "volume" else "",
+        mode=mount.mode,
+        rw=not mount.read_only,
+        propagation=mount.propagation if mount.type == "bind" else "",
+    )
 
 
 def mount_attributes(container_id: str, mount: MountRequest) -> dict[str, str]:
@@ -133,7 +152,7 @@ def _parse_bind(text: str, new_volume_name: Callable[[], str]) -> MountRequest:
         name=parts[0],
         read_only=read_only,
         copy="nocopy" not in modes,
-        mode=mode_text,
+        mode=mode_text or "z",
     )
 
 
@@ -253,4 +272,5 @@ def _parse_tmpfs(destination: str, options: str) -> MountRequest:
         read_only=read_only,
         options=[word for word in words if word not in {"ro", "rw"}],
         mode=options,
+        shown=False,
     )

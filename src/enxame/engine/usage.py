@@ -65,7 +65,8 @@ async def list_processes(layout: CgroupLayout, container: Container, ps_args: st
         raise InvalidArgument(f"Error running ps: {error}") from error
     code, said = await run([ps, *arguments], timeout=_PS_DEADLINE)
     if code:
-        raise InvalidArgument(f"Error running ps: {said.strip()}")
+        first = said.strip().partition("\n")[0]
+        raise InvalidArgument(f"ps: {first or f'exit status {code}'}")
     return select_rows(said, wanted)
 
 

@@ -193,7 +193,8 @@ class VolumeStore:
         self._events.publish("volume", "destroy", name, {"driver": "local"})
 
     async def prune(self, filters: Filters | None = None, *, everything: bool = False) -> VolumesPruneReport:
-        """Remove volumes that no container holds: anonymous ones, ``everything``: those with a name, too.
+        """Remove volumes that no container holds: anonymous ones, ``everything``: those with a name, too. Never those
+        with options: they stand for what lies elsewhere.
 
         Raises:
             InvalidArgument: a filter that there is not.
@@ -204,7 +205,7 @@ class VolumeStore:
         gone, freed = [], 0
         for stored in self._records:
             name = stored.name
-            if not (everything or stored.anonymous) or not wanted.labels_match(stored.labels):
+            if stored.options or not (everything or stored.anonymous) or not wanted.labels_match(stored.labels):
                 continue
             if "label!" in wanted and wanted.labels_match(stored.labels, "label!"):
                 continue

@@ -63,8 +63,8 @@ async def test_ping_tells_what_to_speak(served: Any) -> None:
         (
             "POST",
             "/plugins/vieux/sshfs/enable?timeout=0",
-            501,
-            "enabling plugins is not supported by this daemon yet",
+            404,
+            'plugin "vieux/sshfs" not found',
         ),
         ("POST", "/session", 501, "building with BuildKit is not supported by this daemon yet"),
         ("POST", "/swarm/leave", 503, "This node is not part of a swarm"),

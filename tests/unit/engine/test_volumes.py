@@ -167,6 +167,14 @@ async def test_prune_takes_unused_anonymous_volumes_and_all_when_told(volumes):
     assert names(volumes.list()) == ["labelled", "used"]
 
 
+async def test_a_volume_that_stands_for_something_elsewhere_is_never_pruned(volumes):
+    options = {"type": "nfs", "o": "addr=192.0.2.1", "device": ":/export"}
+    await volumes.create(VolumeCreateRequest(name="remote", driver_opts=options))
+    assert (await volumes.prune(where(all=["1"]))).volumes_deleted is None
+    assert (await volumes.prune(everything=True)).volumes_deleted is None
+    assert names(volumes.list()) == ["remote"]
+
+
 async def test_an_empty_volume_is_filled_once_with_owners_modes_times_and_links(volumes, tmp_path):
     source = tmp_path / "image"
     (source / "sub").mkdir(parents=True)

@@ -25,7 +25,7 @@ from enxame.model.image import BuildPruneReport, ProgressMessage, RegistryAuth
 
 routes = Routes()
 _CHUNK: Final = 256 * 1024
-_PRUNE_FILTERS: Final = ("until", "id", "parent", "type", "description", "inuse", "shared", "private")
+_PRUNE_FILTERS: Final = ("until", "id", "parent", "type", "description", "inuse", "shared", "private", "label")
 _QUERY: Final[dict[str, Any]] = {
     "dockerfile": str,
     "t": list[str],
@@ -101,6 +101,7 @@ def _may_match(filters: Filters) -> bool:
     kinds = filters.get("type")
     return (
         (not kinds or "regular" in kinds)
+        and "label" not in filters  # of "system prune"
         and "parent" not in filters
         and "description" not in filters
         and not ("inuse" in filters and filters.flag("inuse"))

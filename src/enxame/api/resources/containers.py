@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
@@ -20,6 +21,7 @@ from enxame.model.container_view import (
 )
 
 routes = Routes()
+_WITHOUT_NAMES = frozenset({"bridge", "default", "host", "none"})
 _FILTERS = (
     "ancestor",
     "before",
@@ -79,7 +81,24 @@ async def inspect_container(call: Call) -> web.StreamResponse:
     container = call.api.engine.containers.inspect(call.name)
     if call.flag("size"):
         (container,) = await call.api.sizes.added(call.api.engine, [container])
+    if call.version < (1, 45):
+        container = _with_all_names(container)
     return json_response(container)
+
+
+def _with_all_names(container: ContainerInspect) -> ContainerInspect:
+    """For older clients, with the container's own names among its aliases: docker-compose 1.29 connects it anew if it
+    does not find them.
+    """
+    settings = container.network_settings
+    own = [container.id[:12], container.config.hostname]
+    networks = {
+        name: endpoint
+        if name in _WITHOUT_NAMES
+        else replace(endpoint, aliases=list(dict.fromkeys([*(endpoint.aliases or []), *filter(None, own)])))
+        for name, endpoint in settings.networks.items()
+    }
+    return replace(container, network_settings=replace(settings, networks=networks))
 
 
 @routes.delete("/containers/{name}", query={"force": bool, "v": bool, "link": bool}, status=204, errors=(404, 409))

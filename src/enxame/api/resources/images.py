@@ -93,6 +93,7 @@ async def _import(call: Call) -> web.StreamResponse:
             tag=call.text("tag"),
             message=call.text("message"),
             changes=call.texts("changes"),
+            platform=call.text("platform"),
         )
         progress.report(ProgressMessage(status=image_id))
 

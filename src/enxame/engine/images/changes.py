@@ -34,7 +34,7 @@ def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
         word, _, rest = text.partition(" ")
         instruction = _INSTRUCTIONS.get(word.upper())
         if instruction is None:
-            raise InvalidArgument(f"{word.upper()} is not a valid change command")
+            raise InvalidArgument(f"{word.lower()} is not a valid change command")
         if not rest.strip():
             raise InvalidArgument(f"{word.upper()} requires at least one argument")
         config = msgspec.structs.replace(config, **instruction(config, rest.strip()))

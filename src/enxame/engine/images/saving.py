@@ -86,7 +86,7 @@ def _meant(index: ImageIndex, word: str) -> list[tuple[ImageRecord, Reference | 
     except NotFound:
         if reference is None:
             raise
-        raise NotFound(f"No such image: {reference.tagged().familiar}") from None
+        raise NotFound(f"No such image: {word}") from None
 
 
 async def write_archive(images: Sequence[SavedImage], layers: LayerStore) -> AsyncGenerator[bytes, None]:

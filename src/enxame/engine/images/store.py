@@ -19,6 +19,7 @@ from enxame.engine.images.intake import Intake
 from enxame.engine.images.login import check_login
 from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
 from enxame.engine.images.pushing import Pusher
+from enxame.engine.images.platforms import parse_platform
 from enxame.engine.images.reference import Reference, parse, parse_repository
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal
@@ -118,11 +119,12 @@ class ImageStore:
     def list(self, *, filters: Filters | None = None, all: bool = False) -> builtins.list[ImageSummary]:  # noqa: A002, ARG002
         """The images, newest first. ``all`` would add intermediate images, which are not made here."""
         wanted, now = filters or Filters(), datetime.now(UTC)
+        views.check_filters(wanted, views.LIST_FILTERS, now)
         rows = []
         for record in self._index.records.values():
             names = self._index.references_of(record.image.id)
             if views.matches(record, names, wanted, lookup=self._index.lookup, now=now):
-                rows.append(views.summary(record, names))
+                rows.append(views.summary(record, views.shown_names(names, wanted)))
         return sorted(rows, key=lambda row: (-row.created, row.id))
 
     def disk_usage(self, containers: Mapping[str, int]) -> tuple[int, builtins.list[ImageSummary]]:
@@ -179,7 +181,11 @@ class ImageStore:
             InvalidArgument: a bad name, change or archive.
             EnxameError: the disk is full.
         """
+        if repository and parse(repository).digest:
+            raise InvalidArgument("cannot import digest reference")
         name = parse_repository(repository, tag) if repository else None
+        if platform and parse_platform(platform).os != "linux":
+            raise InvalidArgument("operating system is not supported")
         config = apply_changes(ImageConfig(), changes)
         async with self._cleaning_up():
             image_id = await self._intake.import_(stream, name=name, message=message, config=config, platform=platform)
@@ -338,8 +344,7 @@ class ImageStore:
             every = (parse(text) for text in sorted(self._index.names))
             wanted = [one for one in every if one.name == name.name and one.tag]
         if not wanted or any(str(one) not in self._index.names for one in wanted):
-            which = f"tag: {wanted[0].familiar}" if wanted and wanted[0].tag else f"tag: {name.familiar_name}"
-            raise NotFound(f"An image does not exist locally with the {which}")
+            raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}")
         progress(ProgressMessage(status=f"The push refers to repository [{name.name}]"))
         for one in wanted:
             await self._push(one, auth, progress)
@@ -440,9 +445,10 @@ class ImageStore:
         """Remove images that no container uses: those without a name, all with ``dangling=false``.
 
         Raises:
-            InvalidArgument: a filter that there is not.
+            InvalidArgument: a filter that there is not, or a bad value.
         """
         wanted = filters or Filters()
+        views.check_filters(wanted, views.PRUNE_FILTERS, datetime.now(UTC))
         items: builtins.list[ImageDeleteItem] = []
         freed = 0
         async with self._catalog.changing:

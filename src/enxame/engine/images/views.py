@@ -22,7 +22,18 @@ from enxame.model.image import (
     RootFS,
 )
 
-__all__ = ["LIST_FILTERS", "PRUNE_FILTERS", "deleted_layers", "history", "inspection", "matches", "prunable", "summary"]
+__all__ = [
+    "LIST_FILTERS",
+    "PRUNE_FILTERS",
+    "check_filters",
+    "deleted_layers",
+    "history",
+    "inspection",
+    "matches",
+    "prunable",
+    "shown_names",
+    "summary",
+]
 
 LIST_FILTERS = frozenset({"dangling", "label", "before", "since", "until", "reference"})
 PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
@@ -113,12 +124,8 @@ def matches(
     """Whether an image is in the filtered list. ``before`` and ``since`` name images, by creation time.
 
     Raises:
-        InvalidArgument: a filter that there is not.
         NotFound: ``before`` or ``since`` names no image.
     """
-    for name in filters.values:
-        if name not in LIST_FILTERS:
-            raise InvalidArgument(f"invalid filter '{name}'")
     if "dangling" in filters and filters.flag("dangling") == any(name.tag for name in names):
         return False
     if not filters.labels_match(record.image.config.labels):
@@ -129,8 +136,25 @@ def matches(
         return False
     if any(record.image.created > _moment(text, now) for text in filters.get("until")):
         return False
-    patterns = filters.get("reference")
-    return not patterns or any(_familiar_match(pattern, name) for pattern in patterns for name in names)
+    return "reference" not in filters or bool(shown_names(names, filters))
+
+
+def shown_names(names: Sequence[Reference], filters: Filters) -> Sequence[Reference]:
+    """Those of an image's names that were asked for; all, if none were."""
+    if "reference" not in filters:
+        return names
+    return [name for name in names if any(_familiar_match(pattern, name) for pattern in filters.get("reference"))]
+
+
+def check_filters(filters: Filters, known: frozenset[str], now: datetime) -> None:
+    """Raise InvalidArgument for a filter that there is not, or a value that is none."""
+    for name in filters.values:
+        if name not in known:
+            raise InvalidArgument(f"invalid filter '{name}'")
+    if "dangling" in filters:
+        filters.flag("dangling")
+    for text in filters.get("until"):
+        _moment(text, now)
 
 
 def _familiar_match(pattern: str, name: Reference) -> bool:
@@ -166,14 +190,7 @@ def deleted_layers(record: ImageRecord, gone: Iterable[str]) -> list[str]:
 
 
 def prunable(record: ImageRecord, names: Sequence[Reference], filters: Filters, now: datetime) -> bool:
-    """Whether prune may take an image that no container uses.
-
-    Raises:
-        InvalidArgument: a filter that there is not, or a bad value.
-    """
-    for name in filters.values:
-        if name not in PRUNE_FILTERS:
-            raise InvalidArgument(f"invalid filter '{name}'")
+    """Whether prune may take an image that no container uses."""
     if filters.flag("dangling", default=True) and any(name.tag for name in names):
         return False
     labels = record.image.config.labels
@@ -195,5 +212,5 @@ def _moment(text: str, now: datetime) -> datetime:
             return datetime.fromtimestamp(float(text), UTC)
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
-        raise InvalidArgument(f"failed to parse value as time or duration: {text}") from error
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -28,5 +28,5 @@ def parse_moment(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidArgument(f"invalid value for until: {text!r} is neither a duration nor a moment") from error
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -53,7 +53,7 @@ def test_health_checks():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("RUN x", "RUN is not a valid change command"),
+        ("RUN x", "run is not a valid change command"),
         ("CMD", "CMD requires at least one argument"),
         ("EXPOSE x", "invalid containerPort: x"),
         ("EXPOSE 70000", "invalid containerPort: 70000"),

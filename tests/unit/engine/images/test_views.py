@@ -70,9 +70,25 @@ def test_filter_reference_matches_familiar_names(pattern, found):
     assert matches(record(), ["web:1"], reference=[pattern]) is found
 
 
-def test_unknown_filters_are_refused():
-    with pytest.raises(InvalidArgument, match="invalid filter 'bogus'"):
-        matches(record(), [], bogus=["1"])
+def test_only_the_names_that_were_asked_for_are_shown():
+    wanted = Filters({"reference": frozenset({"web", "db:2"})})
+    shown = views.shown_names(names("other:1", "web:1", "web:2", "db:1", "db:2"), wanted)
+    assert [name.familiar for name in shown] == ["web:1", "web:2", "db:2"]
+    assert len(views.shown_names(names("other:1", "web:1"), Filters())) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bogus": "1"}, "invalid filter 'bogus'"),
+        ({"until": "soon"}, 'failed to parse value as time or duration: "soon"'),
+        ({"dangling": "perhaps"}, "invalid filter 'dangling="),
+    ],
+)
+def test_filters_that_make_no_sense_are_refused_without_looking_at_images(given, message):
+    filters = Filters({name: frozenset({value}) for name, value in given.items()})
+    with pytest.raises(InvalidArgument, match=message):
+        views.check_filters(filters, views.PRUNE_FILTERS, NOW)
 
 
 def test_rows_tell_tags_and_digests_apart():

@@ -124,5 +124,5 @@ def test_what_is_no_moment_is_refused_or_a_second_count(text: str) -> None:
     if text == "5":
         assert parse_moment(text, NOW) == datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC)
         return
-    with pytest.raises(InvalidArgument, match="invalid value for until"):
+    with pytest.raises(InvalidArgument, match="failed to parse value as time or duration"):
         parse_moment(text, NOW)
