@@ -292,7 +292,6 @@ def test_a_machine_without_ipv6_takes_part_over_ipv4_and_says_so(
     app = networks("app")
     without, other = cluster.workers
     node = without.swarm()["NodeID"]
-    without.leave_no_container()
     without.stop()
     without.network.host.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
     try:
