@@ -15,7 +15,7 @@ import pytest
 from enxame.model.container import PortBinding
 from enxame.network import docker_firewall
 from enxame.testing.daemons import Dockerd, Enxamed, wait_until
-from enxame.testing.namespace import HostAndOutside
+from enxame.testing.namespace import HostAndOutside, run
 from enxame.testing.sample_image import DEFAULT_TAG
 from tests.engine.mesh_lab import ingress, set_ingress, tasks
 from tests.engine.network_lab import HOST, OUTSIDE, Lab
@@ -25,6 +25,26 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(shutil.which("iptables") is None, reason="needs iptables"),
 ]
+
+
+def works(program: str) -> bool:
+    """Whether the program and the kernel's part are there. Asked in a namespace of its own: asking makes tables."""
+    found = shutil.which(program)
+    if found is None:
+        return False
+    try:
+        run("unshare", "-n", found, "-S")
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["iptables-nft", "iptables-legacy"])
+def iptables(request: pytest.FixtureRequest) -> str:
+    """What dockerd uses, whichever it is called ``iptables``."""
+    if not works(request.param):
+        pytest.skip(f"needs {request.param}")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -43,44 +63,46 @@ async def machine(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         yield machine
 
 
-def docker_begins(lab: Lab) -> None:
+def docker_begins(lab: Lab, iptables: str) -> None:
     """What dockerd tells iptables at its start."""
     for command in (
-        "iptables -P FORWARD DROP",
-        "iptables -N DOCKER-USER",
-        "iptables -A DOCKER-USER -s 198.51.100.0/24 -j DROP",
-        "iptables -A DOCKER-USER -j RETURN",
-        "iptables -I FORWARD -j DOCKER-USER",
+        "-P FORWARD DROP",
+        "-N DOCKER-USER",
+        "-A DOCKER-USER -s 198.51.100.0/24 -j DROP",
+        "-A DOCKER-USER -j RETURN",
+        "-I FORWARD -j DOCKER-USER",
     ):
-        lab.command(lab.host, command)
+        lab.command(lab.host, f"{iptables} {command}")
 
 
-def rules(lab: Lab) -> list[str]:
-    return [line for line in lab.command(lab.host, "iptables -S DOCKER-USER").splitlines() if line.startswith("-A")]
+def rules(lab: Lab, iptables: str) -> list[str]:
+    return [line for line in lab.command(lab.host, f"{iptables} -S DOCKER-USER").splitlines() if line.startswith("-A")]
 
 
-async def until(lab: Lab, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(await asyncio.to_thread(rules, lab)) != count:
+async def until(lab: Lab, iptables: str, count: int) -> None:
+    async with asyncio.timeout(30):
+        while len(await asyncio.to_thread(rules, lab, iptables)) != count:
             await asyncio.sleep(0.02)
 
 
-async def test_packets_pass_wherever_dockers_rules_come_and_go_and_users_rules_stay_first(machine: Machine) -> None:
+async def test_packets_pass_wherever_dockers_rules_come_and_go_and_users_rules_stay_first(
+    machine: Machine, iptables: str
+) -> None:
     lab = machine.lab
     await tasks(machine, 1)
     await set_ingress(machine, ingress(8080, "10.0.0.3"))
     _, web = await machine.connect(port_bindings=publish("80/tcp", PortBinding(host_port="8090")))
     machine.serve(web.netns_path, 80, "web")
-    docker_begins(lab)
-    await until(lab, 6)
-    found = rules(lab)
+    docker_begins(lab, iptables)
+    await until(lab, iptables, 6)
+    found = rules(lab, iptables)
     assert found[0] == "-A DOCKER-USER -s 198.51.100.0/24 -j DROP"
     assert found[-1] == "-A DOCKER-USER -j RETURN"
     assert await machine.ask(lab.outside, HOST, 8080) == ("task0", OUTSIDE)
     assert await machine.ask(lab.outside, HOST, 8090) == ("web", OUTSIDE)
-    lab.command(lab.host, "iptables -F DOCKER-USER")
-    lab.command(lab.host, "iptables -A DOCKER-USER -j RETURN")
-    await until(lab, 5)
+    lab.command(lab.host, f"{iptables} -F DOCKER-USER")
+    lab.command(lab.host, f"{iptables} -A DOCKER-USER -j RETURN")
+    await until(lab, iptables, 5)
     assert await machine.ask(lab.outside, HOST, 8080) == ("task0", OUTSIDE)
 
 
@@ -89,7 +111,15 @@ async def test_where_there_is_no_docker_its_rules_are_not_made(machine: Machine)
     assert "DOCKER-USER" not in machine.lab.command(machine.lab.host, "iptables -S")
 
 
-def test_a_service_answers_beside_a_real_dockerd(sample_archive: bytes) -> None:
+def calling(iptables: str, directory: Path) -> Path:
+    """A directory in which ``iptables`` and ``ip6tables`` are these."""
+    directory.mkdir()
+    for name in ("iptables", "ip6tables"):
+        (directory / name).symlink_to(str(shutil.which(iptables.replace("iptables", name))))
+    return directory
+
+
+def test_a_service_answers_beside_a_real_dockerd(sample_archive: bytes, iptables: str) -> None:
     if shutil.which("dockerd") is None:
         pytest.skip("needs dockerd")
     with ExitStack() as stack:
@@ -98,9 +128,11 @@ def test_a_service_answers_beside_a_real_dockerd(sample_archive: bytes) -> None:
         network = stack.enter_context(HostAndOutside("bd"))
         # Where it finds forwarding switched off, dockerd lets nothing pass that it does not know.
         network.host.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
-        stack.enter_context(Dockerd(directory / "d", network))
+        docker = Dockerd(directory / "d", network)
+        docker.environment = {"PATH": f"{calling(iptables, directory / 'bin')}:{os.environ['PATH']}"}
+        stack.enter_context(docker)
         ours = stack.enter_context(Enxamed(directory / "e", network))
-        assert "DROP" in network.host.run("iptables", "-S", "FORWARD").splitlines()[0]
+        assert "DROP" in network.host.run(iptables, "-S", "FORWARD").splitlines()[0]
         ours.api.post("/images/load", sample_archive)
         ours.api.post("/swarm/init", {"ListenAddr": "0.0.0.0:2377"})
         spec = {

@@ -4,6 +4,9 @@ users says otherwise.
 dockerd sets the policy of iptables' chain FORWARD to DROP, and a drop anywhere is final. ``DOCKER-USER`` is looked
 through before. Where that chain exists, rules of ours stand at its end, after those that users put there: what comes
 from or goes to our bridges is accepted; our own table decides about it.
+
+iptables keeps its rules in nf_tables, or, as ``iptables-legacy``, in tables of its own: dockerd uses whichever
+``iptables`` is. Both are looked at.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from enxame.errors import EnxameError
@@ -27,6 +31,8 @@ T = TypeVar("T")
 
 CHAIN: Final = "DOCKER-USER"
 _FAMILIES: Final = ((IPV4, "iptables"), (IPV6, "ip6tables"))
+#: Names the tables of iptables-legacy that are in use in the namespace of whoever reads it.
+_LEGACY_TABLES: Final = {IPV4: "/proc/thread-self/net/ip_tables_names", IPV6: "/proc/thread-self/net/ip6_tables_names"}
 #: Interfaces, in iptables' words: all that begin with that, and the default bridge.
 OURS: Final = ("enx-+", "enxame0")
 _GET_RULE: Final = 10 << 8 | 7
@@ -65,9 +71,10 @@ class DockerFirewall:
         while True:
             try:
                 for family, program in _FAMILIES:
-                    if await self._on_filter(partial(_is_missing, family)):
-                        await self._on_filter(partial(_add, program))
-                        _log.info("dockerd runs here, too: %s %s lets our containers' packets pass now", program, CHAIN)
+                    for kind, is_missing in (("nft", _is_missing), ("legacy", _is_missing_in_legacy)):
+                        if await self._on_filter(partial(is_missing, family)):
+                            await self._on_filter(partial(_add, _program(program, kind)))
+                            _log.info("dockerd is here, too: %s %s lets our containers' packets pass", program, CHAIN)
                 self._complained = False
             except EnxameError as error:
                 if not self._complained:
@@ -87,10 +94,30 @@ def _is_missing(family: int, kernel: NetlinkSocket) -> bool:
     return bool(rules) and not any(_TRACE in rule for rule in rules)
 
 
-def _add(name: str, _: NetlinkSocket) -> None:
-    program = shutil.which(name)
+def _is_missing_in_legacy(family: int, _: NetlinkSocket) -> bool:
+    """The same of the tables that nf_tables does not show."""
+    try:
+        tables = Path(_LEGACY_TABLES[family]).read_text().split()
+    except OSError:
+        return False  # the kernel has none
+    if "filter" not in tables:
+        return False
+    try:
+        rules = _run(_program(dict(_FAMILIES)[family], "legacy"), "-S", CHAIN)
+    except EnxameError:
+        return False  # no such chain
+    return _TRACE.decode() not in rules
+
+
+def _program(name: str, kind: str) -> str:
+    """Where iptables is: ``nft`` or ``legacy``, as far as the machine tells them apart. Raises EnxameError."""
+    program = shutil.which(f"{name}-{kind}") or shutil.which(name)
     if program is None:
         raise EnxameError(f"the program {name} is missing")
+    return program
+
+
+def _add(program: str, _: NetlinkSocket) -> None:
     listed = _run(program, "-S", CHAIN).splitlines()
     rules = [line for line in listed if line.startswith("-A")]
     # Before the RETURN at the end.
