@@ -16,7 +16,6 @@ def tidy(daemon: Daemon) -> Iterator[None]:
     yield
     remove_containers(daemon)
     daemon.api.post("/networks/prune")
-    daemon.api.post("/networks/prune")  # configurations, now that nothing is made from them
 
 
 def test_a_network_with_ipv6(docker: Command) -> None:
@@ -58,6 +57,10 @@ def test_a_network_made_from_a_configuration(docker: Command) -> None:
     assert shown["Labels"] == {"kept": "yes"}
     assert docker("run", "--rm", "--network", "made", IMAGE, "hostname", "-i") == "10.78.0.2"
     assert 'configuration network "plan" is in use' in docker.refused("network", "rm", "plan")
+    docker("network", "create", "unused")
+    assert set(docker("network", "prune", "-f").splitlines()[1:]) == {"made", "unused"}
+    assert docker("network", "ls", "-q", "--filter", "name=plan")
+    docker("network", "create", "--config-from", "plan", "made")
     assert "configuration-only network" in docker.refused("run", "--rm", "--network", "plan", IMAGE, "true")
     missing = docker.refused("network", "create", "--config-from", "none", "other")
     assert 'configuration network "none" does not exist' in missing

@@ -17,9 +17,9 @@ from enxame.engine.images.changes import apply_changes
 from enxame.engine.images.dir_layout import lay_out
 from enxame.engine.images.intake import Intake
 from enxame.engine.images.login import check_login
+from enxame.engine.images.platforms import parse_platform
 from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
 from enxame.engine.images.pushing import Pusher
-from enxame.engine.images.platforms import parse_platform
 from enxame.engine.images.reference import Reference, parse, parse_repository
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from enxame.engine.networks.table_files import TableFiles
 from enxame.engine.networks.table_view import with_table
 from enxame.engine.networks.tables import NetworkTables
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
-from enxame.errors import EnxameError, NotFound, Unavailable
+from enxame.errors import EnxameError, NotFound, PermissionDenied, Unavailable
 from enxame.model.attachment import Attachment
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings
 from enxame.model.dispatch import DataPath, NetworkTable
@@ -211,15 +212,18 @@ class NetworkManager:
         self._announce("destroy", network, "")
 
     async def prune(self, filters: Filters) -> NetworksPruneReport:
-        """Remove all user-defined networks of this machine that nobody uses."""
+        """Remove all user-defined networks of this machine that nobody uses; configurations stay."""
         removed: list[str] = []
-        for network in self._registry:
+        for network in list(self._registry):
             resource = network.resource
             if resource.scope != "local" or resource.name in definitions.PREDEFINED or network.endpoints:
                 continue
-            if matches(network, filters, self._wall()):
-                await self.remove(resource.id)
-                removed.append(resource.name)
+            if not resource.config_only and matches(network, filters, self._wall()):
+                # One that somebody took or removed meanwhile is none of ours.
+                with contextlib.suppress(PermissionDenied, NotFound):
+                    await self.remove(resource.id)
+                    removed.append(resource.name)
+        self._publish_event("network", "prune", "", {"reclaimed": "0"})
         return NetworksPruneReport(networks_deleted=removed)
 
     # Containers
