@@ -5,6 +5,7 @@ from typing import Any
 
 from enxame.cli.client import quoted
 from enxame.cli.command import Args, Flags, Group, command
+from enxame.cli.each import each
 from enxame.cli.errors import CliError, DaemonError
 from enxame.cli.flags import many, switch, text
 from enxame.cli.humanise import natural_key
@@ -186,15 +187,7 @@ def ps(cli: Session, flags: Flags, args: Args) -> None:
 )
 def rm(cli: Session, flags: Flags, args: Args) -> None:
     """Takes nodes out of the swarm."""
-    problems = []
-    for reference in args:
-        try:
-            cli.client.delete(f"/nodes/{quoted(reference)}", {"force": flags["force"]})
-            cli.say(reference)
-        except DaemonError as problem:
-            problems.append(problem.message)
-    if problems:
-        raise CliError("\n".join(problems))
+    each(cli, args, lambda reference: cli.client.delete(f"/nodes/{quoted(reference)}", {"force": flags["force"]}))
 
 
 def _change(cli: Session, reference: str, change: Callable[[Json], bool]) -> bool:

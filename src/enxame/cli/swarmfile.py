@@ -7,7 +7,8 @@ from typing import Any
 
 from enxame.cli.client import quoted
 from enxame.cli.command import Args, Command, Flags, command
-from enxame.cli.errors import CliError, DaemonError
+from enxame.cli.each import each
+from enxame.cli.errors import CliError
 from enxame.cli.flags import many, switch, text
 from enxame.cli.humanise import ago, natural_key
 from enxame.cli.inspecting import inspect_objects
@@ -84,15 +85,7 @@ def make_rm(noun: str) -> Command:
         completes=noun,
     )
     def rm(cli: Session, flags: Flags, args: Args) -> None:
-        problems = []
-        for name in args:
-            try:
-                cli.client.delete(f"/{noun}s/{quoted(name)}")
-                cli.say(name)
-            except DaemonError as problem:
-                problems.append(problem.message)
-        if problems:
-            raise CliError("\n".join(problems))
+        each(cli, args, lambda name: cli.client.delete(f"/{noun}s/{quoted(name)}"))
 
     return rm
 

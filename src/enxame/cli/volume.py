@@ -4,7 +4,8 @@ from typing import Any
 
 from enxame.cli.client import quoted
 from enxame.cli.command import Args, Flags, Group, command
-from enxame.cli.errors import CliError, DaemonError
+from enxame.cli.each import each
+from enxame.cli.errors import CliError
 from enxame.cli.flags import many, switch, text
 from enxame.cli.humanise import natural_key, size_words
 from enxame.cli.inspecting import inspect_objects
@@ -127,15 +128,7 @@ def inspect(cli: Session, flags: Flags, args: Args) -> None:
 )
 def rm(cli: Session, flags: Flags, args: Args) -> None:
     """Removes volumes."""
-    problems = []
-    for name in args:
-        try:
-            cli.client.delete(f"/volumes/{quoted(name)}", {"force": flags["force"]})
-            cli.say(name)
-        except DaemonError as problem:
-            problems.append(problem.message)
-    if problems:
-        raise CliError("\n".join(problems))
+    each(cli, args, lambda name: cli.client.delete(f"/volumes/{quoted(name)}", {"force": flags["force"]}))
 
 
 @command(

@@ -130,8 +130,8 @@ def test_durations_print_as_gos(number, text):
         (parse_external_ca, "protocol=acme,url=https://x", "unrecognized external CA protocol acme"),
         (
             parse_external_ca,
-            "protocol=cfssl,url=https://x,cacert=/nowhere",
-            "unable to read CA cert for external CA: open /nowhere: no such file or directory",
+            "protocol=cfssl,url=https://x,cacert=/proc/nowhere",
+            "unable to read CA cert for external CA: open /proc/nowhere: no such file or directory",
         ),
         (
             parse_external_ca,

@@ -1,30 +1,17 @@
 """``stop``, ``restart``, ``kill``, ``rm``, ``pause``, ``unpause``, ``rename``, ``wait``: a call for each container."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from enxame.cli.client import quoted
 from enxame.cli.command import Args, Flags, command
+from enxame.cli.each import each
 from enxame.cli.errors import CliError, DaemonError
 from enxame.cli.flags import switch, text, value
 from enxame.cli.options.numbers import parse_int
 from enxame.cli.session import Session
 
 _SIGNAL = text("s,signal", "Signal to send to the container")
-
-
-def _each(cli: Session, names: Args, call: Callable[[str], Any]) -> None:
-    """Does something with each container and prints its name; complaints come with exit code 1 at the end."""
-    problems = []
-    for name in names:
-        try:
-            call(name)
-        except DaemonError as problem:
-            problems.append(problem.message)
-        else:
-            cli.say(name)
-    if problems:
-        raise CliError("\n".join(problems))
 
 
 def _post(cli: Session, name: str, verb: str, query: Mapping[str, Any] | None = None) -> Any:
@@ -49,7 +36,7 @@ def _stop_flags(what: str) -> list[Any]:
 )
 def stop(cli: Session, flags: Flags, args: Args) -> None:
     """Ends containers: a signal, then a kill."""
-    _each(cli, args, lambda name: _post(cli, name, "stop", _stop_query(flags)))
+    each(cli, args, lambda name: _post(cli, name, "stop", _stop_query(flags)))
 
 
 @command(
@@ -62,7 +49,7 @@ def stop(cli: Session, flags: Flags, args: Args) -> None:
 )
 def restart(cli: Session, flags: Flags, args: Args) -> None:
     """Stops and starts containers."""
-    _each(cli, args, lambda name: _post(cli, name, "restart", _stop_query(flags)))
+    each(cli, args, lambda name: _post(cli, name, "restart", _stop_query(flags)))
 
 
 @command(
@@ -75,7 +62,7 @@ def restart(cli: Session, flags: Flags, args: Args) -> None:
 )
 def kill(cli: Session, flags: Flags, args: Args) -> None:
     """Sends a signal."""
-    _each(cli, args, lambda name: _post(cli, name, "kill", {"signal": flags["signal"] or None}))
+    each(cli, args, lambda name: _post(cli, name, "kill", {"signal": flags["signal"] or None}))
 
 
 @command(
@@ -87,7 +74,7 @@ def kill(cli: Session, flags: Flags, args: Args) -> None:
 )
 def pause(cli: Session, flags: Flags, args: Args) -> None:
     """Freezes containers."""
-    _each(cli, args, lambda name: _post(cli, name, "pause"))
+    each(cli, args, lambda name: _post(cli, name, "pause"))
 
 
 @command(
@@ -99,7 +86,7 @@ def pause(cli: Session, flags: Flags, args: Args) -> None:
 )
 def unpause(cli: Session, flags: Flags, args: Args) -> None:
     """Thaws containers."""
-    _each(cli, args, lambda name: _post(cli, name, "unpause"))
+    each(cli, args, lambda name: _post(cli, name, "unpause"))
 
 
 @command("rename", "CONTAINER NEW_NAME", "Rename a container", count=(2, 2), completes="container")
@@ -127,20 +114,13 @@ def rename(cli: Session, flags: Flags, args: Args) -> None:
 def rm(cli: Session, flags: Flags, args: Args) -> None:
     """Removes containers."""
     query = {"force": flags["force"], "link": flags["link"], "v": flags["volumes"]}
-    problems = []
-    for name in args:
-        stripped = name.strip("/")
-        if not stripped:
-            problems.append("Container name cannot be empty")
-            continue
-        try:
-            cli.client.delete(f"/containers/{quoted(stripped)}", query)
-        except DaemonError as problem:
-            problems.append(problem.message)
-            continue
-        cli.say(name)
-    if problems:
-        raise CliError("\n".join(problems))
+
+    def remove(name: str) -> None:
+        if not name.strip("/"):
+            raise CliError("Container name cannot be empty")
+        cli.client.delete(f"/containers/{quoted(name.strip('/'))}", query)
+
+    each(cli, args, remove)
 
 
 @command(

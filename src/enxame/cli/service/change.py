@@ -2,6 +2,7 @@
 
 from enxame.cli.client import quoted
 from enxame.cli.command import Args, Flags, command
+from enxame.cli.each import each
 from enxame.cli.errors import CliError, DaemonError, Exit
 from enxame.cli.flags import switch
 from enxame.cli.session import Session
@@ -12,15 +13,7 @@ from enxame.cli.session import Session
 )
 def rm(cli: Session, flags: Flags, args: Args) -> None:
     """Removes services and prints their names as given."""
-    problems = []
-    for name in args:
-        try:
-            cli.client.delete(f"/services/{quoted(name)}")
-            cli.say(name)
-        except DaemonError as problem:
-            problems.append(problem.message)
-    if problems:
-        raise CliError("\n".join(problems))
+    each(cli, args, lambda name: cli.client.delete(f"/services/{quoted(name)}"))
 
 
 @command(
