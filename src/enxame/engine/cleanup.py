@@ -48,6 +48,7 @@ class Cleanup:
     async def _clean(self, container: Container) -> None:
         """Every step is idempotent; one that fails does not keep the others."""
         around = self._around
+        await around.turns.wait()
         outcomes = await asyncio.gather(
             around.networks.release(container.id),
             around.volumes.release(container.id),

@@ -259,6 +259,9 @@ class ContainerManager:
                     if container.created is not None:
                         await self._life.discard(container)
             raise NotModified
+        await self._around.turns.wait()
+        if not container.running:
+            raise NotModified
         self._around.change(container, stopped_by_user=True)
         await self._life.stop(container, number, None if timeout < 0 else timeout)
 
@@ -366,6 +369,7 @@ class ContainerManager:
                 f'cannot remove container "/{container.name}": container is {state}: '
                 f"{advice} the container before removing or force remove"
             )
+        await self._around.turns.wait()
         self._around.change(container, stopped_by_user=True)
         async with container.lock:
             if container.id not in self._table.by_id:

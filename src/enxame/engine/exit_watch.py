@@ -8,6 +8,8 @@ import os
 import struct
 from collections.abc import Callable
 
+from enxame.engine.turns import Queue
+
 _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x8, 0x80
 _HEADER = struct.Struct("iIII")
 
@@ -19,7 +21,7 @@ class DirectoryWatch:
     """
 
     def __init__(self, directory: str, appeared: Callable[[str], None], lagged: Callable[[], None]) -> None:
-        self._appeared = appeared
+        self._appeared = Queue(appeared)
         self._lagged = lagged
         libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -35,7 +37,7 @@ class DirectoryWatch:
             data = os.read(self._descriptor, 65536)
         except BlockingIOError:
             return
-        offset = 0
+        offset, names = 0, []
         while offset < len(data):
             descriptor, _mask, _cookie, length = _HEADER.unpack_from(data, offset)
             offset += _HEADER.size
@@ -44,7 +46,9 @@ class DirectoryWatch:
             if descriptor < 0:
                 self._lagged()
             elif name:
-                self._appeared(name)
+                names.append(name)
+        if names:
+            self._appeared.put(*names)
 
     def close(self) -> None:
         """Stop watching. Idempotent."""
@@ -52,3 +56,4 @@ class DirectoryWatch:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+            self._appeared.clear()

@@ -66,6 +66,7 @@ class Lifecycle:
 
     async def prepare(self, container: Container) -> None:
         """See :meth:`Preparation.prepare`."""
+        await self.around.turns.wait()
         await self._preparation.prepare(container)
 
     async def start(self, container: Container) -> None:

@@ -14,6 +14,7 @@ from enxame.engine.events import EventBus
 from enxame.engine.ports import Images, Networks, Volumes
 from enxame.engine.runtime import Runtime
 from enxame.engine.runtimes import Runtimes
+from enxame.engine.turns import Turns
 from enxame.errors import NotFound
 
 
@@ -41,6 +42,8 @@ class Surroundings:
         self.images, self.volumes, self.networks = images, volumes, networks
         self.events = events
         self.background = BackgroundTasks()
+        #: For what hundreds of containers may do at once.
+        self.turns = Turns()
 
     def runtime(self, container: Container) -> Runtime:
         """What runs the container."""

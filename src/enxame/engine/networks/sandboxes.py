@@ -22,6 +22,7 @@ from enxame.engine.networks.plans import Plan, Planner, attachments_of, dns_name
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.sandbox_records import SandboxFiles, SandboxRecord
 from enxame.engine.sandbox import SandboxInfo, SandboxRequest
+from enxame.engine.turns import Turns
 from enxame.errors import EnxameError, NotFound, PermissionDenied
 from enxame.model.container import EndpointSettings
 from enxame.network.dataplane import DataPlane
@@ -78,6 +79,7 @@ class Sandboxes:
         self._address_left = asyncio.Event()
         self._background = BackgroundTasks()
         self._going: set[asyncio.Task[None]] = set()
+        self._turns = Turns()
 
     @property
     def records(self) -> Collection[SandboxRecord]:
@@ -187,6 +189,7 @@ class Sandboxes:
         try:
             await self._dataplane.unpublish([port.port() for port in record.published])
             await self._dataplane.forget(addresses)
+            await self._turns.wait()  # it has answered for many at once
         finally:
             for held in self._held.pop(container_id, ()):
                 self._held_ports.give_back(held)
@@ -461,6 +464,7 @@ class Sandboxes:
         """Whether a container's aliases lead to it. Nothing happens for one that is not connected."""
         if container_id not in self._records:
             return
+        await self._turns.wait()
         async with self._alone(container_id):
             record = self._records.get(container_id)
             if record is not None and record.serving != serving:
