@@ -296,6 +296,64 @@ def test_a_removed_services_virtual_address_rests_until_its_tasks_are_gone(lab: 
     assert len(lab.get(two).endpoint.virtual_ips) == 1
 
 
+def ipv6_network(lab: Lab, name: str, *, ingress: bool = False, subnet: str = "") -> None:
+    options = IPAMOptions(configs=[IPAMConfig(subnet=subnet)]) if subnet else None
+    spec = NetworkSpec(name=name, ipv6_enabled=True, ingress=ingress, ipam_options=options)
+    lab.put(Network(id=f"{name}-id", spec=spec))
+    lab.settle()
+
+
+def vips(lab: Lab, service: Service) -> list[tuple[str, int]]:
+    """Networks and versions of IP of a service's virtual addresses."""
+    shown = lab.get(service).endpoint.virtual_ips
+    return [(vip.network_id, ipaddress.ip_interface(vip.addr).version) for vip in shown]
+
+
+def test_services_have_a_virtual_address_of_each_version_that_their_network_has(lab: Lab) -> None:
+    ipv6_network(lab, "both")
+    network(lab, "narrow")
+    on = [NetworkAttachmentConfig(target="both"), NetworkAttachmentConfig(target="narrow")]
+    web = lab.service("web", 1, networks=on, spec=published(8080))
+    lab.settle()
+    assert vips(lab, web) == [("ingress", 4), ("both-id", 4), ("both-id", 6), ("narrow-id", 4)]
+    held = [vip.addr for vip in lab.get(web).endpoint.virtual_ips]
+    assert len(set(held)) == 4
+    assert not set(held) & set(addresses(lab, web))
+    ledger = lab.leader.ledger()
+    lab.elect()
+    lab.settle()
+    assert lab.leader.ledger() == ledger
+    assert [vip.addr for vip in lab.get(web).endpoint.virtual_ips] == held
+
+
+def test_a_service_of_before_gets_its_ipv6_address_and_keeps_its_tasks(lab: Lab) -> None:
+    ipv6_network(lab, "both")
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="both")])
+    lab.settle()
+    (task,) = lab.tasks(web)
+    endpoint = lab.get(web).endpoint
+    lab.change(lab.get(web), endpoint=replace(endpoint, virtual_ips=endpoint.virtual_ips[:1]))
+    lab.elect()
+    lab.settle()
+    assert vips(lab, web) == [("both-id", 4), ("both-id", 6)]
+    assert [(other.id, other.desired_state) for other in lab.tasks(web)] == [(task.id, task.desired_state)]
+
+
+def test_a_service_without_a_free_ipv6_address_waits_and_holds_nothing(lab: Lab) -> None:
+    lab.node("n1")
+    ipv6_network(lab, "small", subnet="fd00::/125")  # room for five
+    on = [NetworkAttachmentConfig(target="small")]
+    first = lab.service("first", 4, networks=on)
+    lab.play()
+    second = lab.service("second", 1, networks=on)
+    lab.settle()
+    assert vips(lab, second) == []
+    assert "could not find an available IP while allocating VIP" in lab.tasks(second)[0].status.err
+    lab.delete(lab.get(first))
+    lab.play()
+    assert vips(lab, second) == [("small-id", 4), ("small-id", 6)]
+
+
 def test_a_change_that_cannot_be_allocated_gives_nothing_away(lab: Lab) -> None:
     lab.node("n1")
     network(lab, "net", "10.9.0.0/29")

@@ -78,6 +78,26 @@ def test_a_services_address_and_ports_are_told_where_it_is(lab: Lab) -> None:
     assert [port.published_port for port in tables.complete("ingress").endpoints[0].ports] == [8080]
 
 
+def test_over_ipv6_a_service_has_an_address_and_a_node_without_it_no_containers(lab: Lab) -> None:
+    with_nodes(lab, "n1")
+    lab.put(Network(id="both", spec=NetworkSpec(name="both", ipv6_enabled=True)))
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="both")])
+    lab.settle()
+    tables = NetworkTables(lab.store.view)
+    (service,) = tables.complete("both").services
+    assert (":" in service.vip, ":" in service.vip6) == (False, True)
+    (endpoint,) = tables.complete("both").endpoints
+    assert [":" in address for address in endpoint.addresses] == [False, True]
+    lab.store.take_events()
+    node = lab.store.view.get(Node, "n1")
+    assert node is not None
+    lab.change(node, description=replace(node.description, ipv4_only=True))
+    changes = tables.apply(lab.store.view, lab.store.take_events())
+    (told,) = tables.difference("both", changes["both"]).endpoints
+    assert told.addresses == endpoint.addresses[:1]
+    assert lab.tasks(web)[0].networks_attachments[0].addresses[1:]  # it keeps what it was given
+
+
 def test_a_node_that_is_down_takes_its_endpoints_with_it_and_brings_them_back(lab: Lab) -> None:
     with_nodes(lab, "n1", "n2")
     lab.service("web", 2, networks=ON_APP)

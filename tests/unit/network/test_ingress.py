@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,3 +130,16 @@ def test_who_answers_no_more_is_named() -> None:
     before = {("tcp", 30000): Published((one, two)), ("tcp", 30001): Published((one,))}
     assert lost(before, {("tcp", 30000): Published((two,)), ("tcp", 30001): Published((one,))}) == {one.ip}
     assert lost(before, {}) == {one.ip, two.ip}
+
+
+def test_each_version_of_ip_has_a_rule_of_its_own_backends() -> None:
+    four = [Backend(IPv4Address("10.0.0.1") + number, 80) for number in range(2)]
+    six = Backend(IPv6Address("fd00::1"), 80)
+    ports: Services = {("tcp", 80): Published((*four, six)), ("udp", 53): Published((six,))}
+    rules = [line for line in difference({}, ports).splitlines() if line.startswith("add rule")]
+    assert [line.partition(" dnat ")[2] for line in rules] == [
+        "ip to numgen inc mod 2 map { 0 : 10.0.0.1 . 80, 1 : 10.0.0.2 . 80 }",
+        "ip6 to [fd00::1]:80",
+        "ip6 to [fd00::1]:80",
+    ]
+    assert lost(ports, {}) == {*(backend.ip for backend in four), six.ip}

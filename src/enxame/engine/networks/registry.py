@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -26,6 +27,8 @@ from enxame.network.ipam import AddressPool
 from enxame.network.ipam6 import AddressPool6
 
 _log = logging.getLogger(__name__)
+#: A link that carries less has no IPv6.
+_LEAST_MTU6: Final = 1280
 
 
 @dataclass(slots=True)
@@ -47,7 +50,11 @@ class ActiveNetwork:
         if not resource.ipam.config or resource.config_only:
             return cls(resource)
         pool, pool6 = definitions.address_pool(resource), definitions.address_pool6(resource)
-        return cls(resource, pool, definitions.bridge_of(resource, pool, underlay, pool6), pool6)
+        bridge = definitions.bridge_of(resource, pool, underlay, pool6)
+        if pool6 is not None and resource.scope == "swarm" and bridge.mtu < _LEAST_MTU6:
+            _log.warning("network %s is without IPv6 on this machine: its packets are too small", resource.name)
+            return cls(resource, pool, replace(bridge, gateway6=None), None)
+        return cls(resource, pool, bridge, pool6)
 
     @property
     def subnet(self) -> IPv4Network | None:

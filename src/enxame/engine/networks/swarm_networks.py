@@ -77,7 +77,7 @@ class SwarmNetworks:
     async def _renew(self, network: ActiveNetwork) -> None:
         """Bring a swarm network's bridge in line with what carries it now."""
         fresh = ActiveNetwork.of(network.resource, self._registry.underlay)
-        fresh.pool, fresh.pool6, fresh.endpoints = network.pool, network.pool6, network.endpoints
+        _take_over(fresh, network)
         await self._local.add(fresh)
         await self._overlays.refresh(network.resource.id)
 
@@ -107,7 +107,7 @@ class SwarmNetworks:
                 raise EnxameError(f"network {resource.name} changed its addresses while containers are on it")
         fresh = ActiveNetwork.of(resource, self._registry.underlay)
         if known is not None and known.resource.ipam == resource.ipam:
-            fresh.pool, fresh.pool6, fresh.endpoints = known.pool, known.pool6, known.endpoints
+            _take_over(fresh, known)
         else:
             await self._encryption.check(resource)
             await self._replace_ended(fresh)
@@ -170,3 +170,10 @@ class SwarmNetworks:
 
 def _overlap(one: _Subnet, other: _Subnet) -> bool:
     return one.version == other.version and one.overlaps(other)
+
+
+def _take_over(fresh: ActiveNetwork, known: ActiveNetwork) -> None:
+    """The addresses in use; those of IPv6 where what carries the network still can."""
+    fresh.pool, fresh.endpoints = known.pool, known.endpoints
+    if fresh.pool6 is not None and known.pool6 is not None:
+        fresh.pool6 = known.pool6

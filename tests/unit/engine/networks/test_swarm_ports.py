@@ -162,3 +162,13 @@ async def test_restarted_daemon_begins_with_what_was_known(tmp_path: Path) -> No
     assert world.held.held == {30000}
     await world.tables.set([], complete=True)
     assert world.plane.services == {}
+
+
+async def test_tasks_answer_over_the_versions_of_ip_that_they_have() -> None:
+    world = World()
+    both = replace(task("10.0.0.5", port(8080)), addresses=["10.0.0.5", "fd00::5"])
+    await world.tell(web(port(8080)), endpoints=[both, task("10.0.0.6", port(8080))], complete=True)
+    assert world.addresses == {8080: ["10.0.0.5", "10.0.0.6", "fd00::5"]}
+    await world.tell(removed_endpoints=[both.id])
+    assert world.addresses == {8080: ["10.0.0.6"]}
+    assert world.plane.gone == {"10.0.0.5", "fd00::5"}
