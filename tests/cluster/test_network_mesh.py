@@ -19,6 +19,8 @@ from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.namespace import LanHost, NetworkNamespace, enter_network_namespace
 from tests.clients.command import IMAGE, Command
+from tests.cluster import sctp_packets
+from tests.cluster.sctp_packets import Packet
 
 PORT = 8080
 LOAD = Path(__file__).with_name("network_load.py")
@@ -224,6 +226,38 @@ def test_datagrams_reach_tasks_on_several_networks_and_come_back(cluster: Cluste
             expected = {(name, client.host_address) for name in places}
             wait_until(lambda: asked() == expected, "all answer the client")  # noqa: B023 - called in this turn
             assert ask_udp(machine.network.host, machine.network.host_address)[0] in places
+
+
+def test_sctp_reaches_tasks_from_every_machine_and_comes_back(cluster: Cluster, client: LanHost) -> None:
+    """With packets made by hand: the kernels that tests run on have no sockets of it."""
+    target = 3868
+    cluster.create_service("diameter", 1, EndpointSpec=published(target=target, protocol="sctp"))
+    ((container, place),) = containers(cluster, "diameter").items()
+    with ExitStack() as stack:
+        inside = stack.enter_context(Inside(place, container))
+        raw = (socket.AF_INET, socket.SOCK_RAW, sctp_packets.PROTOCOL)
+        asker = stack.enter_context(client.host.open_socket(*raw))
+        server = stack.enter_context(inside.open_socket(*raw))
+        asker.settimeout(3)
+        server.settimeout(3)
+
+        def associated(address: str, port: int) -> bool:
+            """One turn of the handshake; the task sees the client's address, the client the machine's."""
+            init = Packet("", port, PORT, 0, sctp_packets.INIT, own_tag=7)
+            asker.sendto(init.encode(), (address, 0))
+            try:
+                asked = sctp_packets.receive(server, target, sctp_packets.INIT)
+                assert asked.source == client.host_address
+                answer = Packet("", target, asked.source_port, asked.own_tag, sctp_packets.INIT_ACK, own_tag=9)
+                server.sendto(answer.encode(), (asked.source, 0))
+                answered = sctp_packets.receive(asker, port, sctp_packets.INIT_ACK)
+            except TimeoutError:
+                return False
+            return (answered.source, answered.source_port, answered.own_tag) == (address, PORT, 9)
+
+        for number, machine in enumerate(cluster.machines):
+            address = machine.network.host_address
+            wait_until(lambda a=address, p=5000 + number: associated(a, p), f"{address} leads to the task")
 
 
 def test_labels_keep_connections_on_the_machine_and_clients_with_a_task(cluster: Cluster, client: LanHost) -> None:

@@ -60,9 +60,11 @@ class NetworkNamespace:
         """Run an `ip` command on this namespace."""
         return run("ip", "-n", self.name, *argv)
 
-    def open_socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def open_socket(
+        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0
+    ) -> socket.socket:
         """A new socket that lives in this namespace, to be used from anywhere."""
-        return self._inside.submit(socket.socket, family, kind).result(10)
+        return self._inside.submit(socket.socket, family, kind, protocol).result(10)
 
     def connect(self, address: str, port: int, timeout: float = 5) -> socket.socket:
         """A TCP connection that starts in this namespace."""
