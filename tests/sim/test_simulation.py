@@ -109,7 +109,7 @@ def test_an_update_that_stops_in_the_middle_is_caught(monkeypatch: pytest.Monkey
 
 def test_a_scheduler_that_does_not_look_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     leave = Scheduler._leave
-    monkeypatch.setattr(Scheduler, "_leave", lambda *given: leave(*given) and False)
+    monkeypatch.setattr(Scheduler, "_leave", lambda *given: leave(*given) and None)
     with pytest.raises(Violation, match=r"waits for nothing|finds things to do"):
         _run_many()
 

@@ -53,11 +53,6 @@ class NodeLoad:
         self._failures: dict[SpecKey, deque[float]] = {}
         self._restock()
 
-    @property
-    def is_ready(self) -> bool:
-        """It takes new tasks."""
-        return self.node.status.state == "ready" and self.node.spec.availability in ("active", "")
-
     def change(self, node: Node) -> None:
         """The node's description or spec changed."""
         self.node = node
@@ -118,12 +113,19 @@ class NodeLoad:
             return 0
         return len(times) if len(times) >= MAX_FAILURES else 0
 
+    def weight(self, spec: SpecKey, now: float) -> tuple[int, int, int, float]:
+        """How little it is worth as a place for a task of this spec."""
+        failures = self.penalty(spec, now) if self._failures else 0
+        return failures, self.by_service.get(spec[0], 0), self.total, self.rank
+
     def summary(self) -> tuple[object, ...]:
         """Tasks and what they leave."""
         services = sorted(self.by_service.items())
         return sorted(self.tasks), self.total, services, sorted(self.used_ports), self.nano_cpus, self.memory
 
     def _restock(self) -> None:
+        #: It takes new tasks.
+        self.is_ready = self.node.status.state == "ready" and self.node.spec.availability in ("active", "")
         resources = self.node.description.resources
         self.nano_cpus = resources.nano_cpus
         self.memory = resources.memory_bytes

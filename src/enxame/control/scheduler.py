@@ -15,7 +15,7 @@ from enxame.control.board import Board
 from enxame.control.filters import Pipeline
 from enxame.control.node_load import NodeLoad, SpecKey, reservation
 from enxame.control.restart import spec_version
-from enxame.control.spread import Load, build, is_spread
+from enxame.control.spread import Branch, Leaf, Load, build, is_spread
 from enxame.model.node import Node
 from enxame.model.task import Task, TaskState, TaskStatus
 
@@ -45,11 +45,14 @@ class Scheduler:
 
     def schedule(self, board: Board) -> None:
         """Place what waits, as far as the pass changed something about it."""
-        room = self._see_nodes(board)
+        changed_nodes = self._see_nodes(board)
         fresh: dict[_GroupKey, None] = {}
+        room: dict[str, NodeLoad] = {}
         for task_id in board.changed:
-            room |= self._see_task(board, task_id, fresh)
-        todo = list(self._waiting) if room else list(fresh)
+            load = self._see_task(board, task_id, fresh)
+            if load is not None:
+                room[load.node.id] = load
+        todo = [key for key in self._waiting if changed_nodes or key in fresh or self._may_fit(board, key, room)]
         # Tied tasks first: they have no choice.
         for key in sorted(todo, key=lambda key: not key[2]):
             waiting = self._waiting.get(key)
@@ -60,6 +63,15 @@ class Scheduler:
         """What every node has left, and who waits."""
         entries: dict[str, object] = {f"load of {node_id}": load.summary() for node_id, load in self._loads.items()}
         return {**entries, "waiting": sorted(self._group_of), "groups": sorted(map(str, self._waiting))}
+
+    def _may_fit(self, board: Board, key: _GroupKey, room: dict[str, NodeLoad]) -> bool:
+        """Whether a group that found no place finds one on the nodes where something ended since."""
+        if key[2]:
+            return key[2] in room
+        if not room:
+            return False
+        pipeline = Pipeline(board.tasks[next(iter(self._waiting[key]))])
+        return any(map(pipeline.accepts, room.values()))
 
     # Seeing
 
@@ -82,8 +94,8 @@ class Scheduler:
                 load.put(task)
                 self._node_of[task.id] = node.id
 
-    def _see_task(self, board: Board, task_id: str, fresh: dict[_GroupKey, None]) -> bool:
-        """Account for a changed task; True when it gave something back."""
+    def _see_task(self, board: Board, task_id: str, fresh: dict[_GroupKey, None]) -> NodeLoad | None:
+        """Account for a changed task; the node that it gave something back on."""
         task = board.tasks.get(task_id)
         if task is None or not self._consumes(task):
             freed = self._leave(task_id)
@@ -92,11 +104,12 @@ class Scheduler:
             elif task.status.state in (TaskState.FAILED, TaskState.REJECTED):
                 self._note_failure(board, task)
         else:
-            freed = False
+            freed = None
             load = self._loads.get(task.node_id)
             if load is not None:
                 before = load.tasks.get(task_id)
-                freed = before is not None and before.desired_state is not task.desired_state
+                if before is not None and before.desired_state is not task.desired_state:
+                    freed = load
                 load.put(task)
                 self._node_of[task_id] = task.node_id
         group = self._group_of.pop(task_id, None)
@@ -109,9 +122,9 @@ class Scheduler:
             fresh[key] = None
         return freed
 
-    def _leave(self, task_id: str) -> bool:
+    def _leave(self, task_id: str) -> NodeLoad | None:
         load = self._loads.get(self._node_of.pop(task_id, ""))
-        return load is not None and load.remove(task_id)
+        return load if load is not None and load.remove(task_id) else None
 
     def _note_failure(self, board: Board, task: Task) -> None:
         load = self._loads.get(task.node_id)
@@ -144,10 +157,9 @@ class Scheduler:
             return
         spec: SpecKey = (key[0], key[1])
         now = board.now.mono
-        service_id = key[0]
 
         def weigh(load: NodeLoad) -> Load:
-            return load.penalty(spec, now), load.by_service.get(service_id, 0), load.total, load.rank
+            return load.weight(spec, now)
 
         placement = tasks[0].spec.placement
         descriptors = [
@@ -155,7 +167,12 @@ class Scheduler:
             for preference in (placement.preferences if placement is not None else ())
             if preference.spread is not None and is_spread(preference.spread.spread_descriptor)
         ]
-        tree = build(list(self._loads.values()), pipeline.accepts, weigh, service_id, descriptors)
+        loads = list(self._loads.values())
+        tree: Branch | Leaf
+        if descriptors:
+            tree = build(loads, pipeline.accepts, weigh, key[0], descriptors)
+        else:
+            tree = Leaf(filter(pipeline.accepts, loads), weigh)
         still_fits = pipeline.still_fits
         for index, task in enumerate(tasks):
             load = tree.pick()

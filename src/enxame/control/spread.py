@@ -33,7 +33,7 @@ def is_spread(descriptor: str) -> bool:
 class Leaf:
     """Nodes without further preference, best first."""
 
-    def __init__(self, loads: Iterable[NodeLoad], weigh: Callable[[NodeLoad], Load], tasks: int) -> None:
+    def __init__(self, loads: Iterable[NodeLoad], weigh: Callable[[NodeLoad], Load], tasks: int = 0) -> None:
         self.tasks = tasks
         self._weigh = weigh
         self._heap = [(weigh(load), load.node.id, load) for load in loads]
