@@ -13,10 +13,11 @@ import msgspec
 from enxame.engine.networks.underlay import Underlay
 from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
+from enxame.network.address_pool import AddressPool, AddressPool6
 from enxame.network.bridge import Bridge
 from enxame.network.dataplane import BRIDGE_PREFIX
-from enxame.network.ipam import AddressPool, SubnetPool, free_subnet, parse_address, parse_subnet
-from enxame.network.ipam6 import AddressPool6, free_subnet6, parse_address6, parse_subnet6
+from enxame.network.ipam import SubnetPool, free_subnet, parse_address, parse_subnet
+from enxame.network.ipam6 import free_subnet6, parse_address6, parse_subnet6
 from enxame.network.macvlan import MODES
 from enxame.network.vxlan import OVERHEAD
 

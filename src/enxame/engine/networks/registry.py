@@ -22,9 +22,8 @@ from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.base import decode, encode
 from enxame.model.filters import Filters
 from enxame.model.network import EndpointResource, NetworkResource
+from enxame.network.address_pool import AddressPool, AddressPool6
 from enxame.network.bridge import Bridge
-from enxame.network.ipam import AddressPool
-from enxame.network.ipam6 import AddressPool6
 
 _log = logging.getLogger(__name__)
 #: A link that carries less has no IPv6.
