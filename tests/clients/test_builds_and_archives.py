@@ -43,6 +43,13 @@ def test_an_image_is_built_and_run(builds: Command, tmp_path: Path) -> None:
     builds("rmi", "built:1")
 
 
+def test_a_dockerfile_from_standard_input_has_a_context(builds: Command, tmp_path: Path) -> None:
+    where = project(tmp_path / "p", "FROM scratch\n")
+    builds("build", "-t", "piped:1", "-f", "-", where, stdin=f"FROM {IMAGE}\nCOPY page /page\n")
+    assert builds("run", "--rm", "piped:1", "cat", "/page") == "from the context"
+    builds("rmi", "piped:1")
+
+
 def test_what_runs_during_a_build_has_a_network_of_its_own(builds: Command, tmp_path: Path) -> None:
     where = project(tmp_path / "p", f"FROM {IMAGE}\nRUN ip addr; echo {time.time_ns()}\n")
     assert "172.17." in builds("build", where)

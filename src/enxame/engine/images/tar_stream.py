@@ -148,6 +148,7 @@ class ForwardReader(io.RawIOBase):
         self._chunk = b""
         self._at = 0  # in the chunk
         self._before = 0  # bytes of the chunks before it
+        self._missing = 0  # bytes of a last block that was cut short
         self._hash = hashlib.sha256()
 
     def _next(self) -> bool:
@@ -184,7 +185,14 @@ class ForwardReader(io.RawIOBase):
 
     def tell(self) -> int:
         """Bytes read so far."""
-        return self._before + self._at
+        return self._before + self._at + self._missing
+
+    def end_block(self, end: int) -> None:
+        """Skip to ``end``, that of a block. The last one may be cut short, as Docker's client sends a context whose
+        Dockerfile comes from elsewhere.
+        """
+        self.seek(end)
+        self._missing += end - self.tell()
 
     def seek(self, position: int, whence: int = 0) -> int:
         """Skip forward to ``position``."""
@@ -244,6 +252,12 @@ def each_entry(reader: ForwardReader, take: Callable[[tarfile.TarInfo], None]) -
     try:
         for entry in archive:
             take(entry)
+            if (
+                entry.isreg()
+                and not entry.sparse
+                and reader.seek(entry.offset_data + entry.size) == entry.offset_data + entry.size
+            ):
+                reader.end_block(archive.offset)
             archive.members = []  # type: ignore[attr-defined]  # or the library remembers each of them
     except tarfile.TarError as error:
         raise ArchiveError(f"archive/tar: {error}") from error

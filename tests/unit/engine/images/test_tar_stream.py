@@ -9,7 +9,14 @@ import tarfile
 
 import pytest
 
-from enxame.engine.images.tar_stream import ArchiveError, DigestReader, ForwardReader, decompressed, open_tar
+from enxame.engine.images.tar_stream import (
+    ArchiveError,
+    DigestReader,
+    ForwardReader,
+    decompressed,
+    each_entry,
+    open_tar,
+)
 
 
 def tar_of(**files):
@@ -54,6 +61,17 @@ def test_a_compressed_stream_that_ends_early_is_an_error(compress):
     data = compress(CONTENT)
     with pytest.raises(ArchiveError):
         list(decompressed(pieces(data[: len(data) // 2], 1000)))
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_last_block_may_be_cut_short_but_not_its_content(size):
+    data = tar_of(a=b"x" * 5000, b=b"y" * 700).rstrip(b"\0")
+    reader, found = ForwardReader(pieces(data, size)), []
+    each_entry(reader, lambda entry: found.append((entry.name, reader.read(entry.size)[-1:])))
+    assert found == [("a", b"x"), ("b", b"y")]
+    assert reader.finish() == (f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
+    with pytest.raises(ArchiveError, match="unexpected end of data"):
+        each_entry(ForwardReader(pieces(data[:-1], size)), lambda entry: None)
 
 
 def test_damaged_compression_is_an_error():
