@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ _MARKER: Final = "ipv6-forwarding-switched-on"
 
 class Ipv6Forwarding:
     """``forward_others``: this machine was a router before, packets that are no containers' pass as ever.
-    ``is_on``: new links of this machine have IPv6.
+    ``is_on``: new links of this machine have IPv6, and it can forward it.
     """
 
     def __init__(self, exec_root: Path) -> None:
@@ -26,13 +27,13 @@ class Ipv6Forwarding:
 
     def look(self) -> None:
         """Find out how things are, before anything is changed."""
-        with contextlib.suppress(OSError):  # no IPv6
-            self.is_on = (_CONF / "default/disable_ipv6").read_text().strip() == "0"
         try:
             on = (_CONF / "all/forwarding").read_text().strip() != "0"
+            enabled = (_CONF / "default/disable_ipv6").read_text().strip() == "0"
         except OSError:  # no IPv6
-            on = False
+            on = enabled = False
         self.forward_others = on and not self._marker.exists()
+        self.is_on = enabled and (on or os.access(_CONF / "all/forwarding", os.W_OK))
 
     def switch_on(self) -> None:
         """Forward from now on. Links that learn their routes from routers go on doing so.
