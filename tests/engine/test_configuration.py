@@ -1,5 +1,7 @@
 """What a container's configuration makes of the real container."""
 
+import asyncio
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -192,6 +194,34 @@ async def test_init_reaps_and_forwards(engine):
         break
     await engine.containers.stop(ref, timeout=5)
     assert engine.containers.inspect(ref).state.exit_code == 143
+
+
+@pytest.mark.parametrize("init", [True, False])
+async def test_with_init_orphans_that_end_are_reaped(engine, init):
+    orphan = "(sh -c 'sleep 0.2' & ) ; echo left; exec sleep 60"
+    ref = await engine.run("sh", "-c", orphan, host=HostConfig(init=init))
+    main = engine.containers.inspect(ref).state.pid
+
+    def states():
+        """State and parent of all processes of the container."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(process / "ns/pid") == os.readlink(f"/proc/{main}/ns/pid"):
+                    fields = (process / "stat").read_text().rpartition(")")[2].split()
+                    found[int(process.name)] = fields[0], int(fields[1])
+        return found
+
+    def orphans():
+        return {pid: state for pid, (state, parent) in states().items() if parent == main and pid != main}
+
+    async with asyncio.timeout(60):
+        if init:
+            while len(states()) != 2:  # init and its child: nothing is left of the others
+                await asyncio.sleep(0.02)
+        else:
+            while set(orphans().values()) != {"Z"}:  # the program that runs as init does not look
+                await asyncio.sleep(0.02)
 
 
 async def test_namespaces_of_the_host_and_of_another_container(engine):

@@ -95,6 +95,25 @@ async def test_wait_removed_answers_when_an_auto_removed_container_is_gone(engin
         engine.containers.inspect(ref)
 
 
+async def test_each_wait_condition_is_about_another_end(engine):
+    ref = await engine.run("sh", "-c", "exit 3")
+    assert (await engine.containers.wait(ref)).status_code == 3
+    # It has ended: not-running is true already, its next end and its removal are to come.
+    assert (await engine.containers.wait(ref, "not-running")).status_code == 3
+    waits = {name: asyncio.ensure_future(engine.containers.wait(ref, name)) for name in ("next-exit", "removed")}
+    await asyncio.sleep(0)
+    assert not any(wait.done() for wait in waits.values())
+    await engine.containers.start(ref)
+    async with asyncio.timeout(60):
+        assert (await waits["next-exit"]).status_code == 3
+    assert not waits["removed"].done()
+    await engine.containers.remove(ref)
+    async with asyncio.timeout(60):
+        assert (await waits["removed"]).status_code == 3
+    with pytest.raises(NotFound):
+        await engine.containers.wait(ref, "removed")
+
+
 async def test_on_failure_restarts_so_often_and_no_more(engine):
     policy = HostConfig().restart_policy.__class__(name="on-failure", maximum_retry_count=2)
     ref = await engine.run("sh", "-c", "echo x; exit 1", host=HostConfig(restart_policy=policy))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 
@@ -352,6 +353,22 @@ async def test_a_mirror_is_asked_before_docker_io(registry, tmp_path):
     image = await store.pull("mirrored:1", progress=Progress())
     assert store.inspect("mirrored:1").id == image.id
     await store.stop()
+
+
+async def test_mirrors_are_asked_in_their_order_and_one_that_is_not_there_is_passed_over(registry, tmp_path):
+    with LoopbackRegistry(tmp_path / "r") as second, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # refuses: it does not listen
+        first_only = registry.push(archive(LAYERS[:1], "web"), "library/ordered:1")
+        second.push(archive(LAYERS[1:2], "web"), "library/ordered:1")
+        second.push(archive(LAYERS[2:3], "web"), "library/other:1")
+        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        mirrors = [dead, f"http://{registry.address}", f"http://{second.address}"]
+        store = await open_store(tmp_path, mirrors=mirrors)
+        ordered = await store.pull("ordered:1", progress=Progress())
+        assert ordered.layers == (await store.pull(first_only, progress=Progress())).layers
+        # What the first has not, the next may have.
+        assert len((await store.pull("other:1", progress=Progress())).layers) == 1
+        await store.stop()
 
 
 async def test_a_helm_chart_is_no_image(registry, store, tmp_path):

@@ -92,6 +92,28 @@ async def test_a_daemon_that_was_away_sends_what_was_written_meanwhile(engine, s
     await server.has("a", "b", "c", "d")
 
 
+async def test_half_a_line_at_a_restart_is_sent_whole_and_once(engine, server):
+    script = "echo one; printf 'begin '; echo told >&2; while [ ! -e /go ]; do usleep 20000; done; echo end; echo two"
+    ref = await engine.run("sh", "-c", script, host=to(server))
+    await server.has("one", "told", ordered=False)
+    await engine.containers.close()
+    await engine.open()
+    (engine.images.root / ref / "merged" / "go").touch()
+    await engine.containers.wait(ref)
+    await server.has("begin end", "one", "told", "two", ordered=False)
+
+
+async def test_a_last_line_without_its_end_makes_no_other_go_twice(engine, server):
+    ref = await engine.run("sh", "-c", "printf 'begun'; sleep 0.05; echo told >&2", host=to(server))
+    await engine.containers.wait(ref)
+    await server.has("begun", "told", ordered=False)
+    await engine.containers.close()
+    await engine.open()
+    third = await engine.run("echo", "third", host=to(server))
+    await engine.containers.wait(third)
+    await server.has("begun", "third", "told", ordered=False)
+
+
 async def test_the_last_lines_of_a_container_that_goes_with_its_end_are_sent(engine, server):
     host = HostConfig(auto_remove=True, log_config=to(server).log_config)
     ref = await engine.run("sh", "-c", "echo last words", host=host)

@@ -32,6 +32,7 @@ class LineJoiner:
     def __init__(self) -> None:
         self._rest = b""
         self._parts: dict[int, tuple[str, bytearray]] = {}
+        self._last = ""
 
     def feed(self, data: bytes) -> list[LogRecord]:
         """Bytes of the file in; finished lines out."""
@@ -50,12 +51,13 @@ class LineJoiner:
             return None  # torn by a crash of the monitor
         stream = STDOUT if fields[1] == b"stdout" else STDERR
         started, text = self._parts.pop(stream, ("", bytearray()))
-        started = started or fields[0].decode(errors="replace")
+        self._last = fields[0].decode(errors="replace")
+        started = started or self._last
         text += fields[3]
         if fields[2] == b"F":
-            return LogRecord(stream, started, bytes(text) + b"\n")
+            return LogRecord(stream, started, bytes(text) + b"\n", self._last)
         if len(text) >= _LONGEST:
-            return LogRecord(stream, started, bytes(text))
+            return LogRecord(stream, started, bytes(text), self._last)
         self._parts[stream] = (started, text)
         return None
 
@@ -66,7 +68,9 @@ class LineJoiner:
 
     def finish(self) -> list[LogRecord]:
         """What the program wrote last without ending the line."""
-        records = [LogRecord(stream, when, bytes(text)) for stream, (when, text) in self._parts.items() if text]
+        records = [
+            LogRecord(stream, when, bytes(text), self._last) for stream, (when, text) in self._parts.items() if text
+        ]
         self._parts.clear()
         return records
 
@@ -163,7 +167,8 @@ def passing(records: list[LogRecord], options: LogOptions) -> Iterator[LogRecord
         if options.stdout if record.stream == STDOUT else options.stderr:
             stamp = utc_timestamp(record.timestamp)
             if _in_time(stamp, options):
-                yield LogRecord(record.stream, stamp, record.data)
+                completed = stamp if record.completed == record.timestamp else utc_timestamp(record.completed)
+                yield LogRecord(record.stream, stamp, record.data, completed)
 
 
 def _in_time(stamp: str, options: LogOptions) -> bool:

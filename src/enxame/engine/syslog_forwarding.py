@@ -120,8 +120,8 @@ class _Progress:
 
     def sent(self, record: LogRecord) -> None:
         """One more line has gone."""
-        self._same = self._same + 1 if record.timestamp == self._stamp else 1
-        self._stamp = record.timestamp
+        self._same = self._same + 1 if record.completed == self._stamp else 1
+        self._stamp = record.completed
         self._noted += 1
         if self._noted >= _NOTE_EVERY:
             self.write()
@@ -139,8 +139,8 @@ class _Unsent:
         self._stamp, self._left = stamp, same
 
     def __call__(self, record: LogRecord) -> bool:
-        if record.timestamp != self._stamp:
-            return record.timestamp > self._stamp
+        if record.completed != self._stamp:
+            return record.completed > self._stamp
         self._left -= 1
         return self._left < 0
 

@@ -24,12 +24,14 @@ class LogRecord:
     """One line with its newline (a last, unfinished one without). ``timestamp`` is RFC 3339 text in UTC,
     to the nanosecond.
 
-    ``stream`` is 1 for stdout, 2 for stderr.
+    ``stream`` is 1 for stdout, 2 for stderr. ``completed`` is when its last part came, where it is known: records of a
+    log are in this order, while the other stream may have said whole lines since ``timestamp``.
     """
 
     stream: int
     timestamp: str
     data: bytes
+    completed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

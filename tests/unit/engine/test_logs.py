@@ -16,13 +16,13 @@ def line(text, kind="F", stream="stdout"):
 
 def test_parts_are_joined_for_each_stream():
     data = line("a", "P") + line("x", "P", "stderr") + line("b") + line("y", stream="stderr")
-    assert LineJoiner().feed(data) == [LogRecord(1, WHEN, b"ab\n"), LogRecord(2, WHEN, b"xy\n")]
+    assert LineJoiner().feed(data) == [LogRecord(1, WHEN, b"ab\n", WHEN), LogRecord(2, WHEN, b"xy\n", WHEN)]
 
 
 def test_a_torn_line_is_skipped_and_an_unfinished_one_comes_last():
     joiner = LineJoiner()
     assert joiner.feed(b"garbage\n" + line("rest", "P")) == []
-    assert joiner.finish() == [LogRecord(1, WHEN, b"rest")]
+    assert joiner.finish() == [LogRecord(1, WHEN, b"rest", WHEN)]
 
 
 @given(st.lists(st.text(alphabet="ab é\t", max_size=20), max_size=8), st.integers(min_value=1, max_value=7))
