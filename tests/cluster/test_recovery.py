@@ -182,6 +182,10 @@ def test_a_backup_made_under_load_brings_the_swarm_back_at_another_address(swarm
     swarm.manager.start()
     swarm.manager.api.post("/swarm/unlock", {"UnlockKey": unlock_key})
     assert swarm.manager.swarm()["ControlAvailable"]
+    wait_until(
+        lambda: any("was recovered on another machine" in text for text in swarm.manager.api.get("/info")["Warnings"]),
+        "the old manager says that the swarm goes on elsewhere",
+    )
     worker = swarm.workers[0]
     assert "already part of a swarm" in swarm.docker(worker).refused(
         *command[1:-1], f"{swarm.manager.network.host_address}:{MANAGER_PORT}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -65,12 +65,22 @@ class _Open:
 
 
 class NodeSessions:
-    """One per manager. A node has one session; a later one takes the place of the one before."""
+    """One per manager. A node has one session; a later one takes the place of the one before. ``superseded`` is told
+    the incarnation when a node knows a higher one: the swarm was recovered elsewhere.
+    """
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, detector: FailureDetector) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        detector: FailureDetector,
+        *,
+        superseded: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._detector = detector
+        self._superseded = superseded
         self._open: dict[str, _Open] = {}
         self._common = SessionNews()
 
@@ -171,6 +181,7 @@ class NodeSessions:
             if self._store.view.get(Node, peer.node_id) is None:
                 raise was_removed(peer.node_id)
             if request.incarnation > self._secrets().incarnation:
+                self._superseded(request.incarnation)
                 raise Unavailable(f"node {peer.node_id} follows the swarm as it was recovered elsewhere")
             status = self._detector.register(peer.node_id)
             try:

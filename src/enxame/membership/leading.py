@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,7 @@ from enxame.manager.leader_loop import LeaderLoop
 from enxame.manager.node_sessions import NodeSessions
 from enxame.manager.session_front import SessionFront
 from enxame.membership.addresses import host_of
+from enxame.membership.former_manager import superseded_warning, tell_former_manager
 from enxame.membership.manager_keeper import ManagerKeeper
 from enxame.membership.own_task import in_own_task
 from enxame.membership.state_file import NodeState
@@ -50,6 +52,7 @@ class Leading:
         new_id: Callable[[], str],
         rng: Callable[[], float],
         now: Callable[[], Now],
+        context: Callable[[], ssl.SSLContext],
     ) -> None:
         self._swarm = swarm
         self._state = state
@@ -61,6 +64,9 @@ class Leading:
         self._new_id = new_id
         self._rng = rng
         self._now = now
+        self._context = context
+        #: The highest incarnation of the swarm that a node told of; higher than the own one: it goes on elsewhere.
+        self._elsewhere = 0
         #: While it runs.
         self.dispatcher: Dispatcher | None = None
         self._detector: FailureDetector | None = None
@@ -75,12 +81,25 @@ class Leading:
         """Why a node could not become a manager; empty when it could."""
         return self._sessions.manager_trouble(node_id) if self._sessions is not None else ""
 
+    def warnings(self) -> list[str]:
+        """What users of this manager are to know."""
+        return [superseded_warning(self._elsewhere)] if self._elsewhere > self._incarnation() else []
+
+    def _superseded(self, incarnation: int) -> None:
+        if incarnation > self._elsewhere:
+            self._elsewhere = incarnation
+            log.error("%s", superseded_warning(incarnation).removeprefix("WARNING: "))
+
+    def _incarnation(self) -> int:
+        cluster = next(iter(self._swarm.store.view.all(Cluster)), None)
+        return cluster.internal.incarnation if cluster is not None and cluster.internal is not None else 0
+
     async def run(self) -> None:
         """Lead until cancelled. Raises when a commit is refused, because another manager leads by now."""
         store = self._swarm.store
         detector = FailureDetector(store, self._state.node_id, lambda: self._now().mono, self._listener.cut)
         dispatcher = Dispatcher(store)
-        sessions = NodeSessions(store, dispatcher, detector)
+        sessions = NodeSessions(store, dispatcher, detector, superseded=self._superseded)
         keeper = ManagerKeeper(
             self._swarm,
             self._state.node_id,
@@ -100,6 +119,9 @@ class Leading:
                 group.create_task(sessions.follow(self._listener), name="node sessions")
                 group.create_task(keeper.run(), name="managers")
                 group.create_task(self._serve_own_node(dispatcher), name="own node")
+                if former := self._state.former:
+                    telling = tell_former_manager(former, self._context, self._incarnation)
+                    group.create_task(telling, name="word to the former manager")
         finally:
             self._detector = self.dispatcher = self._sessions = None
             self._front.follow()

@@ -152,8 +152,12 @@ class ManagerParts:
             nodes=sum(1 for _ in view.all(Node)) if view is not None else 0,
             managers=len(managers),
             cluster=public(cluster) if cluster else None,
-            warnings=self._manager.backup_schedules.warnings() if self._manager is not None else [],
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> list[str]:
+        backups = self._manager.backup_schedules.warnings() if self._manager is not None else []
+        return [*(self._leading.warnings() if self._leading is not None else []), *backups]
 
     def leave_warning(self) -> str:
         """What a user should know before this manager leaves."""
@@ -278,6 +282,7 @@ class ManagerParts:
             new_id=self._new_id,
             rng=self._machine.rng,
             now=self._now,
+            context=lambda: self._own.client_context,
         )
         autolock = Autolock(self._keys, self._own, store, renew_key=self._swarm.renew_key)
         self._manager = Manager(

@@ -120,10 +120,11 @@ async def take_over(directory: Path, state: NodeState, *, keys: StateKeys, wall:
     store = Store(await sealed_state(backend, keys, make_keys=True), wall=wall)
     try:
         await store.start()
+        former = _manager_addr(store.view.get(Node, state.node_id))
         incarnation = await store.update(lambda tx: go_on_alone(tx, state, wall()))
     finally:
         await store.close()
-    return replace(state, incarnation=incarnation)
+    return replace(state, incarnation=incarnation, former=former if former != state.advertise_addr else "")
 
 
 def go_on_alone(tx: Tx, state: NodeState, now: datetime) -> int:
@@ -138,8 +139,7 @@ def go_on_alone(tx: Tx, state: NodeState, now: datetime) -> int:
     # The clock alone tells two recoveries of one state apart; counting on keeps the order when it was set back.
     incarnation = max(cluster.internal.incarnation, state.incarnation) + 1
     incarnation = max(incarnation, int(now.timestamp()))
-    before = tx.get(Node, state.node_id)
-    known = before.manager_status.addr if before is not None and before.manager_status is not None else ""
+    known = _manager_addr(tx.get(Node, state.node_id))
     secrets = replace(cluster.internal, incarnation=incarnation, moved=known != state.advertise_addr)
     tx.update(replace(cluster, internal=secrets))
     for node in tx.all(Node):
@@ -153,6 +153,11 @@ def go_on_alone(tx: Tx, state: NodeState, now: datetime) -> int:
             down = replace(node.status, state="down", message=NOT_RECOVERED)
             tx.update(replace(node, status=down, manager_status=None))
     return incarnation
+
+
+def _manager_addr(node: Node | None) -> str:
+    """Where it was known to listen as a manager; empty: nowhere."""
+    return node.manager_status.addr if node is not None and node.manager_status is not None else ""
 
 
 def _cluster_of(backup: Backup) -> Cluster:

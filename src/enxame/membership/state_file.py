@@ -29,6 +29,8 @@ class NodeState(Model):
     interface: str = ""
     #: Of one manager of several: the others look for it at a former address, until it has told them.
     moved: bool = False
+    #: Of a manager that was recovered at another address: where the one before may come back.
+    former: str = ""
     #: Where managers were last known to listen (``host:port``); for workers.
     managers: list[str] = field(default_factory=list)
 

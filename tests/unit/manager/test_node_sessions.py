@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from enxame.control.heartbeats import BEATS_PER_SECOND
+from enxame.errors import Unavailable
 from enxame.manager import node_sessions
 from enxame.manager.dispatcher import Dispatcher
 from enxame.manager.failure_detector import FailureDetector
@@ -134,3 +135,16 @@ async def test_a_node_that_joins_is_no_news_for_the_others_though_all_are_to_bea
         assert told["w0"][1].heartbeat_period == pytest.approx(2.0, abs=0.1)
         for task in (*manager.running, *listening):
             task.cancel()
+
+
+async def test_a_node_that_follows_the_swarm_elsewhere_is_refused_and_tells_so(manager: Manager) -> None:
+    heard: list[int] = []
+    manager.sessions = NodeSessions(manager.store, manager.dispatcher, manager.detector, superseded=heard.append)
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        await manager.start(group, 1)
+        _, handler = manager.served.methods[NODE_SESSION.name]
+        with pytest.raises(Unavailable, match="follows the swarm as it was recovered elsewhere"):
+            await anext(handler(Caller("w0"), SessionRequest(incarnation=5)))  # type: ignore[arg-type,call-overload]
+        for task in manager.running:
+            task.cancel()
+    assert heard == [5]
