@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from enxame.testing.daemons import Enxamed, wait_until
-from enxame.testing.engine_client import ApiError
+from enxame.testing.engine_client import ApiError, EngineClient
 from enxame.testing.namespace import Lan, LanHost
 from enxame.testing.sample_image import DEFAULT_TAG
 
 MANAGER_PORT = 2377
+#: Longest wait for each step of healing, as slow as machines may be: what takes longer is rebuilt. Seconds.
+HEALED_WITHIN = 10.0
 
 
 class Machine(Enxamed):
@@ -34,6 +36,18 @@ class Machine(Enxamed):
         """Ids of the containers of tasks that run here."""
         label = {"label": ["com.docker.swarm.task.id"]}
         return [container["Id"] for container in self.api.get("/containers/json", filters=label)]
+
+
+def change_node(api: EngineClient, node_id: str, **spec: Any) -> bool:
+    """Change fields of a node's spec; False when its state, and so its version, changed meanwhile."""
+    node = api.get(f"/nodes/{node_id}")
+    try:
+        api.post(f"/nodes/{node_id}/update", {**node["Spec"], **spec}, version=str(node["Version"]["Index"]))
+    except ApiError as error:
+        if "out of sequence" not in error.message:
+            raise
+        return False
+    return True
 
 
 class Cluster:
@@ -59,6 +73,17 @@ class Cluster:
         machine.api.post("/images/load", self._image)
         self.machines.append(machine)
         return machine
+
+    def rebuild(self) -> None:
+        """Every machine as new, on the same switch: for what cannot be healed."""
+        for machine in self.machines:
+            machine.network.heal()
+            machine.close()
+            machine.network.clear()
+        for machine in self.machines:
+            machine.directory.mkdir(parents=True)
+            machine.start()
+            machine.api.post("/images/load", self._image)
 
     @property
     def manager(self) -> Machine:
@@ -98,8 +123,11 @@ class Cluster:
                 self.manager.api.delete(f"/nodes/{node['ID']}", force="1")
             elif node["Spec"]["Availability"] != "active" or node["Spec"]["Labels"]:
                 self.update(node["ID"], Availability="active", Labels={})
-        wait_until(lambda: set(self.states().values()) == {"ready"}, "all nodes are ready")
-        wait_until(lambda: not any(machine.task_containers() for machine in self.machines), "no task is left")
+        wait_until(lambda: set(self.states().values()) == {"ready"}, "all nodes are ready", timeout=HEALED_WITHIN)
+        wait_until(self._idle, "no task is left", timeout=HEALED_WITHIN)
+
+    def _idle(self) -> bool:
+        return not any(machine.task_containers() for machine in self.machines)
 
     def token(self, role: str = "Worker") -> str:
         """The join token of a role."""
@@ -125,10 +153,7 @@ class Cluster:
 
     def update(self, node_id: str, **spec: Any) -> None:
         """Change fields of a node's spec."""
-        node = self.nodes()[node_id]
-        self.manager.api.post(
-            f"/nodes/{node_id}/update", {**node["Spec"], **spec}, version=str(node["Version"]["Index"])
-        )
+        wait_until(lambda: change_node(self.manager.api, node_id, **spec), f"node {node_id} is changed")
 
     def create_service(self, name: str, replicas: int, *command: str, **spec: Any) -> str:
         """A replicated service of the sample image; returns when all of it runs."""
@@ -169,13 +194,27 @@ class Cluster:
         for machine in self.machines:
             machine.network.heal()
         try:
-            for machine in reversed(self.machines):
-                if machine.runs():
-                    machine.leave_no_container()
-        except (ApiError, OSError):
+            self._empty()
+            # Nothing runs any more: nobody has to take his leave of the others.
+            for machine in self.machines:
+                machine.kill()
+        except (ApiError, OSError, TimeoutError):
             pass  # the daemons' own clean-up goes on
         finally:
             self._stack.close()
+
+    def _empty(self) -> None:
+        """Leave no service and no container."""
+        running = [machine for machine in self.machines if machine.runs()]
+        for manager in running:
+            if manager.swarm()["ControlAvailable"]:
+                for service in manager.api.get("/services"):
+                    manager.api.delete(f"/services/{service['ID']}")
+                break
+        wait_until(lambda: not any(machine.task_containers() for machine in running), "no task is left", timeout=5)
+        for machine in running:
+            for container in machine.api.get("/containers/json", all="1"):
+                machine.api.delete(f"/containers/{container['Id']}", force="1", v="1")
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 
@@ -106,6 +106,12 @@ class EngineClient:
     def close(self) -> None:
         """Close the kept connection; the next call opens another."""
         self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _message(answer: bytes) -> str:

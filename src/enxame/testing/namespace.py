@@ -2,11 +2,13 @@
 
 import ctypes
 import itertools
+import json
 import os
 import socket
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -176,6 +178,14 @@ class LanHost:
     def heal(self) -> None:
         """Put the cable back."""
         self._switch.ip("link", "set", self._port, "master", "lan")
+
+    def clear(self) -> None:
+        """Remove what daemons left in the machine's network: rules, and links other than the cable."""
+        self.host.run("nft", "flush", "ruleset")
+        for link in json.loads(self.host.ip("-json", "link")):
+            if link["ifname"] not in ("lo", "eth0"):
+                with suppress(RuntimeError):  # tunnels of the kernel's own stay; pairs go with their other end
+                    self.host.ip("link", "delete", link["ifname"])
 
 
 class Lan:
