@@ -40,6 +40,8 @@ def test_an_image_is_built_and_run(builds: Command, tmp_path: Path) -> None:
     assert "Using cache" in builds("build", "-t", "built:1", where)
     image_id = builds("build", "-q", where).splitlines()[-1]
     assert builds("inspect", "-f", "{{.Id}}", "built:1") == image_id
+    assert builds("inspect", "-f", "{{.Config.Hostname}}{{.Comment}}", "built:1") == ""
+    assert "base" not in builds("history", "--no-trunc", "--format", "{{.Comment}}", "built:1")
     builds("rmi", "built:1")
 
 

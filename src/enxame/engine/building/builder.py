@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Final, Protocol
@@ -18,6 +19,7 @@ from enxame.engine.building.buildah import Buildah
 from enxame.engine.building.dockerfile import BaseImage, Dockerfile, parse_dockerfile
 from enxame.engine.building.narration import Narration
 from enxame.engine.building.options import BuildOptions
+from enxame.engine.building.result import as_dockers
 from enxame.engine.cgroups import detect_layout
 from enxame.engine.images.login import registry_domain
 from enxame.engine.images.reference import parse, parse_repository
@@ -134,9 +136,7 @@ class Builder:
                 progress(ProgressMessage(stream=line))
             if code != 0:
                 raise narration.failure(code)
-            image_id = (directory / "iid").read_text().strip()
-            await self._take(image_id)
-        return image_id
+            return await self._take((directory / "iid").read_text().strip())
 
     async def _base(self, wanted: BaseImage, options: BuildOptions, progress: Progress) -> Image:
         platform = wanted.platform or options.platform
@@ -158,13 +158,16 @@ class Builder:
                 image.id, lambda: stack.enter_async_context(self._images.laid_out(image.id))
             )
 
-    async def _take(self, image_id: str) -> None:
-        config = await self._buildah.config(image_id)
+    async def _take(self, built: str) -> str:
+        """Make what buildah built an image of this machine; returns its id."""
+        config = as_dockers(await self._buildah.config(built))
+        image_id = f"sha256:{sha256(config).hexdigest()}"
 
         async def fetch(wanted: list[tuple[int, Path]]) -> None:
-            await self._buildah.layers(image_id, wanted)
+            await self._buildah.layers(built, wanted)
 
         await self._images.take(image_id, config, fetch)
+        return image_id
 
     @asynccontextmanager
     async def _limits(self, options: BuildOptions, token: str) -> AsyncIterator[tuple[str, ...]]:
