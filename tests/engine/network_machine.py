@@ -29,7 +29,7 @@ class Machine:
     def _publish(
         self, type_: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = "local"
     ) -> None:
-        self.events.append((type_, action, attributes["name"]))
+        self.events.append((type_, action, attributes.get("name", "")))
 
     async def start(self) -> None:
         self.manager = NetworkManager(

@@ -155,7 +155,7 @@ async def test_swarm_address_of_a_container_on_its_way_out_is_waited_for(machine
     fixed = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="10.0.0.7"))
     old, _ = await machine.connect(endpoints={ref: fixed}, waits_to_serve=True)
     begun = asyncio.create_task(machine.connect(endpoints={ref: fixed}, waits_to_serve=True))
-    while not machine.manager._sandboxes._address_left._waiters:
+    while not machine.manager._sandboxes._table.address_left._waiters:
         await asyncio.sleep(0)
     await machine.manager.release(old)
     _, info = await begun

@@ -264,10 +264,10 @@ class NetworkManager:
         if record is not None and (there is None or there.id not in self._attachments.networks_of(record)):
             given = await self._attachments.attach(container_id, record.name, ref, settings)
         if given is None:
-            return await self._sandboxes.join(container_id, ref, settings)
+            return await self._sandboxes.changes.join(container_id, ref, settings)
         network_id, settled = given
         try:
-            info = await self._sandboxes.join(container_id, network_id, settled)
+            info = await self._sandboxes.changes.join(container_id, network_id, settled)
         except BaseException:
             await self._attachments.detach(container_id, [network_id])
             raise
@@ -283,20 +283,20 @@ class NetworkManager:
         """
         network = self._registry.find(ref)
         attached = self._attachments.networks_of(self._sandboxes.find(container_id))
-        info = await self._sandboxes.part(container_id, network)
+        info = await self._sandboxes.changes.part(container_id, network)
         if network.resource.id in attached:
             await self._attachments.detach(container_id, [network.resource.id])
         return info
 
     async def rename(self, container_id: str, name: str) -> SandboxInfo | None:
         """Let a connected container be found by another name; what it has then. None: it is not connected."""
-        return await self._sandboxes.rename(container_id, name)
+        return await self._sandboxes.changes.rename(container_id, name)
 
     async def set_serving(self, container_id: str, serving: bool) -> None:
         """Whether the aliases of a container that ``waits_to_serve`` lead to it: from when it runs and is healthy,
         until it is told to stop. Idempotent.
         """
-        await self._sandboxes.set_serving(container_id, serving)
+        await self._sandboxes.changes.set_serving(container_id, serving)
 
     async def restore(self, container_id: str, info: SandboxInfo) -> None:
         """After a restart of the daemon, for a container that still runs: :meth:`start` has taken its network side
@@ -379,7 +379,7 @@ class NetworkManager:
                 for network_id in self._attachments.networks_of(record):
                     network = self._registry.by_id(network_id)
                     if network is not None:
-                        await self._sandboxes.part(record.container_id, network)
+                        await self._sandboxes.changes.part(record.container_id, network)
 
     async def remove_swarm_network(self, network_id: str) -> None:
         """Remove the local side of a swarm network. Idempotent.
