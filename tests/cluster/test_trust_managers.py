@@ -11,7 +11,9 @@ from typing import Any, Self
 
 import pytest
 
+from enxame.errors import EnxameError
 from enxame.membership import certificate_files
+from enxame.membership.state_keys import StateKeys
 from enxame.security import roots
 from enxame.testing.cluster import Machine
 from enxame.testing.daemons import wait_until
@@ -188,7 +190,8 @@ def test_every_manager_is_locked_with_the_same_key(swarm: Managers, docker: Dock
 def test_a_locked_manager_that_becomes_a_worker_is_not_locked(swarm: Managers, docker: Docker) -> None:
     follower = swarm.followers()[0]
     former = own(follower)
-    docker(swarm.leader())("swarm", "update", "--autolock=true")
+    shown = docker(swarm.leader())("swarm", "update", "--autolock=true")
+    unlock_key = re.search(r"^    (SWMKEY-1-\S{43})$", shown, re.M)[1]  # type: ignore[index]
     key_file = follower.data_root / "swarm" / "certificates" / "swarm-node.key"
     wait_until(lambda: "ENCRYPTED" in key_file.read_text(), "its key is encrypted")
     was = own_of_locked(follower)
@@ -210,9 +213,34 @@ def test_a_locked_manager_that_becomes_a_worker_is_not_locked(swarm: Managers, d
                 "the certificate that it had as a manager is revoked",
             )
             assert lets_in(machine, member_identity(machine))
+
+    # Managers share the data key: it is renewed when one of them is left, and those that come back get the new one.
+    lying_open = data_keys(leader, unlock_key)
+    assert lying_open
+    last = next(machine for machine in swarm.managers if machine not in (leader, follower))
+    last_id = last.swarm()["NodeID"]
+    docker(leader)("node", "demote", last_id)
+    wait_until(
+        lambda: (now := data_keys(leader, unlock_key)) and not lying_open & now,
+        "the last manager has a fresh data key",
+        timeout=60,
+    )
+    docker(leader)("node", "promote", node_id, last_id)
+    wait_until(swarm.all_reachable, "they manage again", timeout=60)
+    renewed = data_keys(leader, unlock_key)
+    assert not renewed & lying_open
+    wait_until(lambda: all(data_keys(machine, unlock_key) == renewed for machine in swarm.managers), "all share it")
     docker(leader)("swarm", "update", "--autolock=false")
-    docker(leader)("node", "promote", node_id)
-    wait_until(swarm.all_reachable, "it manages again", timeout=30)
+
+
+def data_keys(machine: Machine, unlock_key: str) -> set[bytes]:
+    """What a locked manager's state is encrypted with; nothing while that cannot be read."""
+    keys = StateKeys(machine.data_root / "swarm")
+    try:
+        keys.unlock(unlock_key)
+    except EnxameError:
+        return set()
+    return set(keys.ring.keys.values())
 
 
 def own_of_locked(machine: Machine) -> bool:

@@ -256,9 +256,15 @@ class SwarmState:
         Raises:
             CommitFailed: not all of it could be rewritten: the old key is kept, and it goes on at the next start.
         """
-        if self._sealed is None or self.kind != "sqlite":
+        if self._sealed is None:
+            return
+        if self.kind != "sqlite":
+            log.warning(
+                "several managers keep their data key: copies of their disks from before the lock still hold it"
+            )
             return
         await renew_key(self._sealed, self.keys)
+        log.info("the swarm's state is encrypted with a fresh key")
 
     # -- moves
 
@@ -316,6 +322,12 @@ class SwarmState:
         self._gain()
         await node.stop()
         await clear_leftovers(self._directory)
+        if self.keys.passphrase:
+            # It may have been locked among others: then its data key lay open before.
+            try:
+                await self.renew_key()
+            except EnxameError as error:
+                log.error("the swarm's state is not encrypted with a fresh key yet: %s", error.message)
 
     @property
     def _switching(self) -> SwitchingBackend:
