@@ -2,8 +2,8 @@
 
 Two machines on a switch (namespaces), a daemon on each, the same containers on both daemons. Programs that measure run
 in the containers' network namespaces. The best of some short rounds is shown: whatever else the machine does disturbs
-that least. dockerd's virtual addresses and mesh need IPVS, which not every kernel has: of it only packets between
-containers are measured.
+that least; and the least processor time, which is hardly disturbed at all. dockerd's virtual addresses and mesh need
+IPVS, which not every kernel has: of it only packets between containers are measured.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any, Final
 
 import uvloop
 
-from bench import name_resolution
+from bench import name_resolution, processor_time
 from bench.network_rules import measure_rules
+from bench.plain_routes import plain_routes
 from enxame.testing import sample_image
 from enxame.testing.daemons import DAEMONS, Daemon, wait_until
 from enxame.testing.namespace import Lan, LanHost, NetworkNamespace
@@ -35,6 +36,10 @@ _SERVER: Final = pathlib.Path(__file__).with_name("network_server.py")
 _IPERF: Final = 5201
 _HTTP: Final = 8000
 _PUBLISHED: Final = 9100
+
+
+#: The process ids of the servers that run.
+_servers: Final[list[int]] = []
 
 
 class Place:
@@ -65,6 +70,8 @@ class Place:
                 program = subprocess.Popen([*self._prefix, *command], stdout=subprocess.DEVNULL)
                 stack.callback(program.wait)
                 stack.callback(program.terminate)
+                stack.callback(_servers.remove, program.pid)
+                _servers.append(program.pid)
             wait_until(self._listens, "the servers listen")
             yield
 
@@ -83,19 +90,33 @@ class Path:
     http: int = _HTTP
 
     def measure(self, seconds: int) -> dict[str, float]:
-        """Throughput, and requests a second on kept connections and on one each."""
+        """Throughput, and requests a second on kept connections and on one each; then what 64 KiB, a request and a
+        connection cost.
+        """
+        before = processor_time.used(_servers)
         sent = self.client.run("iperf3", "-J", "-c", self.address, "-p", str(self.iperf), "-t", str(seconds))
-        wrk = ("wrk", "-t1", "-c16", f"-d{seconds}s")
-        target = f"http://{self.address}:{self.http}/"
+        received = json.loads(sent)["end"]["sum_received"]
+        cost = (processor_time.used(_servers) - before) / (received["bytes"] / 65536)
+        requests, request_cost = self._requests(seconds)
+        connections, connection_cost = self._requests(seconds, "-H", "Connection: close")
         return {
-            "gbit_per_second": json.loads(sent)["end"]["sum_received"]["bits_per_second"] / 1e9,
-            "requests_per_second": _requests(self.client.run(*wrk, target)),
-            "connections_per_second": _requests(self.client.run(*wrk, "-H", "Connection: close", target)),
+            "gbit_per_second": received["bits_per_second"] / 1e9,
+            "requests_per_second": requests,
+            "connections_per_second": connections,
+            "microseconds_per_64_kib": cost * 1e6,
+            "microseconds_per_request": request_cost * 1e6,
+            "microseconds_per_connection": connection_cost * 1e6,
         }
 
-
-def _requests(output: str) -> float:
-    return float(next(line.split()[1] for line in output.splitlines() if line.startswith("Requests/sec")))
+    def _requests(self, seconds: int, *more: str) -> tuple[float, float]:
+        before = processor_time.used(_servers)
+        target = f"http://{self.address}:{self.http}/"
+        output = self.client.run("wrk", "-t1", "-c16", f"-d{seconds}s", *more, target)
+        cost = processor_time.used(_servers) - before
+        lines = [line.split() for line in output.splitlines() if line.strip()]
+        (rate,) = (float(line[1]) for line in lines if line[0] == "Requests/sec:")
+        (number,) = (int(line[0]) for line in lines if line[1:3] == ["requests", "in"])
+        return rate, cost / number
 
 
 Figures = dict[str, dict[str, float]]
@@ -108,7 +129,8 @@ def best(paths: dict[str, Path], rounds: int, seconds: int) -> Figures:
         print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
         for what, path in paths.items():
             for key, value in path.measure(seconds).items():
-                found[what][key] = max(value, found[what].get(key, 0.0))
+                better = min if key.startswith("microseconds") else max
+                found[what][key] = better(value, found[what].get(key, value))
     return found
 
 
@@ -132,9 +154,9 @@ def daemons(which: str) -> Iterator[dict[str, Path]]:
         sample_image.build(root / "image.tar")
         image = (root / "image.tar").read_bytes()
         hosts = [lan.attach(), lan.attach()]
-        for host in hosts:
+        for namespace in (lan.switch, *(host.host for host in hosts)):
             # As where br_netfilter is a module that nobody loaded: bridged packets do not pass the firewall.
-            host.host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+            namespace.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
         made = [stack.enter_context(DAEMONS[which](root / host.hostname, host)) for host in hosts]
         for daemon in made:
             daemon.api.post("/images/load", image)
@@ -152,11 +174,15 @@ def daemons(which: str) -> Iterator[dict[str, Path]]:
             if which == "enxamed":
                 vip, iperf, http = _published(made[0], name, network)
                 paths[f"virtual address, {what}"] = Path(client, vip)
-                outside = lan.hosts[2] if len(lan.hosts) > 2 else lan.attach()
-                paths[f"mesh, {what}"] = Path(Place(outside.host.argv()), hosts[0].host_address, iperf, http)
+                far = lan.hosts[2] if len(lan.hosts) > 2 else lan.attach()
+                paths[f"mesh, {what}"] = Path(Place(far.host.argv()), hosts[0].host_address, iperf, http)
         if which == "enxamed":
             stack.enter_context(Place(hosts[0].host.argv()).serve())
-            paths["outside to a process of the machine"] = Path(Place(lan.hosts[2].host.argv()), hosts[0].host_address)
+            outside = Place(lan.hosts[2].host.argv())
+            paths["outside to a process of the machine"] = Path(outside, hosts[0].host_address)
+            for what, (inside, address) in stack.enter_context(plain_routes(lan, lan.hosts[2])).items():
+                stack.enter_context(Place(inside.argv()).serve())
+                paths[f"only routed, {what}"] = Path(outside, address)
         yield paths
 
 
@@ -219,10 +245,11 @@ def _container(daemon: Daemon, name: str, network: str) -> Place:
 
 def table(found: Figures) -> str:
     """To read."""
-    lines = [f"{'':<52}{'Gbit/s':>8}{'requests/s':>12}{'connections/s':>15}"]
+    heads = ("Gbit/s", "requests/s", "connections/s", "µs/64 KiB", "µs/request", "µs/connection")
+    lines = [f"{'':<50}" + "".join(f"{head:>{len(head) + 2}}" for head in heads)]
     for what, row in found.items():
-        gbits, requests, connections = row.values()
-        lines.append(f"{what:<52}{gbits:>8.2f}{requests:>12.0f}{connections:>15.0f}")
+        figures = zip(heads, row.values(), (2, 0, 0, 1, 2, 0), strict=True)
+        lines.append(f"{what:<50}" + "".join(f"{value:>{len(head) + 2}.{digits}f}" for head, value, digits in figures))
     return "\n".join(lines)
 
 

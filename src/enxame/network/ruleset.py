@@ -58,13 +58,13 @@ table inet enxame {
 
   chain arriving {
     type filter hook prerouting priority raw; policy accept;
-    udp dport @tunnels fib daddr type local notrack
+    udp dport @tunnels fib daddr type local notrack accept
     ip daddr 127.0.0.0/8 iifname @bridges drop
     iifname "enx-*" iifname . ether daddr != @gateways ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 notrack
   }
   chain departing {
     type filter hook output priority raw; policy accept;
-    udp dport @tunnels notrack
+    udp dport @tunnels notrack accept
   }
   chain publish {
     ip6 saddr { ::1, fe80::/10 } return
