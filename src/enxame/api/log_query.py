@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -31,7 +32,7 @@ def log_options(call: Call) -> LogOptions:
     text = call.text("tail")
     if text and text != "all":
         # As Docker: what is no number means all.
-        tail = int(text) if text.isascii() and text.isdigit() else None
+        tail = min(int(text[:20]), sys.maxsize) if text.isascii() and text.isdigit() else None
     return LogOptions(
         stdout=stdout,
         stderr=stderr,

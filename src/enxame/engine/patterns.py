@@ -16,6 +16,8 @@ __all__ = ["any_matches", "check_pattern"]
 _SPECIAL: Final = frozenset("\\.+*?()|[]{}^$")
 #: Instructions of all patterns of a filter together: what a character costs. An ordinary pattern has ten to thirty.
 _LARGEST: Final = 2000
+#: Characters of all values of a filter together.
+_LONGEST: Final = 1 << 16
 #: Bytes for one pattern while it is looked at, so that what is too large is refused soon.
 _TRIAL_MEMORY: Final = 1 << 18
 
@@ -36,6 +38,8 @@ def any_matches(values: frozenset[str]) -> Callable[[str], bool]:
             size += instructions
             if size > _LARGEST:
                 raise InvalidArgument("invalid filter: the patterns are too large")
+    if sum(map(len, values)) > _LONGEST:
+        raise InvalidArgument("invalid filter: the patterns are too large")
     searches = [_search(part) for part in (plain, patterns) if part]
     return lambda text: text in values or any(search(text) is not None for search in searches)
 

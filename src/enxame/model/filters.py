@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from enxame.errors import InvalidArgument
+
+#: Each may be compared with each object of a list.
+_MOST_VALUES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Filters:
             return cls()
         try:
             raw: Any = msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidArgument(f"invalid filter: {error}") from error
         if not isinstance(raw, dict):
             raise InvalidArgument("invalid filter: expected a JSON object of names to values")
@@ -43,6 +46,8 @@ class Filters:
                 values[name] = frozenset(str(item) for item in given)
             else:
                 raise InvalidArgument(f"invalid filter '{name}': expected a list or a map of values")
+        if sum(map(len, values.values())) > _MOST_VALUES:
+            raise InvalidArgument(f"invalid filter: more than {_MOST_VALUES} values")
         return cls({name: wanted for name, wanted in values.items() if wanted})
 
     def __contains__(self, name: str) -> bool:

@@ -19,8 +19,10 @@ _DIRECTIVE: Final = re.compile(r"#\s*([a-zA-Z]+)\s*=\s*(\S+)\s*")
 _FROM: Final = re.compile(r"(?P<flags>(?:--\S+\s+)*)(?P<image>\S+)(?:\s+as\s+(?P<name>\S+))?\s*", re.IGNORECASE)
 _PLATFORM: Final = re.compile(r"--platform=(\S+)")
 _COPY_FROM: Final = re.compile(r"(?<!\S)--from=(\S+)")
-_MOUNT_FROM: Final = re.compile(r"(--mount=\S*?\bfrom=)([^,\s]+)")
+_MOUNT_FROM: Final = re.compile(r"((?<!\S)--mount=\S*?\bfrom=)([^,\s]+)")
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)(?:(:[-+])([^}]*))?\}|(\w+))")
+#: Characters of what follows FROM, and of values that it may be made of.
+_LONGEST_VALUE: Final = 4096
 _INSTRUCTIONS: Final = frozenset(
     {
         *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER"),
@@ -71,10 +73,8 @@ class Dockerfile:
         lines = [*self._directives]
         for instruction in self._leading:
             lines += instruction.raw
+        known: set[str] = set()
         for number, stage in enumerate(self._stages):
-            known = {one.name.lower() for one in self._stages[:number] if one.name} | {
-                str(position) for position in range(number)
-            }
             for instruction in stage.instructions:
                 if number > self._last:
                     lines += instruction.raw
@@ -82,6 +82,7 @@ class Dockerfile:
                     lines.append(_renamed_from(instruction, stage, name_of))
                 else:
                     lines += _renamed_sources(instruction, known, name_of)
+            known |= {str(number), stage.name.lower()}
         return "\n".join(lines) + "\n"
 
 
@@ -100,9 +101,11 @@ def parse_dockerfile(text: str, *, arguments: Mapping[str, str], target: str = "
     leading: list[_Instruction] = []
     stages: list[_Stage] = []
     values: dict[str, str] = {}
+    names: set[str] = set()
     for one in instructions:
         if one.word == "FROM":
-            stages.append(_stage(one, values, stages))
+            stages.append(_stage(one, values, names))
+            names.add(stages[-1].name.lower())
         elif stages:
             stages[-1].instructions.append(one)
         elif one.word == "ARG":
@@ -169,15 +172,15 @@ def _instruction(line: int, text: str, raw: list[str]) -> _Instruction:
     return _Instruction(line, word.upper(), rest.strip(), raw)
 
 
-def _stage(one: _Instruction, values: Mapping[str, str], before: list[_Stage]) -> _Stage:
-    match = _FROM.fullmatch(one.rest)
+def _stage(one: _Instruction, values: Mapping[str, str], before: set[str]) -> _Stage:
+    match = _FROM.fullmatch(one.rest) if len(one.rest) <= _LONGEST_VALUE else None
     if match is None:
         raise InvalidArgument(f"dockerfile parse error line {one.line}: FROM requires either one or three arguments")
     name = match["name"] or ""
     image = _expand(match["image"], values)
     if not image:
         raise InvalidArgument(f"base name ({match['image']}) should not be blank")
-    if image.lower() == "scratch" or image.lower() in {stage.name.lower() for stage in before if stage.name}:
+    if image.lower() == "scratch" or image.lower() in before:
         return _Stage(name, None, [one])
     platform = _PLATFORM.search(match["flags"] or "")
     return _Stage(name, BaseImage(image, _expand(platform[1], values) if platform else ""), [one])
@@ -192,7 +195,12 @@ def _expand(text: str, values: Mapping[str, str]) -> str:
             return match[3] if found else ""
         return found
 
-    return _VARIABLE.sub(value, text)
+    if len(text) > _LONGEST_VALUE:
+        return ""  # no part of an image's name
+    expanded = _VARIABLE.sub(value, text)
+    if len(expanded) > _LONGEST_VALUE:  # made of values that double each other
+        raise InvalidArgument(f"the value of an ARG before the first FROM is longer than {_LONGEST_VALUE} characters")
+    return expanded
 
 
 def _target(stages: list[_Stage], target: str) -> int:
@@ -208,15 +216,16 @@ def _target(stages: list[_Stage], target: str) -> int:
 
 def _images(stages: list[_Stage], last: int) -> list[BaseImage]:
     found: dict[BaseImage, None] = {}
+    known: set[str] = set()
     for number, stage in enumerate(stages[: last + 1]):
         if stage.base is not None:
             found[stage.base] = None
-        known = {one.name.lower() for one in stages[:number] if one.name} | {str(one) for one in range(number)}
         for instruction in stage.instructions[1:]:
             for pattern, group in _sources(instruction):
                 for match in pattern.finditer(instruction.rest):
                     if match[group].lower() not in known:
                         found[BaseImage(match[group])] = None
+        known |= {str(number), stage.name.lower()}
     return list(found)
 
 

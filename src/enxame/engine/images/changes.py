@@ -19,6 +19,8 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _UNITS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _SHELL: Final = ["/bin/sh", "-c"]
+#: Characters of all changes together.
+_LONGEST: Final = 8192
 
 
 def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
@@ -27,7 +29,10 @@ def apply_changes(config: ImageConfig, changes: Iterable[str]) -> ImageConfig:
     Raises:
         InvalidArgument: an instruction that is unknown, not allowed here, or malformed.
     """
-    for line in changes:
+    lines = list(changes)
+    if sum(map(len, lines)) > _LONGEST:
+        raise InvalidArgument(f"the changes have more than {_LONGEST} characters")
+    for line in lines:
         text = line.strip()
         if not text:
             continue

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from enxame.engine.images.index import ImageRecord, chain_ids
 from enxame.engine.images.reference import Reference
+from enxame.engine.networks.moments import parse_moment
 from enxame.errors import InvalidArgument
 from enxame.model.base import ZERO_TIME
 from enxame.model.filters import Filters
@@ -134,7 +134,7 @@ def matches(
         return False
     if any(record.image.created <= lookup(other).image.created for other in filters.get("since")):
         return False
-    if any(record.image.created > _moment(text, now) for text in filters.get("until")):
+    if any(record.image.created > parse_moment(text, now) for text in filters.get("until")):
         return False
     return "reference" not in filters or bool(shown_names(names, filters))
 
@@ -154,7 +154,7 @@ def check_filters(filters: Filters, known: frozenset[str], now: datetime) -> Non
     if "dangling" in filters:
         filters.flag("dangling")
     for text in filters.get("until"):
-        _moment(text, now)
+        parse_moment(text, now)
 
 
 def _familiar_match(pattern: str, name: Reference) -> bool:
@@ -198,19 +198,4 @@ def prunable(record: ImageRecord, names: Sequence[Reference], filters: Filters, 
         return False
     if "label!" in filters and filters.labels_match(labels, "label!"):
         return False
-    return all(record.image.created <= _moment(text, now) for text in filters.get("until"))
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    """A time of the ``until`` filter: a duration before now, seconds since 1970, or RFC 3339."""
-    pieces = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
-    if pieces and "".join(amount + unit for amount, unit in pieces) == text:
-        units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-        return now - timedelta(seconds=sum(float(amount) * units[unit] for amount, unit in pieces))
-    try:
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return datetime.fromtimestamp(float(text), UTC)
-        moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as error:
-        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return all(record.image.created <= parse_moment(text, now) for text in filters.get("until"))

@@ -8,7 +8,10 @@ from typing import Final
 
 from enxame.errors import InvalidArgument
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+#: Characters; no moment has more.
+_LONGEST: Final = 100
 _SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -18,15 +21,16 @@ def parse_moment(text: str, now: datetime) -> datetime:
     Raises:
         InvalidArgument: it is none of these.
     """
+    wrong = InvalidArgument(f'failed to parse value as time or duration: "{text[:_LONGEST]}"')
+    if len(text) > _LONGEST:
+        raise wrong
     parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return now - timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
     try:
-        return datetime.fromtimestamp(float(text), UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    try:
+        if parts and "".join(number + unit for number, unit in parts) == text:
+            return now - timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+        if _NUMBER.fullmatch(text):
+            return datetime.fromtimestamp(float(text), UTC)
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
+    except (ValueError, OverflowError, OSError) as error:
+        raise wrong from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
