@@ -470,6 +470,7 @@ def test_small_mistakes_get_dockers_words(docker: Command) -> None:
         (("push", "nothing"), "An image does not exist locally with the tag: nothing"),
         (("save", "nothing"), "No such image: nothing"),
         (("create", "--log-opt", "mode=odd", IMAGE), "logger: logging mode not supported: odd"),
+        (("pull", "127.0.0.1:1/nothing"), "Error response from daemon: "),
         (("import", "-c", "RUN x", "/dev/null"), "run is not a valid change command"),
         (("import", "--platform", "windows", "/dev/null"), "operating system is not supported"),
     ):

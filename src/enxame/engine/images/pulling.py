@@ -112,10 +112,10 @@ class Puller:
         """
         wanted = parse_platform(platform)
         async with self._registry.session(reference, auth) as session:
-            progress(
-                ProgressMessage(status=f"Pulling from {reference.path}", id=reference.digest or reference.tagged().tag)
-            )
+            # What fails before the first message is told by the answer's status, as with Docker.
             top = await self._registry.manifest(reference, session)
+            called = str(reference) if reference.digest else reference.tagged().tag
+            progress(ProgressMessage(status=f"Pulling from {reference.path}", id=called))
             if known(top.digest):
                 return top.digest
             at = reference.canonical(top.digest)
