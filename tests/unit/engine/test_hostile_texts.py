@@ -39,6 +39,12 @@ def test_no_dockerfile_takes_more_than_linear_time(text: str) -> None:
         parse_dockerfile(text, arguments={}).renamed(lambda base: base.reference)
 
 
+def test_more_instructions_than_anybody_writes_are_refused() -> None:
+    assert len(parse_dockerfile("ARG a=b\n" * 4000 + "FROM a\n", arguments={}).arguments) == 4000
+    with pytest.raises(InvalidArgument, match="more than 5000 instructions"):
+        parse_dockerfile("ARG a=b\n" * 5000 + "FROM a\n", arguments={})
+
+
 def test_values_that_double_each_other_are_refused_before_they_fill_the_memory() -> None:
     text = "ARG a0=xxxxxxxxxx\n" + "".join(f"ARG a{n + 1}=$a{n}$a{n}\n" for n in range(64)) + "FROM $a64\n"
     with pytest.raises(InvalidArgument, match="longer than 4096 characters"):

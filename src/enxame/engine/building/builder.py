@@ -114,13 +114,14 @@ class Builder:
         await unpack_context(context, files)
         text = await asyncio.to_thread(_read_dockerfile, files, options.dockerfile)
         given = {name: value for name, value in options.arguments.items() if value is not None}
-        dockerfile = parse_dockerfile(text, arguments=given, target=options.target)
+        dockerfile = await asyncio.to_thread(parse_dockerfile, text, arguments=given, target=options.target)
         async with AsyncExitStack() as stack:
             bases = {wanted: await self._base(wanted, options, progress) for wanted in dockerfile.images}
             for image in bases.values():
                 stack.enter_context(self._images.keeping(image))
             stored = {wanted: await self._bring(image) for wanted, image in bases.items()}
-            (directory / "Dockerfile").write_text(dockerfile.renamed(stored.__getitem__))
+            renamed = await asyncio.to_thread(dockerfile.renamed, stored.__getitem__)
+            (directory / "Dockerfile").write_text(renamed)
             sandbox = await stack.enter_async_context(self._network(options))
             entered = await stack.enter_async_context(self._limits(options, directory.name))
             arguments = _arguments(options, directory, sandbox)

@@ -21,6 +21,8 @@ _PLATFORM: Final = re.compile(r"--platform=(\S+)")
 _COPY_FROM: Final = re.compile(r"(?<!\S)--from=(\S+)")
 _MOUNT_FROM: Final = re.compile(r"((?<!\S)--mount=\S*?\bfrom=)([^,\s]+)")
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)(?:(:[-+])([^}]*))?\}|(\w+))")
+#: Far more than an image can have layers.
+_MOST_INSTRUCTIONS: Final = 5000
 #: Characters of what follows FROM, and of values that it may be made of.
 _LONGEST_VALUE: Final = 4096
 _INSTRUCTIONS: Final = frozenset(
@@ -95,6 +97,8 @@ def parse_dockerfile(text: str, *, arguments: Mapping[str, str], target: str = "
     instructions, directives = _split(text)
     if not instructions:
         raise InvalidArgument("the Dockerfile (Dockerfile) cannot be empty")
+    if len(instructions) > _MOST_INSTRUCTIONS:
+        raise InvalidArgument(f"the Dockerfile has more than {_MOST_INSTRUCTIONS} instructions")
     for one in instructions:
         if one.word not in _INSTRUCTIONS:
             raise InvalidArgument(f"dockerfile parse error line {one.line}: unknown instruction: {one.word}")
