@@ -6,34 +6,31 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from msgspec.structs import replace
 
 from enxame.engine import cgroups, container_view, naming, pruning, usage
 from enxame.engine.attachment import Attachment
-from enxame.engine.bundle import CGROUP_PARENT, Machine
+from enxame.engine.bundle import CGROUP_PARENT
 from enxame.engine.committing import CommitRequest, commit_container
 from enxame.engine.container import Container
 from enxame.engine.container_networks import ContainerNetworks
 from enxame.engine.container_table import ContainerTable
 from enxame.engine.container_update import updated
 from enxame.engine.creation import Creation
-from enxame.engine.events import EventBus
 from enxame.engine.execs import Execs
 from enxame.engine.exit_watch import DirectoryWatch
 from enxame.engine.files.container_files import ContainerFiles
 from enxame.engine.health_monitor import HealthMonitors
 from enxame.engine.lifecycle import Lifecycle
 from enxame.engine.listing import Listing
-from enxame.engine.ports import Images, Networks, Volumes
+from enxame.engine.orders import Orders
 from enxame.engine.restoration import restore
 from enxame.engine.runtimes import Runtimes
-from enxame.engine.signals import parse_signal
 from enxame.engine.streams import Streams
 from enxame.engine.surroundings import Surroundings
 from enxame.engine.syslog_forwarding import SyslogForwarders
-from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotModified
+from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound
 from enxame.model.container import ContainerCreateRequest, ContainerUpdateRequest, EndpointSettings
 from enxame.model.container_view import (
     ContainerCreateResponse,
@@ -42,7 +39,6 @@ from enxame.model.container_view import (
     ContainerUpdateResponse,
     PruneReport,
     TopResult,
-    WaitError,
     WaitResult,
 )
 from enxame.model.exec import ExecCreateRequest, ExecInspect
@@ -50,44 +46,22 @@ from enxame.model.filters import Filters
 from enxame.model.stats import ContainerStats
 from enxame.model.stream import AttachOptions, LogOptions, LogRecord
 
-_DEFAULT_STOP_TIMEOUT = 10.0
-
 
 class ContainerManager:
     """``ref`` is a full id, a name or a unique id prefix; unknown ones raise NotFound ``No such container: X``."""
 
-    def __init__(
-        self,
-        *,
-        data_root: Path,
-        exec_root: Path,
-        runtimes: Runtimes,
-        machine: Machine,
-        images: Images,
-        volumes: Volumes,
-        networks: Networks,
-        events: EventBus,
-    ) -> None:
-        around = Surroundings(
-            data_root=data_root,
-            exec_root=exec_root,
-            runtimes=runtimes,
-            machine=machine,
-            images=images,
-            volumes=volumes,
-            networks=networks,
-            events=events,
-        )
+    def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._table = ContainerTable()
         self._watch: DirectoryWatch | None = None
         self._life = Lifecycle(
             around, find=self.find, forget=self._forget, started=self._started, log_goes=self._log_goes
         )
+        self._orders = Orders(self._life, self._table)
         self._listing = Listing(around, self._table)
         self._streams = Streams(self._life)
         self._networks = ContainerNetworks(around)
-        self._execs = Execs(self._life, self.find, machine.capabilities)
+        self._execs = Execs(self._life, self.find, around.machine.capabilities)
         #: Copying in and out, export, changes.
         self.files = ContainerFiles(around, self.find)
         self._creation = Creation(around, self._table, self.files)
@@ -200,35 +174,13 @@ class ContainerManager:
 
     async def prepare(self, ref: str) -> None:
         """Do everything of a start but its last step, so that the start itself takes milliseconds. Idempotent."""
-        container = self.find(ref)
-        async with container.lock:
-            if not container.removing:
-                await self._life.prepare(container)
+        await self._orders.prepare(self.find(ref))
 
     async def start(self, ref: str) -> None:
         """Run a container. Raises NotModified when it runs. One that cannot be started and goes with its end (``--rm``)
         goes at once: clients wait for that.
         """
-        container = self.find(ref)
-        try:
-            async with container.lock:
-                self._cancel_restart(container)
-                if not container.running:
-                    # The user's start is a new beginning for the restart policy.
-                    container.restart_delay = 0.0
-                    container.condition = replace(container.condition, restart_count=0)
-                await self._life.start(container)
-        except EnxameError:
-            if container.definition.host.auto_remove and not container.running:
-                await self.remove(container.id, force=True, volumes=True)
-            raise
-
-    def _cancel_restart(self, container: Container) -> None:
-        if container.condition.status == "restarting":
-            if container.restart is not None:
-                container.restart.cancel()
-                container.restart = None
-            self._around.change(container, status="exited")
+        await self._orders.start(self.find(ref))
 
     async def stop(self, ref: str, *, signal: str = "", timeout: float | None = None) -> None:
         """End a container: its stop signal (or ``signal``), SIGKILL after ``timeout`` seconds (negative: never).
@@ -236,45 +188,11 @@ class ContainerManager:
         Raises:
             NotModified: it does not run.
         """
-        container = self.find(ref)
-        await self._stop(container, signal, timeout)
-        self._around.publish(container, "stop")
-
-    async def _stop(self, container: Container, signal: str, timeout: float | None) -> None:
-        config = container.definition.config
-        number = parse_signal(signal or config.stop_signal or "SIGTERM")
-        if timeout is None:
-            timeout = _DEFAULT_STOP_TIMEOUT if config.stop_timeout is None else float(config.stop_timeout)
-        if container.condition.status == "restarting":
-            self._cancel_restart(container)
-            self._around.change(container, stopped_by_user=True)
-            return
-        if container.starting:
-            async with container.lock:
-                pass
-        if not container.running:
-            if container.created is not None:
-                # Prepared, never started: give back what it holds.
-                async with container.lock:
-                    if container.created is not None:
-                        await self._life.discard(container)
-            raise NotModified
-        await self._around.turns.wait()
-        if not container.running:
-            raise NotModified
-        self._around.change(container, stopped_by_user=True)
-        await self._life.stop(container, number, None if timeout < 0 else timeout)
+        await self._orders.stop(self.find(ref), signal=signal, timeout=timeout)
 
     async def restart(self, ref: str, *, signal: str = "", timeout: float | None = None) -> None:
         """Stop it if it runs, and start it."""
-        container = self.find(ref)
-        with contextlib.suppress(NotModified):
-            await self._stop(container, signal, timeout)
-            self._around.publish(container, "stop")
-        async with container.lock:
-            with contextlib.suppress(NotModified):
-                await self._life.start(container)
-        self._around.publish(container, "restart")
+        await self._orders.restart(self.find(ref), signal=signal, timeout=timeout)
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
         """Send a signal. SIGKILL waits for the end.
@@ -282,40 +200,15 @@ class ContainerManager:
         Raises:
             Conflict: it does not run.
         """
-        container = self.find(ref)
-        number = parse_signal(signal or "SIGKILL")
-        if not container.running:
-            raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
-        config = container.definition.config
-        ends = number in {9, parse_signal(config.stop_signal or "SIGTERM")}
-        if ends:
-            self._around.change(container, stopped_by_user=True)
-        if number == 9:
-            await self._life.kill(container)
-            return
-        if not container.signal(number):
-            raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
-        self._around.publish(container, "kill", signal=str(number))
-        if ends:
-            await self._life.thaw(container)
+        await self._orders.kill(self.find(ref), signal, ref)
 
     async def pause(self, ref: str) -> None:
         """Freeze all its processes. Raises Conflict when it does not run or is paused."""
-        container = self.find(ref)
-        async with container.lock:
-            if not container.running:
-                raise Conflict(f"Container {container.id} is not running")
-            if container.condition.paused:
-                raise Conflict(f"Container {container.id} is already paused")
-            await self._life.pause(container)
+        await self._orders.pause(self.find(ref))
 
     async def unpause(self, ref: str) -> None:
         """Let its processes go on. Raises Conflict when it is not paused."""
-        container = self.find(ref)
-        async with container.lock:
-            if not container.condition.paused:
-                raise Conflict(f"Container {container.id} is not paused")
-            await self._life.unpause(container)
+        await self._orders.unpause(self.find(ref))
 
     async def update(self, ref: str, request: ContainerUpdateRequest) -> ContainerUpdateResponse:
         """Change its limits and its restart policy, at once where it runs.
@@ -359,31 +252,7 @@ class ContainerManager:
         Raises:
             Conflict: it runs, or somebody else is removing it.
         """
-        container = self.find(ref)
-        if container.removing:
-            raise Conflict(f"removal of container {container.id} is already in progress")
-        if container.condition.status in {"running", "restarting"} and not force:
-            state = container_view.state_word(container)
-            advice = "unpause and then stop" if state == "paused" else "stop"
-            raise Conflict(
-                f'cannot remove container "/{container.name}": container is {state}: '
-                f"{advice} the container before removing or force remove"
-            )
-        await self._around.turns.wait()
-        self._around.change(container, stopped_by_user=True)
-        async with container.lock:
-            if container.id not in self._table.by_id:
-                return
-            self._cancel_restart(container)
-            container.removing = True
-            try:
-                if container.running:
-                    await self._life.kill(container)
-                elif container.created is not None:
-                    await self._life.discard(container)
-                await self._life.remove(container, anonymous_volumes=volumes)
-            finally:
-                container.removing = container.id not in self._table.by_id
+        await self._orders.remove(self.find(ref), force=force, volumes=volumes)
 
     async def wait(self, ref: str, condition: str = "not-running") -> WaitResult:
         """Wait until the container does not run, until its next exit, or until it is removed.
@@ -391,23 +260,7 @@ class ContainerManager:
         Raises:
             InvalidArgument: an unknown condition.
         """
-        container = self.find(ref)
-        match condition:
-            case "" | "not-running":
-                while container.condition.status in {"running", "restarting"}:
-                    await asyncio.shield(container.next_exit())
-                    if container.condition.status == "restarting":
-                        # Docker answers at the first end, restart or not.
-                        break
-            case "next-exit":
-                return WaitResult(status_code=await asyncio.shield(container.next_exit()))
-            case "removed":
-                await asyncio.shield(container.removed())
-                return WaitResult(status_code=container.condition.exit_code)
-            case _:
-                raise InvalidArgument(f'invalid condition: "{condition}"')
-        error = container.condition.error
-        return WaitResult(status_code=container.condition.exit_code, error=WaitError(message=error) if error else None)
+        return await self._orders.wait(self.find(ref), condition)
 
     async def prune(self, filters: Filters) -> PruneReport:
         """Remove what does not run. Raises InvalidArgument for a time that is none."""

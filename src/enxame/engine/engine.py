@@ -19,6 +19,7 @@ from enxame.engine.kernel_limits import read_kernel_limits
 from enxame.engine.networks.local_networks import UNCHANGED, DefaultBridge
 from enxame.engine.networks.manager import NetworkManager
 from enxame.engine.runtimes import RuntimeProgram, Runtimes, find_runtimes
+from enxame.engine.surroundings import Surroundings
 from enxame.engine.volumes import VolumeStore
 from enxame.model.filters import Filters
 from enxame.model.registry_auth import decode_auth
@@ -160,7 +161,7 @@ async def open_containers(
     layout = detect_layout()
     if isinstance(runtime, str):
         runtime = await find_runtimes(data_root, exec_root, layout, default=runtime)
-    manager = ContainerManager(
+    around = Surroundings(
         data_root=data_root,
         exec_root=exec_root,
         runtimes=runtime,
@@ -170,5 +171,6 @@ async def open_containers(
         networks=networks,
         events=events,
     )
+    manager = ContainerManager(around)
     await manager.open()
     return manager
