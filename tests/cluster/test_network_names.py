@@ -64,8 +64,11 @@ def addresses(cluster: Cluster, service: str, network: str) -> list[str]:
 
 
 def virtual_address(cluster: Cluster, service: str, network: str) -> str:
-    vips = cluster.manager.api.get(f"/services/{service}")["Endpoint"]["VirtualIPs"]
-    return next(vip["Addr"].partition("/")[0] for vip in vips if vip["NetworkID"] == network)
+    def shown() -> list[str]:
+        vips = cluster.manager.api.get(f"/services/{service}")["Endpoint"].get("VirtualIPs", [])
+        return [vip["Addr"].partition("/")[0] for vip in vips if vip["NetworkID"] == network]
+
+    return wait_until(shown, f"{service} has its virtual address")[0]
 
 
 def reverse(address: str) -> str:
