@@ -64,6 +64,13 @@ def running(cluster: Cluster, service: str, count: int) -> list[dict]:
     )
 
 
+def answers(machine: Machine, port: int) -> bool:
+    try:
+        return bool(machine.network.host.http_get(machine.network.host_address, port, timeout=2))
+    except OSError:
+        return False
+
+
 #: Commands that are refused, and why.
 REFUSED = [
     ("network create -d overlay net", "network with name net already exists"),
@@ -171,9 +178,10 @@ def test_containers_join_attachable_networks_from_any_machine(cluster: Cluster, 
     wait_until(lambda: there.result("exec", "app", "ping", "-c1", "-W1", "10.73.0.77").code == 0, "it answers")
     for name in ("db", "store", "db.tools"):
         assert "10.73.0.77" in there("exec", "app", "nslookup", name)
-    answer = docker("exec", "db", "wget", "-qO-", f"http://{_address(there, 'app')}/cgi-bin/whoami")
+    asking = ("exec", "db", "wget", "-qO-", f"http://{_address(there, 'app')}/cgi-bin/whoami")
+    answer = wait_until(lambda: docker.result(*asking).out, "it serves")
     assert "RemoteAddr: 10.73.0.77" in answer or "RemoteAddr: [::ffff:10.73.0.77]" in answer
-    assert cluster.manager.network.host.http_get(cluster.workers[0].network.host_address, 8099)
+    wait_until(lambda: answers(cluster.workers[0], 8099), "its port answers")
     taken = there.refused("run", "--name", "late", "--network", "tools", "--ip", "10.73.0.77", IMAGE)
     assert "Could not attach to network tools: requested address 10.73.0.77 on network tools is not available" in taken
     twin = there.refused("run", "--name", "twin", "--network", "tools", "--mac-address", link, IMAGE)
@@ -202,6 +210,26 @@ def test_containers_join_attachable_networks_from_any_machine(cluster: Cluster, 
 
 def _address(docker: Command, container: str) -> str:
     return docker("inspect", "-f", "{{.NetworkSettings.Networks.tools.IPAddress}}", container)
+
+
+def test_a_network_made_anew_under_a_removed_ones_name_is_the_one_that_is_joined(cluster: Cluster, on: On) -> None:
+    docker, there = on(cluster.manager), on(cluster.workers[0])
+    docker("network", "create", "-d", "overlay", "--attachable", "tools")
+    # Its task takes its time to end, on the worker.
+    slow = ("sh", "-c", 'trap "sleep 5; exit 0" TERM; sleep 1000 & wait')
+    place = ("--network", "tools", "--constraint", "node.role==worker")
+    docker("service", "create", "-d", "--name", "slow", *place, IMAGE, *slow)
+    running(cluster, "slow", 1)
+    docker("service", "rm", "slow")
+    wait_until(lambda: docker.result("network", "rm", "tools").code == 0, "it can be removed")
+    made = docker("network", "create", "-d", "overlay", "--attachable", "tools")
+    there("run", "-d", "--name", "app", "--network", "tools", IMAGE)
+    joined = "{{.NetworkSettings.Networks.tools.NetworkID}}"
+    assert there("inspect", "-f", joined, "app") == inspected(there, "tools")["Id"] == made
+    assert there("network", "ls", "-q", "-f", "name=tools") == made[:12]
+    there("network", "disconnect", "tools", "app")
+    there("network", "connect", "tools", "app")
+    assert there("inspect", "-f", joined, "app") == made
 
 
 def test_services_use_networks_and_ports_as_in_swarm(cluster: Cluster, on: On) -> None:
@@ -250,12 +278,35 @@ def test_services_use_networks_and_ports_as_in_swarm(cluster: Cluster, on: On) -
     docker("service", "create", "-d", "--name", "direct", *direct, IMAGE)
     running(cluster, "direct", 2)
     for machine in cluster.machines:
-        assert machine.network.host.http_get(machine.network.host_address, 8082)
+        wait_until(lambda m=machine: answers(m, 8082), "its port answers")
     docker("service", "create", "-d", "--name", "second", *direct, IMAGE)
     reason = "host-mode port already in use on"
     wait_until(lambda: reason in docker("service", "ps", "--no-trunc", "second"), "it says why it waits")
     docker("service", "rm", "web", "db", "direct", "second")
     wait_until(lambda: docker.result("network", "rm", "front").code == 0, "nobody is on the network")
+
+
+def test_services_resolve_names_as_they_are_told(cluster: Cluster, on: On) -> None:
+    docker = on(cluster.manager)
+    docker("network", "create", "-d", "overlay", "net")
+    options = (
+        *("--dns", "192.0.2.53", "--dns-search", "a.example", "--dns-search", "b.example"),
+        *("--dns-option", "ndots:3", "--constraint", "node.role==manager"),
+    )
+    docker("service", "create", "-d", "--name", "inside", "--network", "net", *options, IMAGE)
+    docker("service", "create", "-d", "--name", "plain", *options, IMAGE)
+    for name, server in (("inside", "127.0.0.11"), ("plain", "192.0.2.53")):
+        (task,) = running(cluster, name, 1)
+        container = task["Status"]["ContainerStatus"]["ContainerID"]
+        assert set(docker("exec", container, "cat", "/etc/resolv.conf").splitlines()) == {
+            f"nameserver {server}",
+            "search a.example b.example",
+            "options ndots:3",
+        }
+    docker("service", "update", "-d", "--dns-rm", "192.0.2.53", "--dns-search-rm", "b.example", "inside")
+    told = docker("service", "inspect", "-f", "{{json .Spec.TaskTemplate.ContainerSpec.DNSConfig}}", "inside")
+    assert json.loads(told) == {"Search": ["a.example"], "Options": ["ndots:3"]}
+    assert "nonsense" in docker.refused("service", "create", "-d", "--dns", "nonsense", IMAGE)
 
 
 def test_the_meshs_network_is_replaced_by_a_user_of_the_stock_command(cluster: Cluster, on: On) -> None:
@@ -273,15 +324,8 @@ def test_the_meshs_network_is_replaced_by_a_user_of_the_stock_command(cluster: C
     assert (shown["Id"], shown["Ingress"]) == (made, True)
     docker("service", "create", "-d", "--name", "web", "-p", "8080:80", IMAGE)
     running(cluster, "web", 1)
-
-    def answers(machine: Machine) -> bool:
-        try:
-            return bool(machine.network.host.http_get(machine.network.host_address, 8080, timeout=2))
-        except OSError:
-            return False
-
     for machine in cluster.machines:
-        wait_until(lambda m=machine: answers(m), "its port answers")
+        wait_until(lambda m=machine: answers(m, 8080), "its port answers")
     docker("service", "rm", "web")
     wait_until(lambda: docker.result("network", "rm", "mesh", stdin="y\n").code == 0, "it can be removed")
     docker("network", "create", "-d", "overlay", "--ingress", "ingress")

@@ -64,18 +64,16 @@ async def _swarm_networks(call: Call, filters: Filters) -> list[NetworkResource]
 
 async def _all(call: Call, filters: Filters) -> list[NetworkResource]:
     """The swarm's networks first, then this machine's; this machine's side of a swarm network is not told twice, nor
-    is that of a removed one (until its last container here ends) whose name is another's now.
+    is that of a removed one (until its last container here ends) whose name is another's now (on a worker, a newer).
     """
     swarm = await _swarm_networks(call, filters)
     if call.asked_by:
         return swarm
     known = {network.id for network in swarm}
-    names = {network.name for network in swarm}
-    return swarm + [
-        network
-        for network in call.api.engine.networks.list(filters)
-        if network.id not in known and not (network.scope == "swarm" and network.name in names)
-    ]
+    here = [network for network in call.api.engine.networks.list(filters) if network.id not in known]
+    newest = {network.name: network.id for network in sorted(here, key=lambda item: item.created)}
+    newest |= {network.name: network.id for network in swarm}
+    return swarm + [network for network in here if network.scope != "swarm" or newest[network.name] == network.id]
 
 
 @routes.get(

@@ -96,7 +96,8 @@ class Attachments:
         wanted = settings.ipam_config
         addresses = [wanted.ipv4_address, wanted.ipv6_address] if wanted is not None else []
         request = AttachRequest(
-            network=known[0] if known is not None else ref,
+            # Not the id that is known here: the network of that name may have been removed, and made anew.
+            network=ref,
             container_id=container_id,
             name=name,
             aliases=settings.aliases or [],

@@ -120,8 +120,9 @@ class NetworkRegistry:
         return self._networks.get(id_)
 
     def by_name(self, name: str) -> ActiveNetwork | None:
-        """The network with exactly this name."""
-        return next((item for item in self._networks.values() if item.resource.name == name), None)
+        """The network with exactly this name; the newer of two, if the swarm has removed one and made another."""
+        named = (item for item in self._networks.values() if item.resource.name == name)
+        return max(named, key=lambda item: item.resource.created, default=None)
 
     def find(self, ref: str) -> ActiveNetwork:
         """By full id, exact name or unique id prefix.

@@ -77,6 +77,13 @@ async def test_the_managers_addresses_become_the_containers(world: World) -> Non
     assert [(item.network, item.name, item.aliases) for item in world.manager.attached] == [("ov", "box", ["a"])]
 
 
+async def test_a_network_made_anew_under_a_removed_ones_name_is_meant_by_the_name(world: World) -> None:
+    await world.define("net-old", "ov", "swarm")
+    request, held = await world.attachments.attach_all("c1", SandboxRequest(network_mode="ov"))
+    assert held == list(request.endpoints) == ["net-ov"]
+    assert [item.network for item in world.manager.attached] == ["ov"]
+
+
 async def test_tasks_and_networks_of_this_machine_ask_nobody(world: World) -> None:
     for asked in (
         SandboxRequest(endpoints={"ov": EndpointSettings()}, waits_to_serve=True),

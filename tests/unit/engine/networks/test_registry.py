@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from enxame.engine.networks import definitions
 from enxame.engine.networks.moments import parse_moment
@@ -35,6 +36,16 @@ async def test_networks_are_found_by_id_then_name_then_prefix(tmp_path: Path) ->
     for ref in ("zzz", ""):
         with pytest.raises(NotFound, match=f"network {ref} not found"):
             registry.find(ref)
+
+
+async def test_of_two_of_one_name_the_newer_is_meant(tmp_path: Path) -> None:
+    registry = NetworkRegistry(tmp_path)
+    new, old = network("a", "1" * 25), network("a", "2" * 25)
+    new.resource = replace(new.resource, created=NOW + timedelta(seconds=1))
+    for item in (old, new):
+        await registry.add(item)
+    assert registry.find("a") is new
+    assert registry.find("2" * 25) is old
 
 
 async def test_definitions_survive_and_broken_ones_are_kept_aside(tmp_path: Path) -> None:
