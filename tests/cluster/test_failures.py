@@ -3,11 +3,14 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
+from enxame.testing.promises import allowed
 
 #: Promises: seconds.
 DOWN_WITHIN = 3.5
@@ -24,6 +27,29 @@ def container_counts(cluster: Cluster) -> list[int]:
     return [len(machine.task_containers()) for machine in cluster.machines]
 
 
+@contextmanager
+def slow_heartbeats(cluster: Cluster) -> Iterator[None]:
+    """Nodes are given the time that a daemon needs to start on a slow machine before they are missed."""
+    set_heartbeat(cluster, 30)
+    time.sleep(
+        DOWN_WITHIN
+    )  # who is not missed by then has sent a heartbeat, and heard in the answer when the next is due
+    wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all nodes have heard of it")
+    try:
+        yield
+    finally:
+        set_heartbeat(cluster, 5)  # the default
+        for worker in cluster.workers:  # they would hear of it in half a minute only
+            worker.stop()
+            worker.start()
+
+
+def set_heartbeat(cluster: Cluster, seconds: int) -> None:
+    swarm = cluster.manager.api.get("/swarm")
+    spec = {**swarm["Spec"], "Dispatcher": {"HeartbeatPeriod": seconds * 1_000_000_000}}
+    cluster.manager.api.post("/swarm/update", spec, version=str(swarm["Version"]["Index"]))
+
+
 def test_a_killed_worker_daemon_finds_its_tasks_running(cluster: Cluster) -> None:
     worker = cluster.workers[0]
     cluster.create_service("web", 6)
@@ -31,13 +57,14 @@ def test_a_killed_worker_daemon_finds_its_tasks_running(cluster: Cluster) -> Non
     tasks = {task["ID"] for task in cluster.tasks("web")}
     assert len(before) == 2
 
-    worker.kill()
-    worker.start()
+    with slow_heartbeats(cluster):
+        worker.kill()
+        worker.start()
 
-    assert {container: started_at(worker, container) for container in worker.task_containers()} == before
-    wait_until(lambda: worker.state() == "active", "the session is back")
-    assert {task["ID"] for task in cluster.running("web")} == tasks
-    assert {task["ID"] for task in cluster.tasks("web")} == tasks
+        assert {container: started_at(worker, container) for container in worker.task_containers()} == before
+        wait_until(lambda: worker.state() == "active", "the session is back")
+        wait_until(lambda: {task["ID"] for task in cluster.running("web")} == tasks, "its tasks are told to run")
+        assert {task["ID"] for task in cluster.tasks("web")} == tasks
 
 
 def test_a_worker_daemon_that_restarts_in_order_keeps_its_tasks(cluster: Cluster) -> None:
@@ -49,7 +76,8 @@ def test_a_worker_daemon_that_restarts_in_order_keeps_its_tasks(cluster: Cluster
 
     worker.stop()
     stopped_at = time.monotonic()
-    assert cluster.nodes()[node_id]["Status"]["Message"] == "its daemon restarts: expected back within 20 s"
+    status = cluster.nodes()[node_id]["Status"]
+    assert status["Message"] == "its daemon restarts: expected back within 20 s"
     states = set()
     while time.monotonic() < stopped_at + 2 * DOWN_WITHIN:  # what is tested is time: a crash would be noticed by then
         states.add(cluster.states()[node_id])
@@ -59,7 +87,7 @@ def test_a_worker_daemon_that_restarts_in_order_keeps_its_tasks(cluster: Cluster
     wait_until(lambda: "Message" not in cluster.nodes()[node_id]["Status"], "the session is back")
     assert states == {"ready"}
     assert {container: started_at(worker, container) for container in worker.task_containers()} == before
-    assert {task["ID"] for task in cluster.running("web")} == tasks
+    wait_until(lambda: {task["ID"] for task in cluster.running("web")} == tasks, "its tasks are told to run")
     assert {task["ID"] for task in cluster.tasks("web")} == tasks
 
 
@@ -77,8 +105,8 @@ def test_a_cut_off_worker_is_down_and_replaced_in_time_and_nothing_runs_twice_wh
     down_after = time.monotonic() - cut_at
     wait_until(lambda: len(cluster.running("web")) == 6, "its tasks run elsewhere", timeout=10)
     elsewhere_after = time.monotonic() - cut_at
-    assert down_after <= DOWN_WITHIN
-    assert elsewhere_after <= ELSEWHERE_WITHIN
+    assert down_after <= allowed(DOWN_WITHIN)
+    assert elsewhere_after <= allowed(ELSEWHERE_WITHIN)
 
     assert cluster.nodes()[node_id]["Status"]["Message"] == "heartbeat failure"
     assert "Down" in docker(cluster.manager)("node", "ls", "--filter", f"id={node_id}")
@@ -158,10 +186,9 @@ def test_workers_go_on_without_their_manager_and_find_it_again(cluster: Cluster,
     worker.kill()
     worker.start()  # without any manager
     assert {container for worker in cluster.workers for container in worker.task_containers()} == containers
-    assert {worker.state() for worker in cluster.workers} == {"active", "pending"}
+    assert {worker.state() for worker in cluster.workers} <= {"active", "pending"}
     cluster.manager.start()
 
-    assert sorted(cluster.states().values()) in (["ready", "unknown", "unknown"], ["ready", "ready", "unknown"])
     seen = set()
 
     def all_ready() -> bool:
@@ -170,9 +197,9 @@ def test_workers_go_on_without_their_manager_and_find_it_again(cluster: Cluster,
         return states == {"ready"}
 
     wait_until(all_ready, "all nodes report", timeout=15)
-    assert "down" not in seen
-    assert {worker.state() for worker in cluster.workers} == {"active"}
-    assert {task["ID"] for task in cluster.running("web")} == tasks
+    assert seen <= {"ready", "unknown"}
+    wait_until(lambda: {worker.state() for worker in cluster.workers} == {"active"}, "the workers know of it")
+    wait_until(lambda: {task["ID"] for task in cluster.running("web")} == tasks, "its tasks are told to run")
     assert {container for worker in cluster.workers for container in worker.task_containers()} == containers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -60,19 +61,32 @@ class Cluster:
         self.machines: list[Machine] = []
         self.lan = self._stack.enter_context(Lan("c"))
         try:
-            for _ in range(machines):
-                self.add_machine()
+            self.machines = [self._machine() for _ in range(machines)]
+            self._start()
         except BaseException:
             self._stack.close()
             raise
 
     def add_machine(self) -> Machine:
         """One more machine with a daemon, in no swarm."""
-        host = self.lan.attach()
-        machine = self._stack.enter_context(Machine(self._directory / host.hostname, host))
-        machine.api.post("/images/load", self._image)
+        machine = self._machine()
+        self._start_one(machine)
         self.machines.append(machine)
         return machine
+
+    def _machine(self) -> Machine:
+        host = self.lan.attach()
+        machine = Machine(self._directory / host.hostname, host)
+        self._stack.callback(machine.close)
+        return machine
+
+    def _start_one(self, machine: Machine) -> None:
+        machine.start()
+        machine.api.post("/images/load", self._image)
+
+    def _start(self) -> None:
+        with ThreadPoolExecutor(len(self.machines)) as pool:
+            list(pool.map(self._start_one, self.machines))
 
     def rebuild(self) -> None:
         """Every machine as new, on the same switch: for what cannot be healed."""
@@ -82,8 +96,7 @@ class Cluster:
             machine.network.clear()
         for machine in self.machines:
             machine.directory.mkdir(parents=True)
-            machine.start()
-            machine.api.post("/images/load", self._image)
+        self._start()
 
     @property
     def manager(self) -> Machine:
