@@ -14,6 +14,7 @@ import pytest
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
+from enxame.testing.promises import allowed
 from enxame.testing.sample_image import DEFAULT_TAG
 from tests.clients.command import Command
 
@@ -204,6 +205,12 @@ def test_containers_of_their_own_are_on_attachable_networks(cluster: Cluster, ov
     two.start()
     wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all are ready")
     wait_until(lambda: reaches(one, first, places[second][1]), "it still answers")
+    # So does one that was stopped in order, and nobody forgets its container meanwhile.
+    two.stop()
+    assert all(reaches(one, first, places[second][1]) for _ in range(5))
+    two.start()
+    wait_until(lambda: set(cluster.states().values()) == {"ready"}, "all are ready")
+    assert reaches(one, first, places[second][1])
     two.api.post(f"/containers/{third}/stop", t="0")
     wait_until(lambda: run_alone_again(one, "fourth", mine), "its address is free")
     assert reaches(one, "fourth", places[second][1])
@@ -336,7 +343,7 @@ def test_a_lost_machines_endpoints_leave_everywhere_when_it_is_down(cluster: Clu
     wait_until(lambda: cluster.states()[node] == "down", "it is down")
     down = time.monotonic()
     wait_until(lambda: not known(cluster.manager) and not known(cluster.workers[0]), "its endpoints have left")
-    assert time.monotonic() - down < 1
+    assert time.monotonic() - down < allowed(1)
     wait_until(lambda: len(cluster.running("web")) == 3, "others took over")
     lost.network.heal()
     wait_until(lambda: cluster.states()[node] == "ready", "it is back")
