@@ -10,11 +10,16 @@ from enxame.engine.container import Container
 from enxame.engine.patterns import any_matches
 from enxame.errors import InvalidArgument
 from enxame.model.filters import Filters
+from enxame.model.natural import natural
 
 __all__ = ["ListFilter"]
 
 _STATES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
 _HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
+
+
+#: First and last port, and the protocol.
+_PortRange = tuple[int, int, str]
 
 
 class ListFilter:
@@ -31,11 +36,12 @@ class ListFilter:
         for health in filters.get("health") - _HEALTH:
             raise InvalidArgument(f"invalid filter 'health={health}'")
         for code in filters.get("exited"):
-            if not re.fullmatch(r"[+-]?\d+", code):
+            if not re.fullmatch(r"[+-]?\d+", code, re.ASCII):
                 raise InvalidArgument(f'strconv.Atoi: parsing "{code}": invalid syntax')
         self._filters = filters
         self._id_matches = any_matches(filters.get("id"))
         self._name_matches = any_matches(filters.get("name"))
+        self._publish, self._expose = (_port_ranges(filters.get(name)) for name in ("publish", "expose"))
         self._before, self._since, self._ancestors = before, since, ancestors
 
     def passes(self, container: Container) -> bool:
@@ -80,21 +86,26 @@ class ListFilter:
             if is_task != filters.flag("is-task"):
                 return False
         if "publish" in filters and not _port_in(
-            filters.get("publish"), [(port.public_port, port.type) for port in container_view.list_ports(container)]
+            self._publish, [(port.public_port, port.type) for port in container_view.list_ports(container)]
         ):
             return False
         if "expose" in filters:
             ports = container_view.list_ports(container)
-            return _port_in(filters.get("expose"), [(port.private_port, port.type) for port in ports])
+            return _port_in(self._expose, [(port.private_port, port.type) for port in ports])
         return True
 
 
-def _port_in(wanted: frozenset[str], ports: list[tuple[int, str]]) -> bool:
+def _port_ranges(wanted: frozenset[str]) -> list[_PortRange]:
+    found = []
     for text in wanted:
         span, _, protocol = text.partition("/")
         first, _, last = span.partition("-")
-        if not (first.isdigit() and (last or first).isdigit()):
+        ends = natural(first), natural(last or first)
+        if ends[0] is None or ends[1] is None:
             raise InvalidArgument(f"invalid filter 'publish/expose={text}'")
-        if any(int(first) <= port <= int(last or first) and kind == (protocol or "tcp") for port, kind in ports):
-            return True
-    return False
+        found.append((ends[0], ends[1], protocol or "tcp"))
+    return found
+
+
+def _port_in(wanted: list[_PortRange], ports: list[tuple[int, str]]) -> bool:
+    return any(first <= port <= last and kind == protocol for port, kind in ports for first, last, protocol in wanted)

@@ -109,7 +109,7 @@ def _check_config(config: ContainerConfig) -> None:
 
 def check_port(text: str) -> None:
     """Raise InvalidArgument unless it is ``80``, ``80/tcp`` or ``80-90/udp``."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", text)
+    match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?(?:/(tcp|udp|sctp))?", text, re.ASCII)
     if match is None or not 0 < int(match[1]) <= int(match[2] or match[1]) < 65536:
         raise InvalidArgument(f"Invalid port specification: {text!r}".replace("'", '"'))
 

@@ -12,6 +12,7 @@ from enxame.engine.syslog_messages import SYSLOG_OPTIONS
 from enxame.errors import InvalidArgument
 from enxame.model.base import Model
 from enxame.model.container import LogConfig
+from enxame.model.natural import natural
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _KNOWN = (
@@ -57,13 +58,14 @@ def bounds_of(config: LogConfig) -> LogBounds:
     if bytes_ is None:
         raise InvalidArgument(f"invalid size: '{text}'")
     count = config.config.get("max-file", number)
-    if not count.isdigit() or int(count) < 1:
+    files = natural(count)
+    if not files:
         raise InvalidArgument(f"max-file cannot be less than 1: {count}")
-    return LogBounds(size=bytes_, files=int(count))
+    return LogBounds(size=bytes_, files=files)
 
 
 def _size(text: str) -> int | None:
-    match = re.fullmatch(r"(\d+)\s*([bkmg]?)b?", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,18})\s*([bkmg]?)b?", text.strip().lower(), re.ASCII)
     return int(match[1]) * _UNITS[match[2]] if match else None
 
 

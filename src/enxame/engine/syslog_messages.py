@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from enxame.engine.container_record import Definition
 from enxame.errors import InvalidArgument
+from enxame.model.natural import natural
 from enxame.model.stream import STDERR, LogRecord
 
 __all__ = ["SYSLOG_OPTIONS", "SyslogTarget", "message", "parse_target", "tag_of"]
@@ -95,8 +96,9 @@ def _facility(text: str) -> int:
         return _FACILITIES.index("daemon")
     if text in _FACILITIES and text:
         return _FACILITIES.index(text)
-    if text.isascii() and text.isdigit() and int(text) < len(_FACILITIES):
-        return int(text)
+    number = natural(text)
+    if number is not None and number < len(_FACILITIES):
+        return number
     raise InvalidArgument("invalid syslog facility")
 
 

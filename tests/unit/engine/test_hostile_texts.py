@@ -13,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enxame.engine.building.dockerfile import parse_dockerfile
+from enxame.engine.create_request import check_port
 from enxame.engine.images.changes import apply_changes
 from enxame.engine.images.reference import parse
+from enxame.engine.log_rotation import bounds_of
 from enxame.engine.networks.moments import parse_moment
+from enxame.engine.signals import parse_signal
 from enxame.errors import InvalidArgument
+from enxame.model.container import LogConfig
 from enxame.model.filters import Filters
 from enxame.model.image import ImageConfig
 
@@ -103,3 +107,15 @@ def test_any_json_is_filters_or_refused(value: Any) -> None:
     with contextlib.suppress(InvalidArgument):
         found = Filters.parse(msgspec.json.encode(value).decode())
         found.labels_match({"a": "b"})
+
+
+@pytest.mark.parametrize("digits", ["1" * 100_000, "²", "٣"])
+def test_what_python_does_not_read_as_a_number_is_refused_as_any_other_text(digits: str) -> None:
+    for name in ("max-size", "max-file"):
+        with pytest.raises(InvalidArgument):
+            bounds_of(LogConfig(type="json-file", config={name: digits}))
+    for text in (digits, f"RTMIN+{digits}"):
+        with pytest.raises(InvalidArgument, match="Invalid signal"):
+            parse_signal(text)
+    with pytest.raises(InvalidArgument, match="Invalid port specification"):
+        check_port(f"{digits}/tcp")

@@ -12,6 +12,7 @@ import msgspec
 from enxame.errors import InvalidArgument
 from enxame.model.container import Empty, HealthConfig
 from enxame.model.image import ImageConfig
+from enxame.model.natural import natural
 
 __all__ = ["apply_changes"]
 
@@ -121,8 +122,8 @@ def _healthcheck(_config: ImageConfig, rest: str) -> dict[str, Any]:
         rest = rest.lstrip()
         name, _, value = option[2:].partition("=")
         field = name.replace("-", "_")
-        if field == "retries" and value.isdigit():
-            options[field] = int(value)
+        if field == "retries" and (number := natural(value)) is not None:
+            options[field] = number
         elif field in {"interval", "timeout", "start_period", "start_interval"}:
             options[field] = _duration(value)
         else:

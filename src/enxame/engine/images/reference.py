@@ -30,6 +30,8 @@ _REFERENCE: Final = re.compile(
     rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 )
 _TAG_ONLY: Final = re.compile(_TAG)
+#: Characters: of a domain, a path, a tag and a digest.
+_LONGEST: Final = 1024
 _HEX_ID: Final = re.compile(r"[0-9a-f]{64}")
 _SHA256: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -85,6 +87,8 @@ def parse(text: str) -> Reference:
     Raises:
         InvalidArgument: ``invalid reference format`` and its relatives.
     """
+    if len(text) > _LONGEST:
+        raise InvalidArgument("invalid reference format")
     if _HEX_ID.fullmatch(text):
         raise InvalidArgument(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
     domain, remainder = _split_domain(text)

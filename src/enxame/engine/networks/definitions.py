@@ -12,6 +12,7 @@ import msgspec
 
 from enxame.engine.networks.underlay import Underlay
 from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from enxame.model.natural import natural
 from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
 from enxame.network.address_pool import AddressPool, AddressPool6
 from enxame.network.bridge import Bridge
@@ -371,9 +372,10 @@ def _mtu(options: Mapping[str, str], default: int = _DEFAULT_MTU) -> int:
     text = options.get(_MTU, "")
     if not text:
         return default
-    if not text.isdigit() or not 68 <= int(text) <= 65535:
+    number = natural(text)
+    if number is None or not 68 <= number <= 65535:
         raise InvalidArgument(f"invalid value for the network option {_MTU}: {text}")
-    return int(text)
+    return number
 
 
 def _flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:

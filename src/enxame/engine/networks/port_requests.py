@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from enxame.errors import InvalidArgument
 from enxame.model.container import PortBinding
+from enxame.model.natural import natural
 from enxame.network.held_ports import HostAddress
 from enxame.network.ports import PROTOCOLS
 
@@ -74,9 +75,10 @@ def parse_port(key: str) -> tuple[int, str]:
 
 
 def _number(text: str, whole: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 65535:
+    number = natural(text)
+    if number is None or not 1 <= number <= 65535:
         raise InvalidArgument(f"invalid port specification: {whole!r}")
-    return int(text)
+    return number
 
 
 def _host_range(text: str) -> tuple[int, int]:
