@@ -9,6 +9,7 @@ from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, NotM
 from enxame.model.container import ContainerCreateRequest, HostConfig
 from enxame.model.filters import Filters
 from enxame.model.stream import LogOptions
+from enxame.testing.promises import allowed
 
 
 async def test_a_command_runs_and_leaves_its_exit_code_and_output(engine):
@@ -29,7 +30,7 @@ async def test_stop_is_noticed_at_once_and_leaves_nothing_running(engine):
         break
     begun = time.monotonic()
     await engine.containers.stop(ref, timeout=10)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < allowed(1)
     assert engine.containers.inspect(ref).state.exit_code == 3
     with pytest.raises(NotModified):
         await engine.containers.stop(ref)
@@ -117,7 +118,7 @@ async def test_each_wait_condition_is_about_another_end(engine):
 async def test_on_failure_restarts_so_often_and_no_more(engine):
     policy = HostConfig().restart_policy.__class__(name="on-failure", maximum_retry_count=2)
     ref = await engine.run("sh", "-c", "echo x; exit 1", host=HostConfig(restart_policy=policy))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while engine.containers.inspect(ref).state.status != "exited":
             await engine.containers.wait(ref, "next-exit")
     assert engine.containers.inspect(ref).restart_count == 2
@@ -166,7 +167,7 @@ async def test_events_tell_the_story_in_order(engine):
     await engine.containers.stop(ref, signal="SIGKILL")
     await engine.containers.remove(ref)
     actions = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for event in stream:
             actions.append(event.action)
             if event.action == "destroy":

@@ -95,7 +95,7 @@ async def test_rounds_of_create_use_and_remove_leave_nothing(engine):
     for _ in range(ROUNDS // 6):
         await asyncio.gather(*(one_round(engine, number) for number in range(6)))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while grown(before, inventory(engine)):
                 await asyncio.sleep(0.05)
     except TimeoutError:

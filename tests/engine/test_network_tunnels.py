@@ -17,6 +17,7 @@ from enxame.network.dataplane import Attachment, DataPlane, KernelState
 from enxame.network.encryption import Wanted
 from enxame.network.vxlan import Remote, Tunnel, node_mac
 from enxame.network.xfrm import Key
+from enxame.testing.promises import allowed
 from tests.engine.network_lab import HOST, OUTSIDE, Lab, links
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -237,5 +238,5 @@ async def test_ten_thousand_endpoints_take_less_than_a_second_and_one_change_les
     again = time.perf_counter() - began
     print(f"10,000 endpoints {took * 1000:.0f} ms, one {one * 1000:.2f} ms, compared {again * 1000:.0f} ms")
     # The goals are 1 s and 20 ms; the machine may be busy with other tests.
-    assert took < 3
+    assert took < allowed(3)
     assert one < 0.2

@@ -13,6 +13,7 @@ from enxame.model.container import ContainerCreateRequest, HostConfig, LogConfig
 from enxame.model.exec import ExecCreateRequest
 from enxame.model.filters import Filters
 from enxame.model.stream import AttachOptions, LogOptions
+from enxame.testing.promises import allowed
 
 EVERYTHING = AttachOptions(stdin=True, stdout=True, stderr=True, stream=True)
 
@@ -34,20 +35,20 @@ async def run_exec(engine, ref, *cmd, stdin=None, **options):
         await attachment.write(stdin)
         await attachment.close_stdin()
     out = await collect(attachment)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while engine.containers.exec_inspect(identity).running:
             await asyncio.sleep(0.005)
     return out, engine.containers.exec_inspect(identity).exit_code
 
 
 async def test_follow_shows_lines_as_they_come_and_ends_with_the_container(engine):
-    ref = await engine.run("sh", "-c", "echo one; sleep 0.3; echo two; exit 1")
+    ref = await engine.run("sh", "-c", "echo one; sleep 2; echo two; exit 1")
     begun, seen = time.monotonic(), []
     async for record in engine.containers.logs(ref, LogOptions(follow=True)):
         seen.append((record.data, time.monotonic() - begun))  # noqa: PERF401 - the time of each is the point
     assert [data for data, _ in seen] == [b"one\n", b"two\n"]
-    assert seen[0][1] < 0.25
-    assert time.monotonic() - begun < 2
+    assert seen[0][1] < allowed(0.25)
+    assert time.monotonic() - begun < allowed(3)
 
 
 async def test_tail_since_and_a_last_line_without_an_end(engine):
@@ -97,7 +98,7 @@ async def test_a_client_that_does_not_read_does_not_hold_up_the_end(engine):
     await engine.containers.create("job", request)
     attachment = await engine.containers.attach("job", EVERYTHING)
     await engine.containers.start("job")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await attachment.frames().__anext__()
         await engine.containers.kill("job")
     assert engine.containers.inspect("job").state.exit_code == 137
@@ -130,7 +131,7 @@ async def test_input_goes_on_after_a_client_has_left(engine, tty, stdin_once):
     for word in (b"one", b"two", b"end"):
         await attachment.write(word + b"\n")
         seen = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for _, data in attachment.frames():
                 seen += data
                 if b"got " + word in seen:
@@ -148,7 +149,7 @@ async def test_input_ends_with_the_client_where_it_may_come_but_once(engine):
     await engine.containers.start("job")
     await attachment.write(b"all there is")
     await attachment.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await engine.containers.wait("job")).status_code == 0
     assert await engine.text("job") == "all there is"
 
@@ -203,7 +204,7 @@ async def test_an_exec_with_a_terminal_can_be_resized(engine):
     await engine.containers.exec_resize(identity, 40, 120)
     attachment = await engine.containers.exec_start(identity, detach=False, tty=True)
     seen = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for _, data in attachment.frames():
             seen += data
             if b"40 120" in seen and b"go" not in seen:
@@ -223,7 +224,7 @@ async def test_exec_ends_although_it_left_a_child_with_its_streams(engine):
     begun = time.monotonic()
     out, code = await run_exec(engine, ref, "sh", "-c", "sleep 20 & echo done")
     assert (out[1], code) == (b"done\n", 0)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < allowed(3)
 
 
 async def test_exec_in_a_stopped_container_is_a_conflict(engine):
@@ -255,7 +256,7 @@ async def test_health_goes_from_starting_to_healthy_to_unhealthy(engine):
     stream = engine.events.subscribe(Filters.parse('{"event": ["health_status"]}'), None, None)
     ref = await engine.run("sh", "-c", "touch /ok; while :; do sleep 1; done", healthcheck=check)
     assert engine.containers.inspect(ref).state.health.status == "starting"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await anext(stream)).action == "health_status: healthy"
         await run_exec(engine, ref, "busybox", "rm", "/ok")
         assert (await anext(stream)).action == "health_status: unhealthy"
@@ -272,7 +273,7 @@ async def test_a_probe_that_hangs_is_killed_and_counts_as_failed(engine):
     check = HealthConfig(test=["CMD", "sleep", "30"], interval=20 * ms, timeout=200 * ms, retries=1)
     stream = engine.events.subscribe(Filters.parse('{"event": ["health_status"]}'), None, None)
     ref = await engine.run("sleep", "60", healthcheck=check)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await anext(stream)).action == "health_status: unhealthy"
     assert "exceeded timeout" in engine.containers.inspect(ref).state.health.log[0].output
     await stream.aclose()
@@ -289,7 +290,7 @@ async def test_an_exec_goes_on_quietly_when_its_client_leaves(engine):
     identity = await engine.containers.exec_create(ref, request)
     attachment = await engine.containers.exec_start(identity, tty=True)
     await attachment.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while engine.containers.exec_inspect(identity).running:
             await asyncio.sleep(0.02)
     assert engine.containers.exec_inspect(identity).exit_code == 0
@@ -302,7 +303,7 @@ async def test_a_bounded_log_is_rotated_and_read_as_one(engine):
     script = "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo line $i; done; read x; echo last"
     ref = await engine.run("sh", "-c", script, host=bounded, open_stdin=True)
     path = Path(engine.containers.inspect(ref).log_path)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not path.with_name(f"{path.name}.1").exists() or not path.exists():  # noqa: ASYNC240 - two names of our own
             await asyncio.sleep(0.05)
     follower = asyncio.ensure_future(engine.output(ref, follow=True))
@@ -373,7 +374,7 @@ async def test_logs_are_given_up_to_a_moment_and_with_details(engine):
     middle = (to_seconds(first.timestamp) + to_seconds(last.timestamp)) / 2
     assert [r.data for r in await engine.output(ref, until=middle)] == [b"early\n"]
     assert [r.data for r in await engine.output(ref, since=middle)] == [b"late\n"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert len(await engine.output(ref, until=time.time() + 0.1, follow=True)) == 2
     whole = b"".join([batch async for batch in engine.containers.log_bytes(ref, LogOptions(), details=True)])
     assert whole.count(b"COLOUR=red,tier=web ") == 2

@@ -40,7 +40,7 @@ class Server:
             self._socket = None
 
     async def has(self, *lines, ordered=True):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while len(self.lines) < len(lines):
                 await asyncio.sleep(0.02)
         assert (self.lines if ordered else sorted(self.lines)) == list(lines)
@@ -85,7 +85,7 @@ async def test_a_daemon_that_was_away_sends_what_was_written_meanwhile(engine, s
     await engine.containers.close()
     (engine.images.root / ref / "merged" / "go").touch()
     pid = next(iter((engine.root / "data/containers" / ref).glob("container.log")))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while b" d" not in pid.read_bytes():
             await asyncio.sleep(0.02)
     await engine.open()
