@@ -9,6 +9,7 @@ import pytest
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
+from enxame.testing.promises import allowed
 from enxame.testing.sample_image import DEFAULT_TAG
 from tests.cluster.test_network_mesh import HEALTH, Inside, change, containers
 from tests.engine.name_questions import PTR, A, ask_name, query, read
@@ -161,7 +162,7 @@ def test_names_and_virtual_addresses_follow_health_and_scale_within_200_ms(clust
         assert reached(askers[0], vip, 6) == set(containers(cluster, "web"))
         print(f"names changed within {slowest * 1e3:.0f} ms")
         # The goal is 200 ms; a busy machine must not fail this.
-        assert slowest < 2
+        assert slowest < allowed(1)
 
 
 def make_well(machine: Machine, container: str) -> None:
