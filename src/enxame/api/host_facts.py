@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from enxame.engine.seccomp import DEFAULT_PROFILE
+
 #: The kernel's names of architectures → Go's, which ``/version`` uses.
 _GO_ARCH: Final = {
     "x86_64": "amd64",
@@ -39,6 +41,7 @@ class HostFacts:
     controllers: frozenset[str]
     swap_accounting: bool
     ipv4_forwarding: bool
+    #: Containers have a filter of system calls.
     seccomp: bool
     apparmor: bool
 
@@ -67,7 +70,7 @@ def host_facts() -> HostFacts:
         controllers=controllers,
         swap_accounting=swap,
         ipv4_forwarding=_read(Path("/proc/sys/net/ipv4/ip_forward")).strip() == "1",
-        seccomp="\nSeccomp:" in status,
+        seccomp="\nSeccomp:" in status and DEFAULT_PROFILE.is_file(),
         apparmor=_read(Path("/sys/module/apparmor/parameters/enabled")).strip() == "Y",
     )
 

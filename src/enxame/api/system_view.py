@@ -167,6 +167,8 @@ def warnings(facts: DaemonFacts, host: HostFacts, swarm: SwarmInfo) -> list[str]
         told.append("WARNING: No cpu cfs quota support")
     if "pids" not in host.controllers:
         told.append("WARNING: No pids limit support")
+    if not host.seccomp:
+        told.append("WARNING: No seccomp profile: containers may use every system call")
     if not host.ipv4_forwarding:
         told.append("WARNING: IPv4 forwarding is disabled")
     if swarm.managers == 2:
