@@ -373,4 +373,3 @@ def _mounts(given: SpecInput) -> list[dict[str, Any]]:
         }
         for mount in given.mounts
     ]
-
