@@ -8,7 +8,9 @@ elements and the chains of published services change. The chain that users may f
 
 A packet's way: ``arriving`` and ``departing`` leave untracked what is tracked elsewhere: the packets around others
 between machines, and frames that only cross a bridge (a kernel with br_netfilter shows them to this table, too; here,
-a connection that entered the mesh at another machine would look like one that entered at this one).
+a connection that entered the mesh at another machine would look like one that entered at this one). Frames for an
+address of this machine are tracked all the same: such a kernel bridges what a container sends to its own network's
+published port, translated, and so it is for the bridge to translate the answers.
 ``prerouting``/``output`` send what goes to a published port of this machine to a container
 (services first, then container ports of one address, then of any address). What a link-local IPv6 address or ::1 sends
 cannot be sent on: it is left to the relay. ``forward`` admits what was sent so,
@@ -60,7 +62,10 @@ table inet enxame {
     type filter hook prerouting priority raw; policy accept;
     udp dport @tunnels fib daddr type local notrack accept
     ip daddr 127.0.0.0/8 iifname @bridges drop
-    iifname "enx-*" iifname . ether daddr != @gateways ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 notrack
+    iifname "enx-*" iifname . ether daddr != @gateways jump crossing
+  }
+  chain crossing {
+    ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 fib daddr type != local notrack
   }
   chain departing {
     type filter hook output priority raw; policy accept;
