@@ -12,6 +12,7 @@ from enxame.errors import InvalidArgument, NotFound, PermissionDenied
 from enxame.model.container import ContainerCreateRequest, HostConfig
 from enxame.model.filters import Filters
 from enxame.model.stream import LogOptions
+from enxame.testing.promises import allowed
 
 IDLE = ("sh", "-c", "echo up; exec sleep 60")
 
@@ -332,7 +333,7 @@ async def test_a_big_file_comes_out_fast_and_the_loop_stays_free(engine):
     watcher.cancel()
     assert total > 200 << 20
     print(f"{total / taken / 1e6:.0f} MB/s, loop blocked {worst * 1000:.1f} ms")
-    assert total / taken > 50e6
+    assert taken < allowed(total / 200e6)
 
 
 async def test_an_unknown_container_is_not_found(engine):

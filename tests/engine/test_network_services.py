@@ -251,8 +251,8 @@ async def test_a_thousand_services_of_ten_tasks_cost_little(swarm: Swarm) -> Non
     change = time.monotonic() - began
     print(f"{len(clients)} clients: whole {whole * 1e3:.0f} ms, one endpoint {change * 1e3:.1f} ms")
     # The goals are a second and 20 ms; other work of the machine must not fail this.
-    assert whole < 5
-    assert change < 0.5
+    assert whole < allowed(5)
+    assert change < allowed(0.5)
 
 
 async def test_names_lead_to_virtual_addresses_tasks_and_back(swarm: Swarm) -> None:

@@ -239,4 +239,4 @@ async def test_ten_thousand_endpoints_take_less_than_a_second_and_one_change_les
     print(f"10,000 endpoints {took * 1000:.0f} ms, one {one * 1000:.2f} ms, compared {again * 1000:.0f} ms")
     # The goals are 1 s and 20 ms; the machine may be busy with other tests.
     assert took < allowed(3)
-    assert one < 0.2
+    assert one < allowed(0.2)

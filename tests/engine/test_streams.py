@@ -355,8 +355,8 @@ async def test_a_million_lines_are_read_fast_and_leave_the_loop_free(engine):
     assert size == 1_000_000 * (8 + len(text) + 1)
     print(f"{size / taken / 1e6:.0f} MB/s, the loop was held up for at most {worst * 1000:.1f} ms")
     # 200 MB/s on an idle machine; the test's machine may be busy.
-    assert size / taken > 80e6
-    assert worst < 0.1
+    assert taken < allowed(size / 200e6)
+    assert worst < allowed(0.1)
 
 
 async def test_logs_are_given_up_to_a_moment_and_with_details(engine):

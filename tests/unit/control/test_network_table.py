@@ -18,6 +18,7 @@ from enxame.model.network import Network, NetworkSpec
 from enxame.model.node import Node, NodeStatus
 from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig
 from enxame.model.task import TaskState
+from enxame.testing.promises import allowed
 from tests.unit.control.lab import Lab
 
 PUBLISHED: dict[str, Any] = {"endpoint_spec": EndpointSpec(ports=[PortConfig(target_port=80, published_port=8080)])}
@@ -233,7 +234,7 @@ def test_an_event_costs_the_same_however_large_the_swarm_is(lab: Lab) -> None:
     began = time.perf_counter()
     changes = tables.apply(lab.store.view, events)
     told = tables.difference("app", changes["app"])
-    assert time.perf_counter() - began < 0.01
+    assert time.perf_counter() - began < allowed(0.02)
     assert [entry.id for entry in told.endpoints] == [task.id]
     assert not told.services
     assert not told.peers
