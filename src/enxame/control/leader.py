@@ -100,8 +100,7 @@ class Leader:
     def _reconcile(self, board: Board, service_id: str) -> None:
         service = board.service(service_id)
         if service is None:
-            for key in list(board.slots.get(service_id, {})):
-                replicated.remove_slot(board, service_id, key)
+            replicated.remove_all(board, service_id)
             self._restarts.forget(service_id)
             self._updater.forget(service_id)
         else:

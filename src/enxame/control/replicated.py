@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from enxame.control.board import Board, SlotKey
 from enxame.control.restart import RestartSupervisor
 from enxame.model.service import Service
 from enxame.model.task import Task, TaskState
+
+#: Tasks of a service that one pass makes or removes; the next pass, which is at once, goes on. Thousands in one would
+#: keep everything else that the manager does waiting. Swarm's number (``MaxChangesPerTransaction``).
+MOST_AT_ONCE: Final = 200
 
 
 def replicas(service: Service) -> int:
@@ -31,20 +36,35 @@ def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> No
     kept = live
     if wanted > len(live):
         kept = dict(live)
+        missing = wanted - len(live)
         slot = 0
-        for _ in range(wanted - len(live)):
+        for number in range(missing):
             slot += 1
             while slot in kept:
                 slot += 1
-            kept[slot] = [restarts.add(board, (service.id, slot), service)]
+            kept[slot] = [restarts.add(board, (service.id, slot), service)] if number < MOST_AT_ONCE else []
+        _go_on(board, service.id, missing)
     elif wanted < len(live):
         ranked = _keep_first(live)
         kept = {key: live[key] for key in ranked[:wanted]}
-        for key in ranked[wanted:]:
+        for key in ranked[wanted:][:MOST_AT_ONCE]:
             remove_slot(board, service.id, key)
+        _go_on(board, service.id, len(ranked) - wanted)
     for key in dead:
         if key not in kept:
             remove_slot(board, service.id, key)
+
+
+def remove_all(board: Board, service_id: str) -> None:
+    """Stop and delete all tasks of a service that is gone."""
+    left = [
+        key
+        for key, tasks in board.slots.get(service_id, {}).items()
+        if any(task.desired_state is not TaskState.REMOVE for task in tasks.values())
+    ]
+    for key in left[:MOST_AT_ONCE]:
+        remove_slot(board, service_id, key)
+    _go_on(board, service_id, len(left))
 
 
 def remove_slot(board: Board, service_id: str, key: SlotKey) -> None:
@@ -52,6 +72,11 @@ def remove_slot(board: Board, service_id: str, key: SlotKey) -> None:
     for task in board.in_slot((service_id, key)):
         if task.desired_state is not TaskState.REMOVE:
             board.change(task, desired_state=TaskState.REMOVE)
+
+
+def _go_on(board: Board, service_id: str, count: int) -> None:
+    if count > MOST_AT_ONCE:
+        board.wake_at(board.now.mono, ("service", service_id, ""))
 
 
 def _keep_first(slots: dict[SlotKey, list[Task]]) -> list[SlotKey]:

@@ -63,3 +63,31 @@ def test_a_task_that_somebody_deleted_is_made_anew(lab: Lab) -> None:
     lab.delete(lab.tasks(web)[0])
     lab.play()
     assert sorted(task.slot for task in lab.wanted(web)) == [1, 2]
+
+
+def test_thousands_of_tasks_are_made_and_removed_in_passes_of_two_hundred(lab: Lab) -> None:
+    for number in range(5):
+        lab.node(f"n{number}")
+
+    def wanted_after_each_pass() -> list[int]:
+        counts = [len(lab.wanted(web))]
+        while lab.wake is not None and lab.wake <= lab.clock.mono:
+            lab.step()
+            counts.append(len(lab.wanted(web)))
+        return counts
+
+    web = lab.service("web", 450)
+    assert wanted_after_each_pass() == [200, 400, 450]
+    assert sorted(task.slot for task in lab.wanted(web)) == list(range(1, 451))
+    lab.settle()
+    assert Counter(task.node_id for task in lab.wanted(web)) == dict.fromkeys((f"n{n}" for n in range(5)), 90)
+    lab.scale(web, 10)
+    assert wanted_after_each_pass() == [250, 50, 10]
+    lab.play()
+    lab.scale(web, 300)
+    assert wanted_after_each_pass() == [210, 300]
+    lab.delete(web)
+    lab.step()
+    assert wanted_after_each_pass() == [100, 0]
+    lab.play()
+    assert lab.tasks(web) == []
