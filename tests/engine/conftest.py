@@ -6,12 +6,14 @@ import asyncio
 import os
 import shutil
 import subprocess
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from enxame.engine import spawning
 from enxame.engine.containers import ContainerManager
 from enxame.engine.engine import open_containers
 from enxame.engine.events import EventBus
@@ -28,6 +30,18 @@ rm mv ln mkdir mkfifo mknod chmod chown dmesg date sysctl ulimit find md5sum npr
 sh true false sleep echo cat id env pwd hostname ls touch stat head kill ps stty dd test mount grep wc trap seq printf
 tty usleep yes
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def starters_of_programs():
+    """Threads are born in the network namespace of who needs them first, and stay there. Let that be everybody's, not
+    the one of a test that plays a machine.
+    """
+    count = spawning.STARTERS
+    all_there = threading.Barrier(count + 1)
+    for _ in range(count):
+        spawning.starters.submit(all_there.wait)
+    all_there.wait(60)
 
 
 @pytest.fixture(scope="session")

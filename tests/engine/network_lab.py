@@ -36,6 +36,7 @@ class Lab:
     """The two namespaces, joined by a link."""
 
     def __init__(self, *, router: bool = False) -> None:
+        self._inside: list[int] = []
         self.host = self._make()
         self.run(self.host, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text(str(int(router))))
         self.outside = self._make()
@@ -95,22 +96,26 @@ class Lab:
 
         return self.run(namespace, work)
 
-    @contextlib.contextmanager
-    def within_host(self) -> Iterator[None]:
-        """The calling thread, and threads that it starts, are in the ``host`` namespace."""
-        with self.within(self.host):
-            yield
+    def within_host(self) -> contextlib.AbstractContextManager[None]:
+        """The event loop's thread, and threads that it starts, are in the ``host`` namespace."""
+        return self.within(self.host)
 
     @contextlib.contextmanager
     def within(self, namespace: int) -> Iterator[None]:
-        """The calling thread, and threads that it starts, are in that namespace."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        """The event loop's thread, and threads that it starts, are in that namespace. Tasks may be inside at the same
+        time, and leave in any order: the last one brings the thread home.
+        """
+        if not self._inside:
+            self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self._inside.append(namespace)
         try:
             _enter(namespace)
             yield
         finally:
-            _enter(home)
-            os.close(home)
+            self._inside.remove(namespace)
+            _enter(self._inside[-1] if self._inside else self._home)
+            if not self._inside:
+                os.close(self._home)
 
 
 def self_fds(lab: Lab) -> tuple[int, ...]:

@@ -112,7 +112,7 @@ async def test_without_a_tag_all_tags_of_the_repository_are_pushed(registry, sto
 async def test_what_is_not_here_cannot_be_pushed(store):
     with pytest.raises(NotFound) as caught:
         await store.push("127.0.0.1:1/nothing", "1", progress=Progress())
-    assert caught.value.message == "An image does not exist locally with the tag: 127.0.0.1:1/nothing:1"
+    assert caught.value.message == "An image does not exist locally with the tag: 127.0.0.1:1/nothing"
 
 
 @needs_registry
@@ -177,7 +177,7 @@ async def test_an_image_saved_by_its_id_has_no_names(store, other):
     await store.load(stream(archive(LAYERS[:1], "app:1")), Progress())
     image = store.resolve("app:1")
     assert await other.load(stream(await collect(store.save([image.id]))), Progress()) == [image.id]
-    with pytest.raises(NotFound, match="No such image: nothing:latest"):
+    with pytest.raises(NotFound, match=r"^No such image: nothing$"):
         store.save(["nothing"])
 
 

@@ -23,7 +23,9 @@ _SETSID: Final = 0x80
 #: Bytes for glibc's opaque structures, of which the largest takes 336.
 _OPAQUE: Final = 1024
 
-_starters = ThreadPoolExecutor(max_workers=4, thread_name_prefix="spawn")
+#: So many programs are started at once.
+STARTERS: Final = 4
+starters = ThreadPoolExecutor(max_workers=STARTERS, thread_name_prefix="spawn")
 
 
 async def start_program(
@@ -42,7 +44,7 @@ async def start_program(
         OSError: it could not be started.
     """
     start = partial(_start, argv, streams, inherit=inherit, env=env, new_session=new_session)
-    call = asyncio.get_running_loop().run_in_executor(_starters, start)
+    call = asyncio.get_running_loop().run_in_executor(starters, start)
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
