@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help quickstart install venv test test-fast lint bench lock transcript clean
+.PHONY: help quickstart install uninstall venv test test-fast lint bench lock transcript clean
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,9 @@ quickstart:  ## install what is missing, start a daemon, run a service, ask it (
 install:  ## install enxame and enxamed for everyone on this machine (as root)
 	@scripts/install-debian-packages runtime quickstart
 	@scripts/install
+
+uninstall:  ## undo both: containers end, rules and links go; PURGE=1 removes images, volumes and state, too (as root)
+	@scripts/uninstall
 
 venv:  ## make or refresh .venv with all that tests and checks need
 	@scripts/venv dev
