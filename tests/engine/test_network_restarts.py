@@ -189,7 +189,8 @@ async def test_two_hundred_rounds_leak_nothing(machine: Machine) -> None:
     for number in range(200):
         await round_(number)
     await machine.full_pool()
-    assert held() == before
+    # Fewer are held where something that an earlier test left is collected meanwhile.
+    assert all(now <= then for now, then in zip(held(), before, strict=True)), f"{before} became {held()}"
     assert await machine.kernel() == kernel
     assert names_in(machine.directory / "exec" / "networks" / "sandboxes") == set()
 
