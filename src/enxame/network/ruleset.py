@@ -140,11 +140,12 @@ def add_bridge(bridge: Bridge) -> str:
 
 def delete_bridge(bridge: Bridge, remaining: Iterable[Bridge] = ()) -> str:
     """Undo :func:`add_bridge`, where these other bridges remain."""
-    text = _bridge_elements("delete", bridge)
+    # Elements are there unless another change of these moments has deleted them: then they are added for the sake of the
+    # deletion, which would fail as a whole otherwise.
+    text = _bridge_elements("add", bridge) + _bridge_elements("delete", bridge)
     tunnel = bridge.tunnel
     if tunnel is None or any(other.tunnel is not None and other.tunnel.port == tunnel.port for other in remaining):
         return text
-    # It is there unless another change of these moments has deleted it: then it is added for the sake of the deletion.
     port = [str(tunnel.port)]
     return text + change("add", "tunnels", port) + change("delete", "tunnels", port)
 
