@@ -140,8 +140,8 @@ def add_bridge(bridge: Bridge) -> str:
 
 def delete_bridge(bridge: Bridge, remaining: Iterable[Bridge] = ()) -> str:
     """Undo :func:`add_bridge`, where these other bridges remain."""
-    # Elements are there unless another change of these moments has deleted them: then they are added for the sake of the
-    # deletion, which would fail as a whole otherwise.
+    # Elements are there unless another change of these moments has deleted them: then they are added for the sake of
+    # the deletion, which would fail as a whole otherwise.
     text = _bridge_elements("add", bridge) + _bridge_elements("delete", bridge)
     tunnel = bridge.tunnel
     if tunnel is None or any(other.tunnel is not None and other.tunnel.port == tunnel.port for other in remaining):
