@@ -3,18 +3,17 @@
 import ipaddress
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
-from enxame.testing.namespace import LanHost, NetworkNamespace, enter_network_namespace
+from enxame.testing.namespace import LanHost, NetworkNamespace
 from tests.clients.command import IMAGE, Command
-from tests.cluster.test_network_mesh import PORT, Inside, change, containers, pid, published
+from tests.cluster.test_network_mesh import PORT, Inside, change, containers, published, udp_servers
 from tests.cluster.test_network_names import Asker
 from tests.engine.name_questions import AAAA, PTR, A
 
@@ -93,39 +92,6 @@ def names_at(namespace: NetworkNamespace, address: str, port: int = PORT) -> set
     return {name for name, _ in asked(namespace, address, port)}
 
 
-@contextmanager
-def udp_servers(places: dict[str, Machine], port: int) -> Iterator[None]:
-    """In each container somebody who answers datagrams with the container's name and the sender's address."""
-    opened: list[socket.socket] = []
-
-    def serve(container: str, path: str) -> None:
-        enter_network_namespace(path)
-        server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        server.bind(("::", port))
-        opened.append(server)
-        with suppress(OSError):
-            while True:
-                _, sender = server.recvfrom(100)
-                if sender is None:  # shut down
-                    return
-                server.sendto(f"{container} {sender[0].removeprefix('::ffff:')}".encode(), sender)
-
-    threads = [
-        threading.Thread(target=serve, args=(container, f"/proc/{pid(machine, container)}/ns/net"), daemon=True)
-        for container, machine in places.items()
-    ]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(opened) == len(places), "all listen")
-    try:
-        yield
-    finally:
-        for server in opened:
-            with suppress(OSError):
-                server.shutdown(socket.SHUT_RDWR)
-            server.close()
-
-
 def asked_datagrams(namespace: NetworkNamespace, address: str, port: int = PORT) -> Seen:
     seen: Seen = set()
     with suppress(OSError):
@@ -179,7 +145,7 @@ def test_datagrams_over_ipv6_reach_tasks_on_several_networks_and_come_back(
             f"dns-{target}", 2, EndpointSpec=endpoint, TaskTemplate={**ON_WORKERS, "Networks": [{"Target": target}]}
         )
         places = containers(cluster, f"dns-{target}")
-        with udp_servers(places, 5300):
+        with udp_servers(places, 5300, socket.AF_INET6):
             expected = {(name, address_of(client)) for name in places}
             for machine in cluster.machines:
                 place = address_of(machine.network)

@@ -97,21 +97,23 @@ class Inside(NetworkNamespace):
 
 
 @contextmanager
-def udp_servers(places: dict[str, Machine], port: int) -> Iterator[None]:
-    """In each container somebody who answers datagrams with the container's name and the sender's address."""
+def udp_servers(places: dict[str, Machine], port: int, family: int = socket.AF_INET) -> Iterator[None]:
+    """In each container somebody who answers datagrams with the container's name and the sender's address. Of IPv6's
+    family it answers both versions.
+    """
     opened: list[socket.socket] = []
 
     def serve(container: str, path: str) -> None:
         enter_network_namespace(path)
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind(("0.0.0.0", port))
+        server = socket.socket(family, socket.SOCK_DGRAM)
+        server.bind(("", port))
         opened.append(server)
         with suppress(OSError):
             while True:
                 _, sender = server.recvfrom(100)
                 if sender is None:  # shut down
                     return
-                server.sendto(f"{container} {sender[0]}".encode(), sender)
+                server.sendto(f"{container} {sender[0].removeprefix('::ffff:')}".encode(), sender)
 
     threads = [
         threading.Thread(target=serve, args=(container, f"/proc/{pid(machine, container)}/ns/net"), daemon=True)

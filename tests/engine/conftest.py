@@ -22,6 +22,7 @@ from enxame.errors import NotFound
 from enxame.model.container import ContainerConfig, ContainerCreateRequest, HostConfig
 from enxame.model.filters import Filters
 from enxame.model.volume import Volume
+from tests.engine.image_lab import LoopbackRegistry, open_store
 from tests.engine.network_lab import Lab
 from tests.engine.network_machine import Machine, running
 
@@ -252,3 +253,18 @@ async def machine(lab, tmp_path):
     """A network manager in them."""
     async with running(Machine(lab, tmp_path)) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """Debian's registry on a loopback port."""
+    with LoopbackRegistry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+async def store(tmp_path):
+    """Images of a machine that has none yet."""
+    store = await open_store(tmp_path)
+    yield store
+    await store.stop()

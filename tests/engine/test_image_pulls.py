@@ -30,19 +30,6 @@ BASE = files(("etc/name", b"base"), ("big", os.urandom(200_000)))
 LAYERS = [BASE, *(files((f"layer-{number}", os.urandom(1000))) for number in range(4))]
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    with LoopbackRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = await open_store(tmp_path)
-    yield store
-    await store.stop()
-
-
 def digest_of(reference):
     out = subprocess.run(
         ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}"], check=True, capture_output=True

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from enxame.errors import EnxameError
-from tests.engine.image_lab import LoopbackRegistry, Progress, archive, files, leftovers, open_store
+from tests.engine.image_lab import Progress, archive, files, leftovers, open_store
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: chroot"),
@@ -89,19 +89,6 @@ def front(registry):
         made.server.shutdown()
         made.server.server_close()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    with LoopbackRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = await open_store(tmp_path)
-    yield store
-    await store.stop()
 
 
 def fetched(tmp_path):

@@ -26,12 +26,6 @@ needs_registry = pytest.mark.skipif(
 LAYERS = [files((f"layer-{number}", os.urandom(3000))) for number in range(3)]
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    with LoopbackRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
 @pytest.fixture
 async def store(tmp_path):
     store = await open_store(tmp_path / "one")

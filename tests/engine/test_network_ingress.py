@@ -58,6 +58,13 @@ async def test_answers_of_a_task_on_two_networks_leave_by_the_way_the_question_c
     assert await machine.ask(machine.lab.outside, HOST, 8080) == ("task", OUTSIDE)
 
 
+def udp_client() -> socket.socket:
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(3)
+    client.connect((HOST, 5353))
+    return client
+
+
 def answers_on(connection: socket.socket) -> bool:
     try:
         ask_on(connection)
@@ -93,13 +100,7 @@ async def test_udp_client_moves_on_when_its_task_serves_no_more(machine: Machine
         machine.serve(info.netns_path, 53, f"udp{number}", "udp")
     await set_ingress(machine, ingress(5353, "10.0.0.3", target=53, protocol="udp"))
 
-    def client() -> socket.socket:
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        client.settimeout(3)
-        client.connect((HOST, 5353))
-        return client
-
-    with machine.lab.run(machine.lab.outside, client) as connection:
+    with machine.lab.run(machine.lab.outside, udp_client) as connection:
         assert ask_on(connection)[0] == "udp0"
         await set_ingress(machine, ingress(5353, "10.0.0.4", target=53, protocol="udp"))
         assert ask_on(connection)[0] == "udp1"
@@ -205,13 +206,7 @@ async def test_removal_of_a_swarm_network_that_is_cancelled_can_be_done_again(ma
 
 
 async def test_udp_client_that_was_there_first_finds_a_port_published_later(machine: Machine) -> None:
-    def client() -> socket.socket:
-        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        client.settimeout(3)
-        client.connect((HOST, 5353))
-        return client
-
-    with machine.lab.run(machine.lab.outside, client) as connection:
+    with machine.lab.run(machine.lab.outside, udp_client) as connection:
         with pytest.raises(ConnectionRefusedError):
             ask_on(connection)
         container_id, info = await machine.connect(port_bindings=publish("53/udp", PortBinding(host_port="5353")))

@@ -61,15 +61,19 @@ class SlowNetworks(Networks):
         await super().remove_swarm_network(network_id)
 
 
-async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_assignments(tmp_path: Path) -> None:
-    networks = Networks("kept", "gone")
-    agent = Agent(
+def agent_on(networks: Networks, directory: Path) -> Agent:
+    return Agent(
         executor=None,  # type: ignore[arg-type] - there are no tasks
         networks=networks,
-        database=TaskDatabase(tmp_path / "tasks.db"),
-        payloads=PayloadFiles(tmp_path / "payloads"),
+        database=TaskDatabase(directory / "tasks.db"),
+        payloads=PayloadFiles(directory / "payloads"),
         wall=lambda: datetime.now(UTC),
     )
+
+
+async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_assignments(tmp_path: Path) -> None:
+    networks = Networks("kept", "gone")
+    agent = agent_on(networks, tmp_path)
     await agent.start()
     try:
         assert networks.present == {"kept", "gone"}
@@ -87,13 +91,7 @@ async def test_a_removal_that_a_broken_session_interrupts_is_done_in_the_next(
     tmp_path: Path, removal: Assignments
 ) -> None:
     networks = SlowNetworks("gone")
-    agent = Agent(
-        executor=None,  # type: ignore[arg-type] - there are no tasks
-        networks=networks,
-        database=TaskDatabase(tmp_path / "tasks.db"),
-        payloads=PayloadFiles(tmp_path / "payloads"),
-        wall=lambda: datetime.now(UTC),
-    )
+    agent = agent_on(networks, tmp_path)
     await agent.start()
     try:
         session = asyncio.create_task(agent.apply(removal))
