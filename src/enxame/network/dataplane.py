@@ -116,6 +116,8 @@ class DataPlane:
         self._bridges: dict[str, tuple[Bridge, int]] = {}
         self._services: dict[PortKey, Published] = {}
         self._services_lock = asyncio.Lock()
+        #: A bridge is not removed while it is made: who comes second would take what the first one has just made.
+        self._bridges_lock = asyncio.Lock()
         self._dying: list[_Removal] = []
         self._reaper: asyncio.Task[None] | None = None
         self._forward_others = True
@@ -214,6 +216,10 @@ class DataPlane:
         Raises:
             EnxameError: the kernel refuses.
         """
+        async with self._bridges_lock:
+            await self._ensure_bridge(bridge)
+
+    async def _ensure_bridge(self, bridge: Bridge) -> None:
         known = self._bridges.get(bridge.name)
         if known is not None and known[0] == bridge:
             return
@@ -239,11 +245,7 @@ class DataPlane:
 
     async def remove_bridge(self, name: str) -> None:
         """Remove a bridge and its rules. Idempotent. Once begun it is done: a cancellation is raised afterwards."""
-        known = self._bridges.pop(name, None)
-        if known is None:
-            return
-        rules = ruleset.delete_bridge(known[0], [other for other, _ in self._bridges.values()])
-        removal = asyncio.create_task(self._remove_bridge(known[0], rules), name=f"remove {name}")
+        removal = asyncio.create_task(self._remove_bridge(name), name=f"remove {name}")
         try:
             await asyncio.shield(removal)
         except asyncio.CancelledError:
@@ -252,9 +254,13 @@ class DataPlane:
                 _log.error("bridge %s could not be removed: %s", name, error)
             raise
 
-    async def _remove_bridge(self, bridge: Bridge, rules: str) -> None:
-        await self._nftables.run(rules)
-        await self._call(lambda: remove_bridge(self._routes(), bridge))
+    async def _remove_bridge(self, name: str) -> None:
+        async with self._bridges_lock:
+            known = self._bridges.pop(name, None)
+            if known is None:
+                return
+            await self._nftables.run(ruleset.delete_bridge(known[0], [other for other, _ in self._bridges.values()]))
+            await self._call(lambda: remove_bridge(self._routes(), known[0]))
 
     @property
     def has_ipv6(self) -> bool:
