@@ -206,14 +206,16 @@ def scenarios(nodes: int, scale: float) -> Iterator[tuple[str, Callable[[], obje
     yield f"rolling update of {many}, 100 at a time, all of it", swarm.settle
     for number in range(services):
         swarm.create(f"s{number:04d}", 10, networks=("wide",) if number < 20 else ())
-    yield f"{services} services of 10 created at once: decided", swarm.step
+    yield f"{services} services of 10 created at once: the first pass", swarm.step
+    yield "  … all passes", swarm.decide
     yield "  … and all of it reported", swarm.settle
     swarm.create("one-more", 10)
     yield "one more service of 10 beside them", swarm.step
     swarm.settle()
     for number in range(services // 5):
         swarm.create(f"nowhere{number}", 10, constraint="node.labels.zone==nowhere")
-    yield f"{services // 5} services of 10 that no node is good for", swarm.step
+    yield f"{services // 5} services of 10 that no node is good for: the first pass", swarm.step
+    yield "  … all passes", swarm.decide
     task = next(iter(swarm.store.view.find(Task, "service_id", "one-more")))
     swarm.commit(lambda tx: _tell(tx, [(task.id, TaskState.FAILED)]))
     yield "a task of another one fails beside them", swarm.step

@@ -67,6 +67,7 @@ class Board:
         self.due_jobs: dict[str, None] = {}
         #: Grows with every change of a task.
         self.changes = 0
+        self._full_at = 0
         self._writes: dict[str, str] = {}
         self._key_of: dict[str, SlotKey] = {}
         self._services: dict[str, Service] = {}
@@ -134,6 +135,15 @@ class Board:
         while self._timers and self._timer_of.get(self._timers[0][2]) != self._timers[0][0]:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
+
+    def allow(self, changes: int) -> None:
+        """From here on the pass is :attr:`full` after so many changes of tasks."""
+        self._full_at = self.changes + changes
+
+    @property
+    def full(self) -> bool:
+        """The pass is as large as it may be: what can wait is left to the next."""
+        return self.changes >= self._full_at
 
     def ledger(self) -> dict[str, object]:
         """Which tasks are where."""

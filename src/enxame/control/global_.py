@@ -14,14 +14,17 @@ from enxame.model.service import Service
 from enxame.model.task import TaskState
 
 
-def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> None:
-    """Compare all nodes with the service's tasks."""
+def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> bool:
+    """Compare all nodes with the service's tasks. False: the pass is full and some nodes are left."""
     constraints = constraints_of(service)
     for node in board.nodes():
+        if board.full:
+            return False
         reconcile_node(board, restarts, service, node, constraints)
     for key in list(board.slots.get(service.id, {})):
         if isinstance(key, str) and board.node(key) is None:
             leave_node(board, service, key)
+    return True
 
 
 def reconcile_node(

@@ -16,16 +16,18 @@ from enxame.model.service import ReplicatedJob, Service
 from enxame.model.task import Task, TaskState
 
 
-def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> None:
-    """Remove earlier runs, and start what may be started of this one."""
+def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> bool:
+    """Remove earlier runs, and start what may be started of this one. False: the pass is full, some is left."""
     _remove_earlier_runs(board, service)
     job = service.spec.mode.replicated_job
     if job is not None:
-        _fill(board, restarts, service, job)
-        return
+        return _fill(board, restarts, service, job)
     constraints = constraints_of(service)
     for node in board.nodes():
+        if board.full:
+            return False
         reconcile_node(board, restarts, service, node, constraints)
+    return True
 
 
 def reconcile_node(
@@ -40,7 +42,7 @@ def reconcile_node(
             restarts.add(board, slot, service)
 
 
-def _fill(board: Board, restarts: RestartSupervisor, service: Service, job: ReplicatedJob) -> None:
+def _fill(board: Board, restarts: RestartSupervisor, service: Service, job: ReplicatedJob) -> bool:
     at_once = 1 if job.max_concurrent is None else job.max_concurrent
     total = at_once if job.total_completions is None else job.total_completions
     taken: set[SlotKey] = set()
@@ -54,9 +56,12 @@ def _fill(board: Board, restarts: RestartSupervisor, service: Service, job: Repl
     slot = 0
     while free > 0 and slot < total:
         if slot not in taken:
+            if board.full:
+                return False
             restarts.add(board, (service.id, slot), service)
             free -= 1
         slot += 1
+    return True
 
 
 def _remove_earlier_runs(board: Board, service: Service) -> None:

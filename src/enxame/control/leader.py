@@ -17,6 +17,9 @@ from enxame.model.service import Service
 from enxame.store.interface import Event, Tx
 
 _MOST_ROUNDS: Final = 8
+#: So many changes of tasks and a pass begins with no other service; the next pass, which is at once, goes on. Thousands
+#: in one would keep everything else that the manager does waiting. Swarm's number (``MaxChangesPerTransaction``).
+_MOST_CHANGES: Final = 200
 
 
 class Leader:
@@ -38,6 +41,8 @@ class Leader:
         self._allocator = Allocator()
         self._scheduler = Scheduler(self._rng)
         self._nodes = NodeKeeper()
+        #: Services to be compared with their tasks; those that have waited longest come first.
+        self._due: dict[str, None] = {}
 
     def start(self, tx: Tx, now: Now) -> float | None:
         """Look at everything and heal it. Returns the monotonic time of the next wake-up, None for no such."""
@@ -66,12 +71,12 @@ class Leader:
         self._nodes.review(board, restarts)
         # Failures count before they are repaired.
         self._updater.observe(board)
-        for service_id in list(board.dirty_services):
-            self._reconcile(board, service_id)
+        self._due.update(board.dirty_services)
+        reconciled = self._reconcile_due(board)
         # What the one does is news to the other; they come to rest after two or three rounds.
         for turn in range(_MOST_ROUNDS):
             before = board.changes
-            self._updater.advance(board, refresh=turn == 0)
+            self._updater.advance(board, reconciled if turn == 0 else ())
             self._review(board)
             if board.changes == before:
                 break
@@ -80,7 +85,8 @@ class Leader:
         self._scheduler.schedule(board)
         revocation.review(board)
         root_rotation.finish(board.tx)
-        return board.finish()
+        wake = board.finish()
+        return board.now.mono if self._due else wake
 
     def _review(self, board: Board) -> None:
         for slot in list(board.dirty_slots):
@@ -93,24 +99,34 @@ class Leader:
                     board.due_jobs[service.id] = None
         for service_id in list(board.due_jobs):
             service = board.service(service_id)
-            if service is not None:
-                jobs.reconcile(board, self._restarts, service)
+            if service is not None and not jobs.reconcile(board, self._restarts, service):
+                self._due[service_id] = None
         board.due_jobs.clear()
 
-    def _reconcile(self, board: Board, service_id: str) -> None:
-        service = board.service(service_id)
-        if service is None:
-            replicated.remove_all(board, service_id)
-            self._restarts.forget(service_id)
-            self._updater.forget(service_id)
-        else:
-            self._reconcile_service(board, service)
+    def _reconcile_due(self, board: Board) -> list[str]:
+        """Compare services with their tasks until the pass is full. Returns the services' ids."""
+        board.allow(_MOST_CHANGES)
+        reconciled = []
+        while self._due and not board.full:
+            service_id = next(iter(self._due))
+            del self._due[service_id]
+            reconciled.append(service_id)
+            if not self._reconcile(board, service_id):
+                self._due[service_id] = None
+        return reconciled
 
-    def _reconcile_service(self, board: Board, service: Service) -> None:
+    def _reconcile(self, board: Board, service_id: str) -> bool:
+        service = board.service(service_id)
+        if service is not None:
+            return self._reconcile_service(board, service)
+        self._restarts.forget(service_id)
+        self._updater.forget(service_id)
+        return replicated.remove_all(board, service_id)
+
+    def _reconcile_service(self, board: Board, service: Service) -> bool:
         mode = service.spec.mode
         if mode.global_ is not None:
-            global_.reconcile(board, self._restarts, service)
-        elif mode.replicated_job is not None or mode.global_job is not None:
-            jobs.reconcile(board, self._restarts, service)
-        else:
-            replicated.reconcile(board, self._restarts, service)
+            return global_.reconcile(board, self._restarts, service)
+        if mode.replicated_job is not None or mode.global_job is not None:
+            return jobs.reconcile(board, self._restarts, service)
+        return replicated.reconcile(board, self._restarts, service)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from collections.abc import Container
+from itertools import count, islice
 
 from enxame.control.board import Board, SlotKey
 from enxame.control.restart import RestartSupervisor
 from enxame.model.service import Service
 from enxame.model.task import Task, TaskState
-
-#: Tasks of a service that one pass makes or removes; the next pass, which is at once, goes on. Thousands in one would
-#: keep everything else that the manager does waiting. Swarm's number (``MaxChangesPerTransaction``).
-MOST_AT_ONCE: Final = 200
 
 
 def replicas(service: Service) -> int:
@@ -22,8 +19,10 @@ def replicas(service: Service) -> int:
     return 1 if wanted is None else wanted
 
 
-def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> None:
-    """Compare the service's slots with its replicas and create or remove the difference."""
+def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> bool:
+    """Compare the service's slots with its replicas and create or remove the difference. False: the pass is full and
+    some of it is left.
+    """
     live: dict[SlotKey, list[Task]] = {}
     dead: list[SlotKey] = []
     for key in board.slots.get(service.id, {}):
@@ -33,38 +32,22 @@ def reconcile(board: Board, restarts: RestartSupervisor, service: Service) -> No
         else:
             dead.append(key)
     wanted = replicas(service)
-    kept = live
+    fresh: dict[SlotKey, None] = {}
+    surplus: list[SlotKey] = []
     if wanted > len(live):
-        kept = dict(live)
-        missing = wanted - len(live)
-        slot = 0
-        for number in range(missing):
-            slot += 1
-            while slot in kept:
-                slot += 1
-            kept[slot] = [restarts.add(board, (service.id, slot), service)] if number < MOST_AT_ONCE else []
-        _go_on(board, service.id, missing)
+        fresh = dict.fromkeys(_lowest_free(live, wanted - len(live)))
+        for key in fresh:
+            if board.full:
+                return False
+            restarts.add(board, (service.id, key), service)
     elif wanted < len(live):
-        ranked = _keep_first(live)
-        kept = {key: live[key] for key in ranked[:wanted]}
-        for key in ranked[wanted:][:MOST_AT_ONCE]:
-            remove_slot(board, service.id, key)
-        _go_on(board, service.id, len(ranked) - wanted)
-    for key in dead:
-        if key not in kept:
-            remove_slot(board, service.id, key)
+        surplus = _keep_first(live)[wanted:]
+    return _remove_slots(board, service.id, surplus + [key for key in dead if key not in fresh])
 
 
-def remove_all(board: Board, service_id: str) -> None:
-    """Stop and delete all tasks of a service that is gone."""
-    left = [
-        key
-        for key, tasks in board.slots.get(service_id, {}).items()
-        if any(task.desired_state is not TaskState.REMOVE for task in tasks.values())
-    ]
-    for key in left[:MOST_AT_ONCE]:
-        remove_slot(board, service_id, key)
-    _go_on(board, service_id, len(left))
+def remove_all(board: Board, service_id: str) -> bool:
+    """Stop and delete all tasks of a service that is gone. False: the pass is full and some are left."""
+    return _remove_slots(board, service_id, list(board.slots.get(service_id, {})))
 
 
 def remove_slot(board: Board, service_id: str, key: SlotKey) -> None:
@@ -74,9 +57,16 @@ def remove_slot(board: Board, service_id: str, key: SlotKey) -> None:
             board.change(task, desired_state=TaskState.REMOVE)
 
 
-def _go_on(board: Board, service_id: str, count: int) -> None:
-    if count > MOST_AT_ONCE:
-        board.wake_at(board.now.mono, ("service", service_id, ""))
+def _remove_slots(board: Board, service_id: str, keys: list[SlotKey]) -> bool:
+    for key in keys:
+        if board.full:
+            return False
+        remove_slot(board, service_id, key)
+    return True
+
+
+def _lowest_free(taken: Container[SlotKey], number: int) -> list[SlotKey]:
+    return list(islice((slot for slot in count(1) if slot not in taken), number))
 
 
 def _keep_first(slots: dict[SlotKey, list[Task]]) -> list[SlotKey]:

@@ -48,18 +48,18 @@ class Updater:
             if task_id in rollout.tasks and rollout.note(task, board.now.mono):
                 self._fail(board, task)
 
-    def advance(self, board: Board, *, refresh: bool) -> None:
-        """Bring every update that something happened to as far as it may go. ``refresh``: look at all slots of the
-        pass's dirty services first.
+    def advance(self, board: Board, fresh: Iterable[str]) -> None:
+        """Bring every update that something happened to as far as it may go. Of the services with ids in ``fresh`` look
+        at all slots first.
         """
         for slot in board.touched:
             if slot[0] in self._rollouts:
                 board.due_updates[slot[0]] = None
-        fresh = board.dirty_services if refresh else {}
-        for service_id in {**fresh, **board.due_updates}:
+        look_at = dict.fromkeys(fresh)
+        for service_id in {**look_at, **board.due_updates}:
             service = board.service(service_id)
             if service is not None:
-                self._advance(board, service, refresh=service_id in fresh)
+                self._advance(board, service, refresh=service_id in look_at)
         board.due_updates.clear()
 
     # Inside
