@@ -12,11 +12,12 @@ from enxame.errors import Conflict, EnxameError
 from enxame.model.service import Service, ServiceSpec
 from enxame.security import ca
 from enxame.store.etcd import EtcdBackend
-from enxame.store.etcd_client import EtcdClient, EtcdUnavailable
+from enxame.store.etcd_client import EtcdClient
 from enxame.store.etcd_files import TlsFiles
 from enxame.store.etcd_import import import_state
 from enxame.store.etcd_leadership import Leadership
 from enxame.store.etcd_members import EtcdMembers
+from enxame.store.etcd_messages import EtcdUnavailable
 from enxame.store.etcd_program import EtcdSettings
 from enxame.store.etcd_server import EtcdServer
 from enxame.store.store import Store

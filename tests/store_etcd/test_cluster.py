@@ -10,7 +10,8 @@ from enxame.model.service import Service
 from enxame.store import etcd_records
 from enxame.store.backend import CommitFailed, Mutation
 from enxame.store.etcd import NoLeader
-from enxame.store.etcd_client import EtcdClient, EtcdUnavailable, Put
+from enxame.store.etcd_client import EtcdClient
+from enxame.store.etcd_messages import EtcdUnavailable, Put
 from enxame.testing.promises import allowed
 from tests.store_etcd.lab import first_write, put, until
 

@@ -7,8 +7,9 @@ import pytest
 
 from enxame.errors import EnxameError, InvalidArgument
 from enxame.model.service import Service
-from enxame.store.etcd_client import EtcdClient, EtcdUnavailable
+from enxame.store.etcd_client import EtcdClient
 from enxame.store.etcd_files import TlsFiles
+from enxame.store.etcd_messages import EtcdUnavailable
 from enxame.testing.promises import allowed
 from tests.store_etcd.lab import first_write, until
 

@@ -17,7 +17,7 @@ from enxame.store.interface import Tx
 from enxame.store.watch import WatchLagged
 
 if TYPE_CHECKING:
-    from enxame.store.etcd_client import Member
+    from enxame.store.etcd_messages import Member
     from enxame.store.etcd_node import EtcdNode
 
 log = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from msgspec.structs import replace
 from enxame.errors import Unavailable
 from enxame.store import etcd_records as records
 from enxame.store.backend import Commit, CommitFailed, CommitInDoubt, Mutation, NoLeader, NotLeading, Record
-from enxame.store.etcd_client import (
+from enxame.store.etcd_client import EtcdClient
+from enxame.store.etcd_messages import (
     Compacted,
     Delete,
-    EtcdClient,
     EtcdRefused,
     EtcdUnavailable,
     Get,

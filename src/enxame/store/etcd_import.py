@@ -8,7 +8,8 @@ from typing import Final
 from enxame.errors import Unavailable
 from enxame.store import etcd_records as records
 from enxame.store.backend import Record
-from enxame.store.etcd_client import Delete, EtcdClient, EtcdRefused, EtcdUnavailable, Guard, Put
+from enxame.store.etcd_client import EtcdClient
+from enxame.store.etcd_messages import Delete, EtcdRefused, EtcdUnavailable, Guard, Put
 
 __all__ = ["import_state"]
 

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from enxame.errors import EnxameError
 from enxame.store import etcd_records as records
 from enxame.store.etcd import EtcdBackend
-from enxame.store.etcd_client import EtcdClient, EtcdRefused, EtcdUnavailable, Get, Guard, Put, Status
+from enxame.store.etcd_client import EtcdClient
+from enxame.store.etcd_messages import EtcdRefused, EtcdUnavailable, Get, Guard, Put, Status
 from enxame.store.etcd_records import Epoch
 
 __all__ = ["Leadership", "may_claim"]

@@ -12,7 +12,8 @@ from typing import Final, TypeVar
 
 from enxame.errors import Unavailable, rpc_error
 from enxame.store.etcd import NoLeader
-from enxame.store.etcd_client import EtcdClient, EtcdRefused, EtcdUnavailable, Member
+from enxame.store.etcd_client import EtcdClient
+from enxame.store.etcd_messages import EtcdRefused, EtcdUnavailable, Member
 
 __all__ = ["EtcdMembers", "check_removal", "initial_cluster", "keeps_quorum", "quorum", "successor"]
 

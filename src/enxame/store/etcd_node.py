@@ -10,10 +10,11 @@ from typing import Final
 from enxame.errors import Unavailable
 from enxame.store.backend import Record
 from enxame.store.etcd import EtcdBackend
-from enxame.store.etcd_client import EtcdClient, EtcdUnavailable
+from enxame.store.etcd_client import EtcdClient
 from enxame.store.etcd_import import import_state
 from enxame.store.etcd_leadership import Leadership
 from enxame.store.etcd_members import EtcdMembers
+from enxame.store.etcd_messages import EtcdUnavailable
 from enxame.store.etcd_program import EtcdSettings
 from enxame.store.etcd_records import Epoch
 from enxame.store.etcd_server import EtcdServer

@@ -11,7 +11,7 @@ from enxame.manager.failure_detector import LEFT
 from enxame.membership import manager_keeper
 from enxame.membership.manager_keeper import ManagerKeeper
 from enxame.model.node import ManagerStatus, Node, NodeSpec, NodeStatus
-from enxame.store.etcd_client import Member
+from enxame.store.etcd_messages import Member
 from enxame.store.memory import MemoryBackend
 from enxame.store.store import Store
 

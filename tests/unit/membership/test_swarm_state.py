@@ -13,7 +13,7 @@ import pytest
 from enxame.membership import swarm_state
 from enxame.membership.swarm_state import SwarmState
 from enxame.model.node import ManagerStatus, Node, NodeSpec
-from enxame.store.etcd_client import EtcdRefused, Member
+from enxame.store.etcd_messages import EtcdRefused, Member
 from enxame.store.memory import MemoryBackend
 from enxame.store.store import Store
 

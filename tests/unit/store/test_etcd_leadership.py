@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from enxame.store.etcd_client import EtcdUnavailable, Status, TxnResult
 from enxame.store.etcd_leadership import Leadership
+from enxame.store.etcd_messages import EtcdUnavailable, Status, TxnResult
 from enxame.store.etcd_records import Epoch
 
 

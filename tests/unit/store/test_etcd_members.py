@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enxame.errors import InvalidArgument
-from enxame.store.etcd_client import Member, Status
 from enxame.store.etcd_leadership import may_claim
 from enxame.store.etcd_members import check_removal, initial_cluster, keeps_quorum, quorum, successor
+from enxame.store.etcd_messages import Member, Status
 from enxame.store.etcd_records import Epoch
 
 

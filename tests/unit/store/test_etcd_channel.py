@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from enxame.store.etcd_client import EtcdUnavailable, _unless
+from enxame.store.etcd_channel import unless
+from enxame.store.etcd_messages import EtcdUnavailable
 
 
 async def _refusal() -> None:
@@ -20,7 +21,7 @@ async def test_a_failure_that_comes_as_its_reader_is_cancelled_is_looked_at(turn
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
     ended = asyncio.get_running_loop().create_future()
-    reader = asyncio.create_task(_unless(ended, _refusal()))
+    reader = asyncio.create_task(unless(ended, _refusal()))
     for _ in range(turns):
         await asyncio.sleep(0)
     reader.cancel()
@@ -33,7 +34,7 @@ async def test_a_failure_that_comes_as_its_reader_is_cancelled_is_looked_at(turn
 
 async def test_a_channel_that_ends_ends_the_wait_for_an_answer() -> None:
     ended = asyncio.get_running_loop().create_future()
-    reader = asyncio.create_task(_unless(ended, asyncio.Event().wait()))
+    reader = asyncio.create_task(unless(ended, asyncio.Event().wait()))
     await asyncio.sleep(0)
     ended.set_result(True)
     with pytest.raises(EtcdUnavailable, match="closed"):
