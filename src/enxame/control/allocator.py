@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from enxame.control.addresses import AddressPool
 from enxame.control.board import Board
 from enxame.control.enforcer import REJECTED_BY_ENFORCER
-from enxame.control.network_state import VXLAN_OPTION, NetworkState, is_node_local, predefined
+from enxame.control.network_state import VXLAN_OPTION, NetworkState, is_made_by_nodes, is_node_local, predefined
 from enxame.control.new_task import vips_by_network
 from enxame.control.ports import NoPortFree, PortTable, PortTaken, normal
 from enxame.control.subnets import SubnetPool
@@ -63,7 +63,9 @@ class Allocator:
         self.__init__()  # type: ignore[misc]
         tx = board.tx
         for network in sorted(tx.all(Network), key=lambda network: (network.created_at, network.id)):
-            if not is_node_local(network) and network.ipam_options is not None:
+            if is_node_local(network):
+                self._claim_asked(network)
+            elif network.ipam_options is not None:
                 self._adopt_network(network)
         for service in tx.all(Service):
             self._adopt_service(service)
@@ -141,11 +143,12 @@ class Allocator:
         network = board.tx.get(Network, network_id)
         self._waiting_networks.pop(network_id, None)
         if network is None:
+            self._subnets.release(network_id)
             if self._networks.pop(network_id, None) is not None:
-                self._subnets.release(network_id)
                 self._freed = True
             return
         if is_node_local(network):
+            self._node_local(board, network)
             return
         if network.ipam_options is not None and network.driver_state is not None:
             known = self._networks.get(network_id)
@@ -180,6 +183,20 @@ class Allocator:
             return
         board.tx.update(allocated)
 
+    def _node_local(self, board: Board, network: Network) -> None:
+        """Nodes give the addresses; a subnet that all of them are to have is no other network's."""
+        self._claim_asked(network)
+        if network.driver_state is None and is_made_by_nodes(network):
+            spec = network.spec
+            driver, ipam = spec.driver_configuration or Driver(), spec.ipam_options or IPAMOptions()
+            board.tx.update(replace(network, driver_state=driver, ipam_options=replace(ipam, driver=Driver())))
+
+    def _claim_asked(self, network: Network) -> None:
+        asked = network.spec.ipam_options
+        for config in asked.configs if asked is not None else ():
+            if config.subnet:
+                self._subnets.claim(network.id, config.subnet)
+
     def _vxlan_id(self, network: Network) -> int:
         driver = network.spec.driver_configuration
         asked = driver.options.get(VXLAN_OPTION, "").partition(",")[0] if driver is not None else ""
@@ -213,7 +230,7 @@ class Allocator:
             replace(
                 config,
                 subnet=str(ipaddress.ip_network(config.subnet, strict=False)),
-                gateway=config.gateway or AddressPool(config.subnet).first,
+                gateway=config.gateway or _gateway(config),
             )
             for config in asked
         ]
@@ -262,10 +279,18 @@ class Allocator:
             VirtualIP(network_id=state.network.id, addr=address)
             for state in wanted
             for address in held[state.network.id]
-        ]
+        ] + self._without_address(board, service, spec)
         endpoint = Endpoint(spec=spec, ports=ports, virtual_ips=virtual_ips)
         if endpoint != service.endpoint:
             board.update_service(replace(service, endpoint=endpoint))
+
+    def _without_address(self, board: Board, service: Service, spec: EndpointSpec) -> list[VirtualIP]:
+        """The networks where nodes give addresses: there is no virtual one. As Swarm shows it."""
+        if (spec.mode or "vip") != "vip":
+            return []
+        configs = service.spec.task_template.networks or service.spec.networks
+        found = dict.fromkeys(self._find(board, config.target)[0].id for config in configs)
+        return [VirtualIP(network_id=network_id) for network_id in found if network_id not in self._networks]
 
     def _vip_networks(self, board: Board, service: Service, spec: EndpointSpec) -> list[NetworkState]:
         if (spec.mode or "vip") != "vip":
@@ -424,6 +449,9 @@ class Allocator:
         if attachment.addresses or attachment.err:
             self._account_attachment(attachment)
             return
+        network = board.tx.get(Network, attachment.network_id)
+        if network is not None and is_node_local(network):
+            return  # its node gives it one
         self._take_back(attachment_id)  # it was deleted and is wanted anew
         state = self._networks.get(attachment.network_id)
         addresses: list[str] | None = None
@@ -482,3 +510,8 @@ class Allocator:
             reason = self._waiting_networks.get(network.id, "it has no subnet yet")
             raise _Wait(f"network {network.spec.name} cannot be used: {reason}")
         return state.network, state
+
+
+def _gateway(config: IPAMConfig) -> str:
+    """The first address that is nobody's."""
+    return AddressPool(config.subnet, reserved=tuple(config.auxiliary_addresses.values())).first

@@ -59,9 +59,7 @@ def check_spec(spec: NetworkSpec) -> None:
 
 def _check_families(spec: NetworkSpec) -> None:
     subnets = [config.subnet for config in spec.ipam_options.configs if config.subnet] if spec.ipam_options else []
-    families = [ipaddress.ip_network(subnet, strict=False).version for subnet in subnets]
-    if families.count(4) > 1 or families.count(6) > 1:
-        raise rpc_error("InvalidArgument", "an overlay network has one subnet of a family: choose a larger one")
+    families = {ipaddress.ip_network(subnet, strict=False).version for subnet in subnets}
     if 6 in families and not spec.ipv6_enabled:
         raise rpc_error("InvalidArgument", "an IPv6 subnet needs a network with IPv6 (--ipv6)")
 
@@ -71,7 +69,8 @@ def _check_options(options: Mapping[str, str]) -> None:
     if mtu is not None and not (mtu.isdigit() and _MIN_MTU <= int(mtu) <= _MAX_MTU):
         raise rpc_error("InvalidArgument", f"invalid value for the network option {_MTU}: {mtu}")
     ids = options.get(VXLAN_OPTION)
-    if ids is not None and not (ids.isdigit() and 0 < int(ids) <= LAST_VXLAN_ID):
+    # One for each subnet, as where those are links of their own; here all share one.
+    if ids is not None and not all(item.isdigit() and 0 < int(item) <= LAST_VXLAN_ID for item in ids.split(",")):
         raise rpc_error("InvalidArgument", f"invalid value for the network option {VXLAN_OPTION}: {ids}")
 
 
@@ -134,7 +133,7 @@ def _check_pool(config: IPAMConfig) -> None:
             inner = ipaddress.ip_network(config.ip_range, strict=False)
         except ValueError:
             raise rpc_error("InvalidArgument", f"ipam configuration: invalid range {config.ip_range}") from None
-        if inner.network_address not in subnet:
+        if inner.network_address not in subnet or inner.broadcast_address not in subnet:
             raise rpc_error(
                 "InvalidArgument",
                 f"ipam configuration: subnet {config.subnet} does not contain range {config.ip_range}",
@@ -150,3 +149,5 @@ def _check_pool(config: IPAMConfig) -> None:
             raise rpc_error(
                 "InvalidArgument", f"ipam configuration: subnet {config.subnet} does not contain {word} {text}"
             )
+        if address == subnet.network_address or (subnet.version == 4 and address == subnet.broadcast_address):
+            raise rpc_error("InvalidArgument", f"ipam configuration: invalid {word} {text}: it means the whole subnet")

@@ -9,14 +9,14 @@ from typing import ClassVar, Generic, TypeVar
 
 from enxame.errors import EnxameError, InvalidArgument, PermissionDenied
 
-__all__ = ["AddressPool", "AddressPool6"]
+__all__ = ["A", "AddressPool", "AddressPool6", "I", "N", "Pool"]
 
 N = TypeVar("N", IPv4Network, IPv6Network)
 A = TypeVar("A", IPv4Address, IPv6Address)
 I = TypeVar("I", IPv4Interface, IPv6Interface)  # noqa: E741 - as the module that it is of
 
 
-class _Pool(ABC, Generic[N, A, I]):
+class Pool(ABC, Generic[N, A, I]):
     """Addresses are given out in turn, so that one given back rests before it is used again.
 
     Attributes:
@@ -75,6 +75,11 @@ class _Pool(ABC, Generic[N, A, I]):
         """The gateway's address with the network's prefix."""
         return self.interface(self.gateway)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether none is left of those that are given out unasked."""
+        return self._used_in_range >= self._last - self._first + 1
+
     def take(self, wanted: A | None = None) -> A:
         """An address, now in use.
 
@@ -105,7 +110,7 @@ class _Pool(ABC, Generic[N, A, I]):
         return int(address) in self._used
 
     def _next_free(self) -> int:
-        if self._used_in_range >= self._last - self._first + 1:
+        if self.is_full:
             raise EnxameError(
                 f"no available IPv{self._version} addresses on this network's address pools: "
                 f"{self._name or self.subnet}"
@@ -125,7 +130,7 @@ class _Pool(ABC, Generic[N, A, I]):
             raise InvalidArgument(f"Invalid address {address}: It does not belong to any of this network's subnets")
 
 
-class AddressPool(_Pool[IPv4Network, IPv4Address, IPv4Interface]):
+class AddressPool(Pool[IPv4Network, IPv4Address, IPv4Interface]):
     """Of IPv4: the network's own and the broadcast address are never given out."""
 
     _version = 4
@@ -142,7 +147,7 @@ class AddressPool(_Pool[IPv4Network, IPv4Address, IPv4Interface]):
         return int(subnet.broadcast_address)
 
 
-class AddressPool6(_Pool[IPv6Network, IPv6Address, IPv6Interface]):
+class AddressPool6(Pool[IPv6Network, IPv6Address, IPv6Interface]):
     """Of IPv6: the first address means all the subnet's routers."""
 
     _version = 6

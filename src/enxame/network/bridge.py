@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
 from enxame.errors import EnxameError
@@ -20,8 +20,9 @@ class Bridge:
     ``gateway`` is the bridge's own address with its network's prefix. ``masquerade``: containers reach other machines
     with this machine's address. ``internal``: they reach nobody outside. ``isolated``: not even each other. ``mac`` is
     the bridge's own link address, by default that of its gateway address. ``tunnel``: its port to other machines.
-    ``gateway6``: its IPv6 address, if the network has such. With a ``parent`` there is no bridge: containers get
-    macvlan links of that ``mode`` on this link of the machine, and ``gateway`` is somebody else's.
+    ``gateway6``: its IPv6 address, if the network has such. ``further``: its addresses in the network's other subnets,
+    of both versions. With a ``parent`` there is no bridge: containers get macvlan links of that ``mode`` on this link
+    of the machine, and ``gateway`` is somebody else's.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Bridge:
     mac: bytes = b""
     tunnel: Tunnel | None = None
     gateway6: IPv6Interface | None = None
+    further: tuple[IPv4Interface | IPv6Interface, ...] = ()
     parent: str = ""
     mode: str = ""
 
@@ -40,6 +42,16 @@ class Bridge:
     def own_mac(self) -> bytes:
         """The bridge's own link address."""
         return self.mac or mac_of(self.gateway.ip)
+
+    @property
+    def addresses(self) -> list[IPv4Interface | IPv6Interface]:
+        """Its own, one for each subnet."""
+        first6 = [self.gateway6] if self.gateway6 is not None else []
+        return [self.gateway, *first6, *self.further]
+
+    def subnets(self, version: int) -> list[IPv4Network | IPv6Network]:
+        """The network's, of a version of IP."""
+        return [address.network for address in self.addresses if address.version == version]
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -68,11 +80,10 @@ def make_bridge(socket: NetlinkSocket, bridge: Bridge) -> int:
     settings = Path("/proc/sys/net/ipv4/conf", bridge.name)
     # Lets connections to 127.0.0.1 of this machine be sent on to containers; rules drop what abuses it.
     (settings / "route_localnet").write_text("1")
-    requests = [rtnetlink.add_address(link.index, bridge.gateway)]
     if bridge.gateway6 is not None:
         _allow_ipv6(bridge.name)
-        requests.append(rtnetlink.add_address(link.index, bridge.gateway6))
-    socket.execute([*requests, rtnetlink.set_up(bridge.name)])
+    addresses = [rtnetlink.add_address(link.index, address) for address in bridge.addresses]
+    socket.execute([*addresses, rtnetlink.set_up(bridge.name)])
     if bridge.tunnel is not None:
         _make_tunnel(socket, bridge, bridge.tunnel, link.index)
     return link.index

@@ -42,7 +42,7 @@ from enxame.network.namespaces import Namespace, NamespacePool
 from enxame.network.netlink import NetlinkSocket, Request
 from enxame.network.nftables import Nftables, NftablesError
 from enxame.network.ports import PublishedPort
-from enxame.network.rtnetlink import Address, Link, Route
+from enxame.network.rtnetlink import Address, Link, Network, Route
 from enxame.network.tunnels import Tunnels
 
 __all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "TUNNEL_PREFIX", "Attachment", "DataPlane", "KernelState", "table_of"]
@@ -73,6 +73,7 @@ class Attachment:
     ``link`` is its end here, ``inner`` its end inside (``eth`` and a number). ``gateway`` None: no way out of the
     network. Of the attachments with one, the first with ``default`` carries the default route; answers from the
     addresses of the others go out where their questions came in. The same of IPv6: ``gateway6``, ``default6``.
+    ``on_link``: other subnets, of both versions, whose addresses are on the same link: no gateway is asked.
     """
 
     link: str
@@ -85,6 +86,7 @@ class Attachment:
     address6: IPv6Interface | None = None
     gateway6: IPv6Address | None = None
     default6: bool = False
+    on_link: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -590,6 +592,7 @@ def _configure(namespace: Namespace, attachment: Attachment, *, default: bool, d
     index = _index(namespace, attachment)
     requests = [rtnetlink.add_address(index, address) for address in _addresses(attachment)]
     requests.append(rtnetlink.set_up(attachment.inner))
+    requests += [rtnetlink.add_route(network, None, index) for network in attachment.on_link]
     for version, carries in ((4, default), (6, default6)):
         requests += (_default_route if carries else _way_back)(attachment, index, version)
     namespace.socket.execute(requests)
@@ -611,8 +614,9 @@ def _way_back(attachment: Attachment, index: int, version: int) -> list[Request]
     route = _default_route(attachment, index, version, table)
     if not route or address is None:
         return []
+    direct = [address.network, *(network for network in attachment.on_link if network.version == version)]
     return [
-        rtnetlink.add_route(address.network, None, index, table),
+        *(rtnetlink.add_route(network, None, index, table) for network in direct),
         *route,
         rtnetlink.add_source_rule(address.ip, table, table),
     ]

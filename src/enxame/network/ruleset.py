@@ -154,26 +154,26 @@ def _bridge_elements(verb: str, bridge: Bridge) -> str:
     if bridge.parent:
         return ""
     name = f'"{bridge.name}"'
-    network = bridge.gateway.network
+    networks = [str(network) for network in bridge.subnets(4)]
+    networks6 = [str(network) for network in bridge.subnets(6)]
     lines = [
         change(verb, "bridges", [name]),
         change(verb, "gateways", [f"{name} . {bridge.own_mac.hex(':')}"]),
-        change(verb, "local_sources", [f"{name} . {network}"]),
+        change(verb, "local_sources", [f"{name} . {network}" for network in networks]),
+        change(verb, "local_sources6", [f"{name} . {network}" for network in networks6]),
     ]
     if not bridge.isolated:
         lines.append(change(verb, "within", [f"{name} . {name}"]))
     if bridge.internal:
         lines.append(change(verb, "internal", [name]))
     elif bridge.masquerade:
-        lines.append(change(verb, "masqueraded", [str(network)]))
+        lines += [change(verb, "masqueraded", networks), change(verb, "masqueraded6", networks6)]
     if bridge.tunnel is not None:
-        lines += [change(verb, "swarm", [name]), change(verb, "swarm_sources", [str(network)])]
-    if bridge.gateway6 is not None:
-        lines.append(change(verb, "local_sources6", [f"{name} . {bridge.gateway6.network}"]))
-        if bridge.tunnel is not None:
-            lines.append(change(verb, "swarm_sources6", [str(bridge.gateway6.network)]))
-        if bridge.masquerade and not bridge.internal:
-            lines.append(change(verb, "masqueraded6", [str(bridge.gateway6.network)]))
+        lines += [
+            change(verb, "swarm", [name]),
+            change(verb, "swarm_sources", networks),
+            change(verb, "swarm_sources6", networks6),
+        ]
     return "".join(lines)
 
 

@@ -53,6 +53,23 @@ def test_a_range_bounds_what_is_given() -> None:
     assert [pool.take() for _ in range(5)] == [f"10.0.0.{n}/24" for n in (8, 9, 10, 11)] + [None]
 
 
+def test_addresses_outside_the_range_are_had_by_those_who_ask_and_count_for_nothing() -> None:
+    pool = AddressPool("10.0.0.0/24", ip_range="10.0.0.8/31", reserved=("10.0.0.1", "10.0.0.9"))
+    assert pool.claim("10.0.0.200")
+    assert [pool.take(), pool.take()] == ["10.0.0.8/24", None]
+    pool.release("10.0.0.200")
+    pool.release("10.0.1.8")
+    assert pool.take() is None
+    pool.release("10.0.0.8")
+    pool.release("10.0.0.8")
+    assert [pool.take(), pool.take()] == ["10.0.0.8/24", None]
+
+
+def test_the_gateway_is_the_first_address_that_is_not_reserved() -> None:
+    assert AddressPool("10.0.0.0/24", reserved=("10.0.0.1", "10.0.0.2")).first == "10.0.0.3"
+    assert AddressPool("fd00::/64").first == "fd00::1"
+
+
 def test_version_six_works_alike() -> None:
     pool = AddressPool("fd00::/64", reserved=("fd00::1",))
     assert pool.take() == "fd00::2/64"

@@ -296,6 +296,84 @@ def test_a_removed_services_virtual_address_rests_until_its_tasks_are_gone(lab: 
     assert len(lab.get(two).endpoint.virtual_ips) == 1
 
 
+WIDE = ("192.168.1.0/29", "192.170.0.0/24", "fd00:1::/125", "fd00:2::/64")
+
+
+def wide_network(lab: Lab, name: str = "wide") -> None:
+    configs = [IPAMConfig(subnet=subnet) for subnet in WIDE]
+    configs[1] = replace(configs[1], gateway="192.170.0.100", auxiliary_addresses={"router": "192.170.0.1"})
+    options = IPAMOptions(configs=configs)
+    lab.put(Network(id=name, spec=NetworkSpec(name=name, ipv6_enabled=True, attachable=True, ipam_options=options)))
+    lab.settle()
+
+
+def subnets_of(found: list[str]) -> list[str]:
+    """The subnets of addresses, those of IPv4 first, in the order of the network."""
+    inside = {str(ipaddress.ip_interface(address).network) for address in found}
+    return sorted(inside, key=WIDE.index)
+
+
+def test_a_network_has_all_the_subnets_that_were_asked_for(lab: Lab) -> None:
+    wide_network(lab)
+    found = [(config.subnet, config.gateway) for config in configs(lab, "wide")]
+    assert found == list(zip(WIDE, ("192.168.1.1", "192.170.0.100", "fd00:1::1", "fd00:2::1"), strict=True))
+    network(lab, "same", "192.170.0.128/25")
+    same = lab.store.view.get(Network, "same-id")
+    assert same is not None
+    assert same.ipam_options is None, "it overlaps with the second one"
+    assert len(vxlan_ids(lab)["wide"].split(",")) == 1
+
+
+def test_addresses_are_of_the_first_subnet_with_a_free_one_and_those_of_services_alike(lab: Lab) -> None:
+    lab.node("n1")
+    wide_network(lab)
+    on = [NetworkAttachmentConfig(target="wide")]
+    first = lab.service("first", 4, networks=on)
+    assert subnets_of(addresses(lab, first)) == [WIDE[0], WIDE[2]]
+    second = lab.service("second", 5, networks=on)
+    assert subnets_of(addresses(lab, second)) == [WIDE[1], WIDE[3]]
+    virtual = [vip.addr for vip in lab.get(second).endpoint.virtual_ips]
+    assert subnets_of(virtual) == [WIDE[1], WIDE[3]]
+    assert not {"192.170.0.1/24", "192.170.0.100/24"} & {*addresses(lab, second), *virtual}
+    lab.play()
+    ledger = lab.leader.ledger()
+    lab.elect()
+    assert lab.leader.ledger() == ledger
+    lab.scale(first, 2)
+    lab.play()
+    third = lab.service("third", 1, networks=on)
+    assert subnets_of(addresses(lab, third)) == [WIDE[0], WIDE[2]], "what was given back comes before later subnets"
+
+
+def test_a_container_of_its_own_asks_for_an_address_of_any_subnet(lab: Lab) -> None:
+    lab.node("n1")
+    wide_network(lab)
+    lab.put(
+        attachment(1, "wide", wanted=["192.170.0.77"]),
+        attachment(2, "wide", wanted=["fd00:2::77"]),
+        attachment(3, "wide", wanted=["192.170.0.77"]),
+        attachment(4, "wide", wanted=["192.171.0.1"]),
+    )
+    lab.settle()
+    assert found_address(lab, "a1") == ["192.170.0.77/24", "fd00:1::2/125"]
+    assert found_address(lab, "a2") == ["fd00:2::77/64", "192.168.1.2/29"]
+    errors = [item.err for item in lab.store.view.all(Attachment) if item.err]
+    assert errors == [
+        "requested address 192.170.0.77 on network wide is not available",
+        "requested address 192.171.0.1 on network wide is not available",
+    ]
+
+
+def test_only_when_all_subnets_are_full_a_task_waits(lab: Lab) -> None:
+    lab.node("n1")
+    small = IPAMOptions(configs=[IPAMConfig(subnet="10.9.0.0/29"), IPAMConfig(subnet="10.9.1.0/29")])
+    lab.put(Network(id="small", spec=NetworkSpec(name="small", ipam_options=small)))
+    web = lab.service("web", 10, networks=[NetworkAttachmentConfig(target="small")])
+    waiting = [task.status.err for task in lab.tasks(web) if not task.networks_attachments]
+    assert waiting == ["could not find an available IP on network small (small)"]
+    assert len(addresses(lab, web)) == 9
+
+
 def ipv6_network(lab: Lab, name: str, *, ingress: bool = False, subnet: str = "") -> None:
     options = IPAMOptions(configs=[IPAMConfig(subnet=subnet)]) if subnet else None
     spec = NetworkSpec(name=name, ipv6_enabled=True, ingress=ingress, ipam_options=options)

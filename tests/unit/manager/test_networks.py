@@ -81,6 +81,26 @@ async def test_what_the_allocator_gave_is_shown(manager, put):
             400,
         ),
         (
+            request(**pool(Subnet="10.9.0.0/24", IPRange="10.9.0.0/16")),
+            INVALID + "ipam configuration: subnet 10.9.0.0/24 does not contain range 10.9.0.0/16",
+            400,
+        ),
+        (
+            request(**pool(Subnet="10.9.0.0/24", Gateway="10.9.0.255")),
+            INVALID + "ipam configuration: invalid gateway 10.9.0.255: it means the whole subnet",
+            400,
+        ),
+        (
+            request(IPAM={"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.8.0.0/24", "Gateway": "10.9.0.1"}]}),
+            INVALID + "ipam configuration: subnet 10.8.0.0/24 does not contain gateway 10.9.0.1",
+            400,
+        ),
+        (
+            request(IPAM={"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.9.0.0/25"}]}),
+            "Pool overlaps with other one on this address space",
+            403,
+        ),
+        (
             request(**pool(Subnet="10.9.0.0/24", Gateway="x")),
             INVALID + "ipam configuration: invalid gateway x",
             400,
@@ -118,6 +138,17 @@ async def test_overlapping_pools_are_refused_at_once(manager):
     with pytest.raises(EnxameError) as caught:
         await manager.networks.create(request("ov2", **pool(Subnet="10.9.5.0/24")))
     assert (caught.value.message, caught.value.status) == ("Pool overlaps with other one on this address space", 403)
+
+
+async def test_all_of_several_subnets_are_compared_with_others(manager):
+    several = [{"Subnet": text} for text in ("10.9.0.0/24", "10.10.0.0/24", "fd00:1::/64", "fd00:2::/64")]
+    options = {"com.docker.network.driver.overlay.vxlanid_list": "5000,5001"}
+    asked = request(EnableIPv6=True, IPAM={"Config": several}, Options=options)
+    stored = manager.store.view.get(Network, await manager.networks.create(asked))
+    assert [config.subnet for config in stored.spec.ipam_options.configs] == [item["Subnet"] for item in several]
+    for wanted in ("10.10.0.128/25", "fd00:2::/80"):
+        with pytest.raises(EnxameError, match="Pool overlaps with other one on this address space"):
+            await manager.networks.create(request("ov2", EnableIPv6=True, **pool(Subnet=wanted)))
 
 
 def attached(service_id, network_id):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from enxame.network import ports, ruleset
@@ -8,6 +9,13 @@ from enxame.network.ports import PublishedPort
 from enxame.network.vxlan import Tunnel
 
 BRIDGE = Bridge("enx-back", IPv4Interface("172.18.0.1/16"))
+WIDE = Bridge(
+    "wide",
+    IPv4Interface("10.1.0.1/24"),
+    tunnel=Tunnel("enxt-1", 1, 4789, None),
+    gateway6=IPv6Interface("fd00:1::1/64"),
+    further=(IPv4Interface("10.2.0.9/16"), IPv6Interface("fd00:2::1/64")),
+)
 
 
 def test_table_is_replaced_in_the_transaction_that_makes_it() -> None:
@@ -37,6 +45,7 @@ def test_a_bridges_elements_are_deleted_whether_they_are_there_or_not() -> None:
         Bridge("b", BRIDGE.gateway, isolated=True),
         Bridge("b", BRIDGE.gateway, masquerade=False),
         Bridge("b", BRIDGE.gateway, gateway6=IPv6Interface("fd00::1/64")),
+        replace(WIDE, tunnel=None),
     ):
         added = ruleset.add_bridge(bridge)
         assert ruleset.delete_bridge(bridge) == added + added.replace("add ", "delete ")
@@ -69,6 +78,19 @@ def test_internal_network_is_not_masqueraded() -> None:
     internal = ruleset.add_bridge(Bridge("b", BRIDGE.gateway, internal=True))
     assert "masqueraded" not in internal
     assert "add element inet enxame internal" in internal
+
+
+def test_all_subnets_of_a_network_are_in_the_sets_of_their_version() -> None:
+    text = ruleset.add_bridge(WIDE)
+    for name, elements in (
+        ("local_sources", '"wide" . 10.1.0.0/24, "wide" . 10.2.0.0/16'),
+        ("local_sources6", '"wide" . fd00:1::/64, "wide" . fd00:2::/64'),
+        ("masqueraded", "10.1.0.0/24, 10.2.0.0/16"),
+        ("masqueraded6", "fd00:1::/64, fd00:2::/64"),
+        ("swarm_sources", "10.1.0.0/24, 10.2.0.0/16"),
+        ("swarm_sources6", "fd00:1::/64, fd00:2::/64"),
+    ):
+        assert f"add element inet enxame {name} {{ {elements} }}\n" in text
 
 
 def test_published_ports_become_elements_of_their_maps() -> None:

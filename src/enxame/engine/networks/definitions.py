@@ -15,6 +15,7 @@ from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimpleme
 from enxame.model.natural import natural
 from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
 from enxame.network.address_pool import AddressPool, AddressPool6
+from enxame.network.address_pools import Addresses4, Addresses6, AddressPools
 from enxame.network.bridge import Bridge
 from enxame.network.dataplane import BRIDGE_PREFIX
 from enxame.network.ipam import SubnetPool, free_subnet, parse_address, parse_subnet
@@ -79,7 +80,7 @@ def requested(
     )
     pool, pool6 = address_pool(resource), address_pool6(resource)
     bridge_of(resource, pool, None, pool6)  # refuses bad options before anything is made
-    gateways = [str(pool.gateway), *([str(pool6.gateway)] if pool6 is not None else [])]
+    gateways = [str(gateway.ip) for gateway in (*pool.gateways, *(pool6.gateways if pool6 is not None else ()))]
     configs = [
         msgspec.structs.replace(item, gateway=gateway)
         for item, gateway in zip(resource.ipam.config, gateways, strict=True)
@@ -135,12 +136,10 @@ def of_swarm(network: Network, *, ipv6: bool = True) -> NetworkResource:
         InvalidArgument: the manager has given it no IPv4 subnet.
     """
     configs = network.ipam_options.configs if network.ipam_options else []
-    config = next((item for item in configs if item.subnet and ":" not in item.subnet), None)
-    if config is None:
+    of_four = [item for item in configs if item.subnet and ":" not in item.subnet]
+    if not of_four:
         raise InvalidArgument(f"network {network.spec.name} ({network.id}) has no subnet")
-    config6 = None
-    if ipv6 and network.spec.ipv6_enabled:
-        config6 = next((item for item in configs if ":" in item.subnet), None)
+    of_six = [item for item in configs if ":" in item.subnet] if ipv6 and network.spec.ipv6_enabled else []
     options = {**_driver_options(network)}
     return NetworkResource(
         name=network.spec.name,
@@ -151,8 +150,8 @@ def of_swarm(network: Network, *, ipv6: bool = True) -> NetworkResource:
         internal=network.spec.internal,
         attachable=network.spec.attachable,
         ingress=network.spec.ingress,
-        enable_ipv6=config6 is not None,
-        ipam=IPAM(config=[config, *([config6] if config6 is not None else [])]),
+        enable_ipv6=bool(of_six),
+        ipam=IPAM(config=[*of_four, *of_six]),
         options=options,
         labels=network.spec.labels,
     )
@@ -160,48 +159,59 @@ def of_swarm(network: Network, *, ipv6: bool = True) -> NetworkResource:
 
 def differ_in_ipv6(one: NetworkResource, other: NetworkResource) -> bool:
     """Whether one has IPv6 and the other has not, while their IPv4 addresses are the same."""
-    return one.enable_ipv6 != other.enable_ipv6 and one.ipam.config[:1] == other.ipam.config[:1]
+    return one.enable_ipv6 != other.enable_ipv6 and _of_four(one) == _of_four(other)
 
 
-def address_pool(resource: NetworkResource) -> AddressPool:
+def _of_four(resource: NetworkResource) -> list[IPAMConfig]:
+    return [item for item in resource.ipam.config if ":" not in item.subnet]
+
+
+def address_pool(resource: NetworkResource) -> Addresses4:
     """The addresses of a bridged network, none but the gateway and the auxiliary ones in use.
 
     Raises:
-        InvalidArgument: an address is not of the subnet, or malformed.
+        InvalidArgument: an address is not of its subnet, or malformed.
     """
-    config = next((item for item in resource.ipam.config if ":" not in item.subnet), IPAMConfig())
-    return AddressPool(
-        parse_subnet(config.subnet),
-        ip_range=parse_subnet(config.ip_range) if config.ip_range else None,
-        gateway=parse_address(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
-        reserved=[parse_address(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
-        name=f"{resource.name} ({resource.id[:12]})",
-    )
+    pools = [
+        AddressPool(
+            parse_subnet(config.subnet),
+            ip_range=parse_subnet(config.ip_range) if config.ip_range else None,
+            gateway=parse_address(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
+            reserved=[parse_address(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
+            name=f"{resource.name} ({resource.id[:12]})",
+        )
+        for config in _of_four(resource) or [IPAMConfig()]
+    ]
+    return AddressPools(pools)
 
 
-def address_pool6(resource: NetworkResource) -> AddressPool6 | None:
+def address_pool6(resource: NetworkResource) -> Addresses6 | None:
     """The IPv6 addresses of a bridged network, if it has such.
 
     Raises:
-        InvalidArgument: an address is not of the subnet, or malformed.
+        InvalidArgument: an address is not of its subnet, or malformed.
     """
-    config = next((item for item in resource.ipam.config if ":" in item.subnet), None)
-    if config is None or not resource.enable_ipv6:
+    configs = [item for item in resource.ipam.config if ":" in item.subnet]
+    if not configs or not resource.enable_ipv6:
         return None
-    return AddressPool6(
-        parse_subnet6(config.subnet),
-        ip_range=parse_subnet6(config.ip_range) if config.ip_range else None,
-        gateway=parse_address6(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
-        reserved=[parse_address6(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
-        name=f"{resource.name} ({resource.id[:12]})",
-    )
+    pools = [
+        AddressPool6(
+            parse_subnet6(config.subnet),
+            ip_range=parse_subnet6(config.ip_range) if config.ip_range else None,
+            gateway=parse_address6(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
+            reserved=[parse_address6(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
+            name=f"{resource.name} ({resource.id[:12]})",
+        )
+        for config in configs
+    ]
+    return AddressPools(pools)
 
 
 def bridge_of(
     resource: NetworkResource,
-    pool: AddressPool,
+    pool: Addresses4,
     underlay: Underlay | None = None,
-    pool6: AddressPool6 | None = None,
+    pool6: Addresses6 | None = None,
 ) -> Bridge:
     """The bridge of a network. With an ``underlay`` that of a swarm network reaches other machines.
 
@@ -209,12 +219,15 @@ def bridge_of(
         InvalidArgument: an option's value makes no sense.
     """
     options = resource.options
+    gateway, *further = pool.gateways
+    gateway6, *further6 = pool6.gateways if pool6 is not None else (None,)
     if resource.scope == "swarm":
         return Bridge(
             name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
-            gateway=pool.gateway_interface,
+            gateway=gateway,
             mtu=_mtu(options, underlay.inner_mtu(resource) if underlay is not None else _DEFAULT_MTU - OVERHEAD[4]),
-            gateway6=pool6.gateway_interface if pool6 is not None else None,
+            gateway6=gateway6,
+            further=(*further, *further6),
             internal=resource.internal,
             mac=underlay.mac if underlay is not None else b"",
             tunnel=underlay.tunnel(resource) if underlay is not None else None,
@@ -223,10 +236,10 @@ def bridge_of(
         parent, mode = _macvlan_options(options)
         return Bridge(
             name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
-            gateway=pool.gateway_interface,
+            gateway=gateway,
             mtu=_mtu(options, 0),
             internal=resource.internal,
-            gateway6=pool6.gateway_interface if pool6 is not None else None,
+            gateway6=gateway6,
             parent=parent,
             mode=mode,
         )
@@ -237,12 +250,12 @@ def bridge_of(
         )
     return Bridge(
         name=name,
-        gateway=pool.gateway_interface,
+        gateway=gateway,
         mtu=_mtu(options),
         masquerade=_flag(options, f"{_OPTION}enable_ip_masquerade", default=True),
         internal=resource.internal,
         isolated=not _flag(options, f"{_OPTION}enable_icc", default=True),
-        gateway6=pool6.gateway_interface if pool6 is not None else None,
+        gateway6=gateway6,
     )
 
 
@@ -283,7 +296,7 @@ def _configs(ipam: IPAM | None) -> tuple[IPAMConfig, IPAMConfig]:
     of_six = [item for item in configs if any(":" in text for text in (item.subnet, item.gateway, item.ip_range))]
     of_four = [item for item in configs if item not in of_six]
     if len(of_four) > 1 or len(of_six) > 1:
-        raise InvalidArgument("bridge driver doesn't support multiple subnets")
+        raise PermissionDenied("bridge driver doesn't support multiple subnets")
     return of_four[0] if of_four else IPAMConfig(), of_six[0] if of_six else IPAMConfig()
 
 

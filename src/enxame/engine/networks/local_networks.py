@@ -70,7 +70,7 @@ class LocalNetworks:
         if bridge is not None and bridge.endpoints:
             return  # containers hold its addresses; new options wait until they are gone
         foreign = await self._dataplane.routes(without=self.bridge_names() | {definitions.DEFAULT_BRIDGE})
-        others = [item.subnet for item in self._registry if item is not bridge and item.subnet is not None]
+        others = [subnet for item in self._registry if item is not bridge for subnet in item.subnets4]
         subnet, gateway = self._default_subnet(bridge, [*others, *(route.destination for route in foreign)])
         id_, created = (bridge.resource.id, bridge.resource.created) if bridge else (secrets.token_hex(32), now)
         subnet6 = self._default_subnet6(bridge) if self._default_bridge.ipv6 else None
@@ -78,14 +78,14 @@ class LocalNetworks:
         await self._registry.add(ActiveNetwork.of(resource))
 
     def _default_subnet6(self, bridge: ActiveNetwork | None) -> IPv6Network:
-        others = [item.pool6.subnet for item in self._registry if item is not bridge and item.pool6 is not None]
+        others = [subnet for item in self._registry if item is not bridge for subnet in item.subnets6]
         if self._default_bridge.fixed_cidr_v6:
             subnet = parse_subnet6(self._default_bridge.fixed_cidr_v6)
             if any(subnet.overlaps(other) for other in others):
                 raise InvalidArgument(f"invalid --fixed-cidr-v6 {subnet}: another network has it")
             return subnet
-        if bridge is not None and bridge.pool6 is not None:
-            return bridge.pool6.subnet
+        if bridge is not None and bridge.subnets6:
+            return bridge.subnets6[0]
         return free_subnet6(uname().nodename, others)
 
     def _default_subnet(self, bridge: ActiveNetwork | None, taken: Sequence[IPv4Network]) -> tuple[IPv4Network, str]:
@@ -95,9 +95,9 @@ class LocalNetworks:
             except ValueError as error:
                 raise InvalidArgument(f"invalid --bip {bip!r}: {error}") from error
             return address.network, str(address.ip)
-        before = bridge.subnet if bridge is not None else None
-        if before is not None and not any(before.overlaps(other) for other in taken):
-            return before, ""
+        before = bridge.subnets4 if bridge is not None else []
+        if before and not any(before[0].overlaps(other) for other in taken):
+            return before[0], ""
         return free_subnet(self._pools, taken), ""
 
     async def create(self, request: NetworkCreateRequest) -> ActiveNetwork:

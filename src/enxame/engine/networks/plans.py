@@ -18,7 +18,7 @@ from enxame.engine.networks.sandbox_records import InterfaceRecord, PublishedRec
 from enxame.engine.sandbox import SandboxRequest
 from enxame.errors import EnxameError, InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointSettings, PortBinding
-from enxame.network.bridge import mac_of
+from enxame.network.bridge import Bridge, mac_of
 from enxame.network.dataplane import LINK_PREFIX, Attachment
 from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
 from enxame.network.ports import PublishedPort
@@ -102,21 +102,26 @@ class Planner:
             network.pool.give_back(address)
             raise
         pool6 = network.pool6
-        gateway6 = None if network.resource.internal or pool6 is None else pool6.gateway
-        gateway = None if network.resource.internal else network.pool.gateway
+        place = network.pool.interface(address)
+        place6 = pool6.interface(address6) if pool6 is not None and address6 is not None else None
+        gateway = gateway6 = None
+        if not network.resource.internal:
+            gateway = network.pool.gateway_of(address)
+            gateway6 = pool6.gateway_of(address6) if pool6 is not None and address6 is not None else None
         plan.networks.append(network)
         plan.attachments.append(
             Attachment(
                 link=f"{LINK_PREFIX}{endpoint_id[:_LINK_ID_LENGTH]}",
                 inner=f"eth{number}",
                 bridge=network.bridge,
-                address=network.pool.interface(address),
+                address=place,
                 mac=mac,
                 gateway=gateway,
                 default=network is exits[0],
-                address6=pool6.interface(address6) if pool6 is not None and address6 is not None else None,
+                address6=place6,
                 gateway6=gateway6,
                 default6=network is exits[1],
+                on_link=network.on_link(address, address6),
             )
         )
         endpoint = msgspec.structs.replace(
@@ -125,11 +130,11 @@ class Planner:
             endpoint_id=endpoint_id,
             gateway=str(gateway) if gateway is not None else "",
             ip_address=str(address),
-            ip_prefix_len=network.pool.subnet.prefixlen,
+            ip_prefix_len=place.network.prefixlen,
             mac_address=mac.hex(":"),
             ipv6_gateway=str(gateway6) if gateway6 is not None else "",
             global_ipv6_address=str(address6) if address6 is not None else "",
-            global_ipv6_prefix_len=pool6.subnet.prefixlen if pool6 is not None else 0,
+            global_ipv6_prefix_len=place6.network.prefixlen if place6 is not None else 0,
             dns_names=dns_names(container_id, request, settings) if network.has_names else None,
         )
         plan.endpoints[network.resource.name] = endpoint
@@ -226,23 +231,36 @@ def attachments_of(
         (
             network,
             endpoint,
-            Attachment(
-                link=interface.link,
-                inner=interface.inner,
-                bridge=network.bridge,
-                address=IPv4Interface(f"{endpoint.ip_address}/{endpoint.ip_prefix_len}"),
-                gateway=IPv4Address(endpoint.gateway) if endpoint.gateway else None,
-                default=network is exit_,
-                address6=IPv6Interface(f"{endpoint.global_ipv6_address}/{endpoint.global_ipv6_prefix_len}")
-                if endpoint.global_ipv6_address
-                else None,
-                gateway6=IPv6Address(endpoint.ipv6_gateway) if endpoint.ipv6_gateway else None,
-                default6=network is exit6,
-            ),
+            _attachment(network, network.bridge, endpoint, interface, (network is exit_, network is exit6)),
         )
         for network, endpoint, interface in found
         if network.bridge is not None
     ]
+
+
+def _attachment(
+    network: ActiveNetwork,
+    bridge: Bridge,
+    endpoint: EndpointSettings,
+    interface: InterfaceRecord,
+    default: tuple[bool, bool],
+) -> Attachment:
+    address = IPv4Interface(f"{endpoint.ip_address}/{endpoint.ip_prefix_len}")
+    address6 = None
+    if endpoint.global_ipv6_address:
+        address6 = IPv6Interface(f"{endpoint.global_ipv6_address}/{endpoint.global_ipv6_prefix_len}")
+    return Attachment(
+        link=interface.link,
+        inner=interface.inner,
+        bridge=bridge,
+        address=address,
+        gateway=IPv4Address(endpoint.gateway) if endpoint.gateway else None,
+        default=default[0],
+        address6=address6,
+        gateway6=IPv6Address(endpoint.ipv6_gateway) if endpoint.ipv6_gateway else None,
+        default6=default[1],
+        on_link=network.on_link(address.ip, address6.ip if address6 is not None else None),
+    )
 
 
 def free_number(interfaces: Mapping[str, InterfaceRecord]) -> int:

@@ -22,7 +22,7 @@ from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.base import decode, encode
 from enxame.model.filters import Filters
 from enxame.model.network import EndpointResource, NetworkResource
-from enxame.network.address_pool import AddressPool, AddressPool6
+from enxame.network.address_pools import Addresses4, Addresses6
 from enxame.network.bridge import Bridge
 
 _log = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ class ActiveNetwork:
     """
 
     resource: NetworkResource
-    pool: AddressPool | None = None
+    pool: Addresses4 | None = None
     bridge: Bridge | None = None
-    pool6: AddressPool6 | None = None
+    pool6: Addresses6 | None = None
     endpoints: dict[str, EndpointResource] = field(default_factory=dict)
 
     @classmethod
@@ -52,18 +52,29 @@ class ActiveNetwork:
         bridge = definitions.bridge_of(resource, pool, underlay, pool6)
         if pool6 is not None and resource.scope == "swarm" and bridge.mtu < _LEAST_MTU6:
             _log.warning("network %s is without IPv6 on this machine: its packets are too small", resource.name)
-            return cls(resource, pool, replace(bridge, gateway6=None), None)
+            of_four = tuple(address for address in bridge.further if address.version == 4)
+            return cls(resource, pool, replace(bridge, gateway6=None, further=of_four), None)
         return cls(resource, pool, bridge, pool6)
 
     @property
-    def subnet(self) -> IPv4Network | None:
-        """The network's IPv4 subnet."""
-        return self.pool.subnet if self.pool is not None else None
+    def subnets4(self) -> list[IPv4Network]:
+        """The network's IPv4 subnets."""
+        return self.pool.subnets if self.pool is not None else []
+
+    @property
+    def subnets6(self) -> list[IPv6Network]:
+        """Its IPv6 subnets."""
+        return self.pool6.subnets if self.pool6 is not None else []
 
     def subnets(self) -> list[IPv4Network | IPv6Network]:
         """Of both versions of IP."""
-        pools = (self.pool, self.pool6)
-        return [pool.subnet for pool in pools if pool is not None]
+        return [*self.subnets4, *self.subnets6]
+
+    def on_link(self, address: IPv4Address, address6: IPv6Address | None) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The other subnets of the network whose containers one with these addresses reaches without a gateway."""
+        beside4 = [subnet for subnet in self.subnets4 if address not in subnet]
+        beside6 = [subnet for subnet in self.subnets6 if address6 is not None and address6 not in subnet]
+        return (*beside4, *beside6)
 
     @property
     def has_names(self) -> bool:
@@ -143,11 +154,11 @@ class NetworkRegistry:
 
     def subnets(self) -> list[IPv4Network]:
         """Of all networks."""
-        return [network.subnet for network in self._networks.values() if network.subnet is not None]
+        return [subnet for network in self._networks.values() for subnet in network.subnets4]
 
     def subnets6(self) -> list[IPv6Network]:
         """The IPv6 ones of all networks."""
-        return [network.pool6.subnet for network in self._networks.values() if network.pool6 is not None]
+        return [subnet for network in self._networks.values() for subnet in network.subnets6]
 
     def _file(self, id_: str) -> Path:
         return self._directory / f"{id_}.json"

@@ -182,7 +182,7 @@ class Sandboxes:
             with contextlib.suppress(TimeoutError, ValueError):
                 address = IPv4Address(text)
                 async with asyncio.timeout(_ADDRESS_DEADLINE):
-                    while address in network.pool and address != network.pool.gateway:
+                    while address in network.pool and not network.pool.is_gateway(address):
                         await self._table.address_left.wait()
 
     def _share(self, owner_id: str) -> SandboxInfo:

@@ -131,9 +131,7 @@ class SwarmNetworks:
 
     async def _refuse_overlap(self, network: ActiveNetwork) -> None:
         """A subnet that this machine reaches directly would be cut off by a bridge of the same addresses."""
-        name, subnet = network.resource.name, network.subnet
-        if subnet is None:
-            return
+        name = network.resource.name
         for other in self._registry:
             for theirs in other.subnets() if other.resource.id != network.resource.id else ():
                 clash = next((mine for mine in network.subnets() if _overlap(mine, theirs)), None)
@@ -158,7 +156,11 @@ class SwarmNetworks:
         """Remove its local side, if there is one. Raises PermissionDenied while containers are on it."""
         async with self._local.changing:
             network = self._registry.by_id(network_id)
-            if network is None or network.resource.scope != "swarm":
+            if network is None:  # it could not be made, or has made room for another
+                self._missing.pop(network_id, None)
+                await self._tables.drop(network_id)
+                return
+            if network.resource.scope != "swarm":
                 return
             self._local.refuse_in_use(network)
             if self._expected(network_id):

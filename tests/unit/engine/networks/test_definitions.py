@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 import pytest
@@ -67,7 +67,7 @@ def test_subnet_of_the_users_choice_may_hide_a_route_but_not_another_network() -
         ({"ipam": IPAM(config=[IPAMConfig(subnet="10.0.0.0/99")])}, InvalidArgument, "CIDR"),
         ({"ipam": IPAM(config=[IPAMConfig(subnet="10.0.0.0/24", gateway="10.1.0.1")])}, InvalidArgument, "10.1.0.1"),
         ({"ipam": IPAM(config=[IPAMConfig(subnet="10.0.0.0/24", gateway="x")])}, InvalidArgument, "invalid gateway"),
-        ({"ipam": IPAM(config=[IPAMConfig(), IPAMConfig()])}, InvalidArgument, "multiple subnets"),
+        ({"ipam": IPAM(config=[IPAMConfig(), IPAMConfig()])}, PermissionDenied, "multiple subnets"),
         ({"options": {"com.docker.network.bridge.name": "much-too-long-name"}}, InvalidArgument, "bridge name"),
         ({"options": {"com.docker.network.bridge.name": "a/b"}}, InvalidArgument, "bridge name"),
         ({"options": {"com.docker.network.driver.mtu": "big"}}, InvalidArgument, "mtu"),
@@ -112,8 +112,35 @@ def test_swarm_network_takes_subnet_gateway_and_options_from_the_manager() -> No
     )
     made = definitions.of_swarm(network)
     assert (made.scope, made.driver, made.ingress, made.labels) == ("swarm", "overlay", True, {"a": "b"})
-    assert str(definitions.address_pool(made).gateway) == "10.0.0.1"
+    assert [str(gateway) for gateway in definitions.address_pool(made).gateways] == ["10.0.0.1/24"]
     assert made.options == {"com.docker.network.driver.overlay.vxlanid_list": "4096"}
+
+
+def test_swarm_network_has_all_its_subnets() -> None:
+    configs = [
+        IPAMConfig(subnet="fd00:1::/64", gateway="fd00:1::1"),
+        IPAMConfig(subnet="192.168.1.0/24", gateway="192.168.1.100", ip_range="192.168.1.0/25"),
+        IPAMConfig(subnet="192.170.0.0/24", gateway="192.170.0.100", auxiliary_addresses={"router": "192.170.0.5"}),
+        IPAMConfig(subnet="fd00:2::/64", gateway="fd00:2::1"),
+    ]
+    spec = NetworkSpec(name="wide", ipv6_enabled=True)
+    network = Network(id="n" * 25, spec=spec, ipam_options=IPAMOptions(configs=configs))
+    made = definitions.of_swarm(network)
+    assert made.ipam.config == [configs[1], configs[2], configs[0], configs[3]], "those of IPv4 first"
+    pool, pool6 = definitions.address_pool(made), definitions.address_pool6(made)
+    bridge = definitions.bridge_of(made, pool, None, pool6)
+    assert [str(address) for address in bridge.addresses] == [
+        "192.168.1.100/24",
+        "fd00:1::1/64",
+        "192.170.0.100/24",
+        "fd00:2::1/64",
+    ]
+    assert IPv4Address("192.170.0.5") in pool
+    narrow = definitions.of_swarm(network, ipv6=False)
+    assert narrow.ipam.config == configs[1:3]
+    assert definitions.differ_in_ipv6(made, narrow)
+    less = Network(id="n" * 25, spec=spec, ipam_options=IPAMOptions(configs=configs[:2]))
+    assert not definitions.differ_in_ipv6(narrow, definitions.of_swarm(less)), "that is another network"
 
 
 def test_swarm_network_without_addresses_is_refused() -> None:

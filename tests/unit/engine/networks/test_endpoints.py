@@ -49,7 +49,7 @@ def test_an_ipv6_address_of_the_managers_is_not_for_a_machine_without() -> None:
 
 def test_a_swarm_network_whose_packets_are_too_small_has_no_ipv6_here() -> None:
     options = {"com.docker.network.driver.mtu": "1200"}
-    config = [IPAMConfig(subnet="10.0.0.0/24"), IPAMConfig(subnet="fd00::/64")]
+    config = [IPAMConfig(subnet=item) for item in ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64", "fd01::/64")]
     made = ActiveNetwork.of(
         NetworkResource(
             name="a", id="a" * 20, scope="swarm", enable_ipv6=True, ipam=IPAM(config=config), options=options
@@ -58,3 +58,4 @@ def test_a_swarm_network_whose_packets_are_too_small_has_no_ipv6_here() -> None:
     assert made.pool6 is None
     assert made.bridge is not None
     assert (made.bridge.mtu, made.bridge.gateway6) == (1200, None)
+    assert [str(address) for address in made.bridge.addresses] == ["10.0.0.1/24", "10.0.1.1/24"]

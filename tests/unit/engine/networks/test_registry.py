@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,16 @@ def test_leaving_frees_the_address_once() -> None:
     active.leave("c")
     active.leave("c")
     assert active.pool.take() == address
+
+
+def test_other_subnets_are_on_the_link_of_those_that_have_an_address_of_their_version() -> None:
+    subnets = ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64", "fd01::/64")
+    ipam = IPAM(config=[IPAMConfig(subnet=subnet) for subnet in subnets])
+    active = ActiveNetwork.of(NetworkResource(name="a", id="1" * 64, enable_ipv6=True, ipam=ipam))
+    assert [str(subnet) for subnet in active.subnets()] == list(subnets)
+    on_link = active.on_link(IPv4Address("10.0.1.7"), IPv6Address("fd00::7"))
+    assert [str(subnet) for subnet in on_link] == ["10.0.0.0/24", "fd01::/64"]
+    assert [str(subnet) for subnet in active.on_link(IPv4Address("10.0.0.7"), None)] == ["10.0.1.0/24"]
 
 
 @pytest.mark.parametrize(
