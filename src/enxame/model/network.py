@@ -35,6 +35,12 @@ class IPAMOptions(Model):
     configs: list[IPAMConfig] = field(default_factory=list)
 
 
+class ConfigFrom(Model):
+    """Name of a config-only network."""
+
+    network: str = always(default="")
+
+
 class NetworkSpec(Model):
     """What a user asks for, of a swarm-scoped network."""
 
@@ -46,6 +52,7 @@ class NetworkSpec(Model):
     attachable: bool = False
     ingress: bool = False
     ipam_options: IPAMOptions | None = None
+    config_from: ConfigFrom | None = None
     scope: str = ""
 
 
@@ -65,18 +72,24 @@ class PeerInfo(Model):
 
 
 class ServiceEndpoint(Model):
-    """A task of a service on a network, as ``network inspect -v`` shows it."""
+    """A task of a service on a network, as ``network inspect -v`` shows it. ``endpoint_ip`` is of IPv4, as all that
+    Docker shows here; ``endpoint_ipv6`` is there where the task has one.
+    """
 
     name: str = always(default="")
     endpoint_id: str = always(default="")
     endpoint_ip: str = always(default="")
+    endpoint_ipv6: str = ""
     info: dict[str, str] = always(default_factory=dict)
 
 
 class ServiceOnNetwork(Model):
-    """A service on a network, as ``network inspect -v`` shows it."""
+    """A service on a network, as ``network inspect -v`` shows it. ``vip`` is of IPv4; ``vip6`` is there where the
+    service has one.
+    """
 
     vip: str = always(default="", name="VIP")
+    vip6: str = field(default="", name="VIPv6")
     ports: list[str] = always(default_factory=list)
     local_lb_index: int = always(default=0, name="LocalLBIndex")
     tasks: list[ServiceEndpoint] = always(default_factory=list)
@@ -90,12 +103,6 @@ class EndpointResource(Model):
     mac_address: str = always(default="")
     ipv4_address: str = always(default="")
     ipv6_address: str = always(default="")
-
-
-class ConfigFrom(Model):
-    """Name of a config-only network."""
-
-    network: str = always(default="")
 
 
 class NetworkResource(Model):

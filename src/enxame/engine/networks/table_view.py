@@ -28,12 +28,14 @@ def with_table(resource: NetworkResource, table: KnownTable | None, *, verbose: 
 def _service(service: NetworkService, endpoints: list[NetworkEndpoint]) -> ServiceOnNetwork:
     return ServiceOnNetwork(
         vip=service.vip or "<nil>",
+        vip6=service.vip6,
         ports=[f"Target: {port.target_port}, Publish: {port.published_port}" for port in service.ports],
         tasks=[
             ServiceEndpoint(
                 name=endpoint.names[0] if endpoint.names else "",
                 endpoint_id=endpoint.id,
-                endpoint_ip=endpoint.addresses[0] if endpoint.addresses else "",
+                endpoint_ip=next((item for item in endpoint.addresses if ":" not in item), ""),
+                endpoint_ipv6=next((item for item in endpoint.addresses if ":" in item), ""),
                 info={"Host IP": endpoint.data_path},
             )
             for endpoint in sorted(endpoints, key=lambda item: item.names)
