@@ -12,7 +12,8 @@ from typing import Generic, Literal, TypeVar
 from msgspec.structs import replace
 
 from enxame.control.network_keys import is_encrypted
-from enxame.control.network_table import Changes, NetworkTables, TablesTold
+from enxame.control.network_state import is_made_by_nodes
+from enxame.control.network_table import Changes, NetworkTables, TablesTold, has_table
 from enxame.model.attachment import Attachment
 from enxame.model.base import Meta
 from enxame.model.cluster import DEFAULT_DATA_PATH_PORT, Cluster, NetworkKey
@@ -183,7 +184,10 @@ class NodeAssignments:
 
     def _see_attachment(self, view: View, attachment_id: str) -> None:
         attachment = view.get(Attachment, attachment_id)
-        wanted = attachment is not None and attachment.node_id == self.node_id and bool(attachment.addresses)
+        wanted = attachment is not None and attachment.node_id == self.node_id
+        if attachment is not None and wanted and not attachment.addresses:
+            network = view.get(Network, attachment.network_id)
+            wanted = network is not None and is_made_by_nodes(network)
         if attachment is not None and wanted and attachment_id not in self._attached:
             self._attached[attachment_id] = attachment.network_id
             self._networks.use(attachment.network_id)
@@ -192,7 +196,11 @@ class NodeAssignments:
 
     def _require(self, task: Task) -> None:
         container = task.spec.container_spec
-        networks = [attachment.network.id for attachment in task.networks_attachments if attachment.addresses]
+        networks = [
+            attachment.network.id
+            for attachment in task.networks_attachments
+            if attachment.addresses or is_made_by_nodes(attachment.network)
+        ]
         secrets = [reference.secret_id for reference in container.secrets] if container is not None else []
         configs = [reference.config_id for reference in container.configs] if container is not None else []
         self._needs[task.id] = (networks, secrets, configs)
@@ -258,7 +266,7 @@ class NodeAssignments:
             removed_secrets=removed_secrets,
             configs=configs,
             removed_configs=removed_configs,
-            tables=self._told.take([network.id for network in networks], removed_networks),
+            tables=self._told.take([network.id for network in networks if has_table(network)], removed_networks),
         )
 
 

@@ -16,9 +16,26 @@ _LOCAL_DRIVERS: Final = frozenset({"host", "bridge", "null", "none", "macvlan", 
 
 def is_node_local(network: Network) -> bool:
     """Every node has its own of that name; the swarm gives no addresses in it."""
-    spec = network.spec
-    driver = spec.driver_configuration.name if spec.driver_configuration is not None else ""
-    return driver in _LOCAL_DRIVERS or spec.scope == "local" or spec.name in _PREDEFINED
+    return _driver(network) in _LOCAL_DRIVERS or _is_predefined(network)
+
+
+def is_made_by_nodes(network: Network) -> bool:
+    """Node-local, and made by a user: a node makes its own when a task comes, and removes it with the last one."""
+    return is_node_local(network) and not _is_predefined(network)
+
+
+def is_on_the_wire(network: Network) -> bool:
+    """Nodes make it, and give addresses in it that containers of other nodes reach, too."""
+    return _driver(network) == "macvlan" and not _is_predefined(network)
+
+
+def _is_predefined(network: Network) -> bool:
+    return network.spec.scope == "local" or network.spec.name in _PREDEFINED
+
+
+def _driver(network: Network) -> str:
+    driver = network.spec.driver_configuration
+    return driver.name if driver is not None else ""
 
 
 def predefined(target: str) -> Network | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control.network_state import is_node_local
+from enxame.control.network_state import is_node_local, is_on_the_wire
 from enxame.model.attachment import Attachment
 from enxame.model.dispatch import NetworkEndpoint, NetworkPeer, NetworkService, NetworkTable
 from enxame.model.network import Network
@@ -146,8 +146,8 @@ class NetworkTables:
         now: dict[str, NetworkEndpoint] = {}
         if task is not None and peer is not None:
             for attachment in task.networks_attachments:
-                if attachment.addresses and not is_node_local(attachment.network):
-                    endpoint = _endpoint(task, attachment, peer)
+                if addresses := _addresses(task, attachment):
+                    endpoint = _endpoint(task, attachment, peer, addresses)
                     if task_id in self._withdrawn:
                         endpoint = replace(endpoint, serving=False)
                     now[attachment.network.id] = endpoint
@@ -158,8 +158,9 @@ class NetworkTables:
     def _see_attachment(self, view: View, attachment_id: str, changes: Changes) -> None:
         attachment = view.get(Attachment, attachment_id)
         peer = self._nodes.get(attachment.node_id) if attachment is not None and attachment.addresses else None
+        network = view.get(Network, attachment.network_id) if attachment is not None else None
         now: dict[str, NetworkEndpoint] = {}
-        if attachment is not None and peer is not None:
+        if attachment is not None and peer is not None and (network is None or has_table(network)):
             now[attachment.network_id] = NetworkEndpoint(
                 id=attachment.id,
                 node_id=attachment.node_id,
@@ -312,6 +313,11 @@ class TablesTold:
 _NOBODY: Final = _OnNetwork()
 
 
+def has_table(network: Network) -> bool:
+    """Whether who is on the network is told from node to node: not where a node reaches its own containers alone."""
+    return is_on_the_wire(network) or not is_node_local(network)
+
+
 def _of(changes: Changes, network_id: str) -> Changed:
     found = changes.get(network_id)
     if found is None:
@@ -323,7 +329,19 @@ def _is_placed(task: Task) -> bool:
     return bool(task.node_id) and task.status.state >= TaskState.ASSIGNED and not task.status.state.is_terminal
 
 
-def _endpoint(task: Task, attachment: NetworkAttachment, peer: NetworkPeer) -> NetworkEndpoint:
+def _addresses(task: Task, attachment: NetworkAttachment) -> list[str]:
+    """Of a task on a network: as the leader gave them or, on the wire, its node."""
+    if not is_node_local(attachment.network):
+        return attachment.addresses
+    container = task.status.container_status
+    if container is None or not is_on_the_wire(attachment.network):
+        return []
+    return container.addresses.get(attachment.network.id, [])
+
+
+def _endpoint(
+    task: Task, attachment: NetworkAttachment, peer: NetworkPeer, addresses: list[str]
+) -> NetworkEndpoint:
     ports: list[PortConfig] = []
     if attachment.network.spec.ingress and task.internal is not None:
         ports = [port for port in task.internal.ports if port.publish_mode == "ingress"]
@@ -331,7 +349,7 @@ def _endpoint(task: Task, attachment: NetworkAttachment, peer: NetworkPeer) -> N
         id=task.id,
         node_id=task.node_id,
         service_id=task.service_id,
-        addresses=_plain(attachment.addresses, peer),
+        addresses=_plain(addresses, peer),
         data_path=peer.data_path,
         names=_names(task),
         aliases=attachment.aliases,
@@ -359,13 +377,15 @@ def _on_networks(view: View, service: Service) -> dict[str, NetworkService]:
     """A service's entries, by network id."""
     vips: dict[str, list[str]] = {}
     for vip in service.endpoint.virtual_ips:
+        if not vip.addr:
+            continue  # only shown: nodes give no virtual addresses
         vips.setdefault(vip.network_id, []).append(vip.addr.partition("/")[0])
     aliases: dict[str, list[str]] = {network_id: [] for network_id in vips}
     for config in service.spec.task_template.networks or service.spec.networks:
         network = view.get(Network, config.target)
         if network is None:
             network = next(iter(view.find(Network, "name", config.target)), None)
-        if network is not None and not is_node_local(network):
+        if network is not None and has_table(network):
             aliases[network.id] = config.aliases
     labels = {name: value for name, value in service.spec.labels.items() if name.startswith(LABEL_PREFIX)}
     published = [port for port in service.endpoint.ports if port.publish_mode == "ingress" and port.published_port]

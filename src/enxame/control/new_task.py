@@ -83,7 +83,8 @@ def vips_by_network(endpoint: Endpoint) -> dict[str, str]:
     """A service's first virtual address on each network. Of IPv4: that IPv6 came to a network restarts no task."""
     found: dict[str, str] = {}
     for vip in endpoint.virtual_ips:
-        found.setdefault(vip.network_id, vip.addr)
+        if vip.addr:
+            found.setdefault(vip.network_id, vip.addr)
     return found
 
 

@@ -56,11 +56,12 @@ for _rank, _state in enumerate(TaskState):
 
 
 class ContainerStatus(Model):
-    """The container of a task."""
+    """The container of a task. ``addresses`` (CIDR, by network id) are those that its node gave it; Enxame's own."""
 
     container_id: str = ""
     pid: int = 0
     exit_code: int = always(default=0)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
 
 
 class PortStatus(Model):
