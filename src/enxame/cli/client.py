@@ -270,6 +270,7 @@ class Client:
         versioned: bool = True,
         upgraded: bool = False,
     ) -> http.client.HTTPResponse:
+        _check_names(path)
         url = f"/v{self.version}{path}" if versioned else path
         text = encode_query(query)
         separator = "&" if "?" in path else "?"
@@ -318,6 +319,13 @@ class Client:
 def quoted(name: str) -> str:
     """A name as one path segment (slashes of image names stay)."""
     return quote(name, safe="/:@")
+
+
+def _check_names(path: str) -> None:
+    """An empty name would ask for something else: ``/networks/``. Raises CliError."""
+    segments = path.partition("?")[0].split("/")[1:]
+    if "" in segments[1:]:
+        raise CliError(f"invalid {segments[0].removesuffix('s')} name or ID: value is empty")
 
 
 def encode_query(query: Query | None) -> str:

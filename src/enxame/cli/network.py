@@ -5,7 +5,7 @@ from typing import Any
 
 from enxame.cli.client import quoted
 from enxame.cli.command import Args, Flags, Group, command
-from enxame.cli.errors import CliError, DaemonError
+from enxame.cli.errors import CliError, DaemonError, Unreachable
 from enxame.cli.flags import many, switch, text, value
 from enxame.cli.humanise import natural_key
 from enxame.cli.inspecting import inspect_objects
@@ -216,8 +216,10 @@ def rm(cli: Session, flags: Flags, args: Args) -> None:
             if found.get("Ingress") and not cli.confirm(_INGRESS_WARNING):
                 continue
             cli.client.delete(f"/networks/{quoted(name)}")
-        except DaemonError as problem:
-            if not (flags["force"] and problem.status == 404):
+        except Unreachable:
+            raise
+        except CliError as problem:
+            if not (flags["force"] and isinstance(problem, DaemonError) and problem.status == 404):
                 problems.append(problem.message)
         else:
             cli.say(name)

@@ -37,6 +37,66 @@ def test_service_ls_is_dockers_table(daemon, enxame):
     ]
 
 
+def ports(*rows):
+    return [
+        {"Protocol": protocol, "TargetPort": target, "PublishedPort": published, "PublishMode": "ingress"}
+        for published, target, protocol in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (ports((9010, 80, "tcp"), (9011, 80, "tcp"), (9012, 80, "tcp")), "*:9010-9012->80/tcp"),
+        (ports((9021, 91, "tcp"), (9020, 90, "tcp")), "*:9020-9021->90-91/tcp"),
+        (ports((9020, 90, "tcp"), (9021, 91, "tcp"), (9022, 91, "tcp")), "*:9020-9021->90-91/tcp, *:9022->91/tcp"),
+        (ports((9001, 81, "tcp"), (9002, 80, "tcp")), "*:9001->81/tcp, *:9002->80/tcp"),
+        (
+            ports((9031, 31, "udp"), (9030, 30, "tcp"), (9024, 80, "tcp")),
+            "*:9024->80/tcp, *:9030->30/tcp, *:9031->31/udp",
+        ),
+        ([{**ports((80, 80, "tcp"))[0], "PublishMode": "host"}], ""),
+    ],
+)
+def test_service_ls_joins_neighbouring_ports_as_docker_does(daemon, enxame, given, shown):
+    daemon.answers = {"GET /services": (200, [{**SERVICE, "Endpoint": {"Ports": given}}])}
+    assert enxame("service", "ls", "--format", "{{.Ports}}").out == f"{shown}\n"
+
+
+def test_pretty_shows_the_port_that_the_swarm_has_chosen(daemon, enxame):
+    spec = {**SERVICE["Spec"], "EndpointSpec": {"Mode": "vip", "Ports": ports((0, 80, "tcp"))}}
+    service = {**SERVICE, "Spec": spec, "Endpoint": {"Ports": ports((30007, 80, "tcp"))}}
+    daemon.answers = {"GET /services/web": (200, service)}
+    assert " PublishedPort = 30007\n" in enxame("service", "inspect", "--pretty", "web").out
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["service", "create", "--network", "", "img"], "network"),
+        (["service", "update", "--network-rm", "", "web"], "network"),
+        (["network", "inspect", ""], "network"),
+        (["network", "rm", ""], "network"),
+        (["network", "connect", "", "c1"], "network"),
+        (["service", "rm", ""], "service"),
+        (["node", "rm", ""], "node"),
+        (["stop", ""], "container"),
+    ],
+)
+def test_an_empty_name_is_refused_without_asking_for_it(daemon, enxame, words, kind):
+    daemon.answers = {"GET /services/web": (200, {**SERVICE, "Version": {"Index": 1}})}
+    outcome = enxame(*words)
+    assert (outcome.code, f"invalid {kind} name or ID: value is empty" in outcome.err) == (1, True), outcome
+
+
+def test_a_refused_service_says_nothing_of_its_images_digest(daemon, enxame):
+    daemon.answers = {
+        "GET /distribution/img:latest/json": (401, {"message": "denied"}),
+        "POST /services/create": (400, {"message": "no"}),
+    }
+    assert enxame("service", "create", "-d", "img").err == "Error response from daemon: no\n"
+
+
 def test_json_format_gives_one_object_a_line_with_gos_escapes(daemon, enxame):
     daemon.answers = {"GET /services": (200, [SERVICE])}
     out = enxame("service", "ls", "--format", "json").out

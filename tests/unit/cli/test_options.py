@@ -78,6 +78,12 @@ def test_durations_print_as_gos(number, text):
     assert format_duration(number) == text
 
 
+def test_the_long_form_of_a_published_port_may_be_in_any_case():
+    assert parse_service_port("TARGET=80,Published=9063,protocol=UDP,mode=Host") == [
+        {"Protocol": "udp", "TargetPort": 80, "PublishedPort": 9063, "PublishMode": "host"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("parse", "text", "problem"),
     [

@@ -98,7 +98,7 @@ def parse_service_port(text: str) -> list[Json]:
 def _long_form(text: str) -> Json:
     found: Json = {}
     for field in csv_fields(text):
-        key, separator, value = field.partition("=")
+        key, separator, value = field.lower().partition("=")
         if not separator or not key:
             raise ValueError(f"invalid field {field}")
         match key:

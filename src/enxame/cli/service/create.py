@@ -21,12 +21,11 @@ def create(cli: Session, flags: Flags, args: Args) -> None:
     spec = service_spec(flags, args[0], list(args[1:]), cli.client)
     auth = cli.registry_auth(args[0]) if flags["with-registry-auth"] else ""
     normal_service_image(spec)
+    unpinned = ""
     if not flags["no-resolve-image"]:
-        warning = pin_digest(cli.client, spec, auth or cli.registry_auth(args[0]))
-        if warning:
-            cli.warn(warning)
+        unpinned = pin_digest(cli.client, spec, auth or cli.registry_auth(args[0]))
     answer = cli.client.post("/services/create", spec, headers={"X-Registry-Auth": auth} if auth else None)
-    for warning in answer.get("Warnings") or []:
+    for warning in (*(answer.get("Warnings") or []), *([unpinned] if unpinned else [])):
         cli.warn(warning)
     cli.say(answer["ID"])
     if not flags["detach"]:

@@ -45,26 +45,29 @@ def image_name(image: str) -> str:
 
 
 def port_ranges(ports: list[Json]) -> str:
-    """Ingress ports, neighbours joined: ``*:8080-8081->80-81/tcp``."""
+    """Ingress ports, neighbours joined: ``*:8080-8081->80-81/tcp``, ``*:8080-8081->80/tcp``."""
     found = sorted(
-        (p.get("Protocol", "tcp"), p.get("TargetPort", 0), p.get("PublishedPort", 0))
+        (p.get("Protocol", "tcp"), p.get("PublishedPort", 0), p.get("TargetPort", 0))
         for p in ports
         if p.get("PublishMode", "ingress") == "ingress"
     )
-    out: list[str] = []
     runs: list[list[Any]] = []
-    for protocol, target, published in found:
+    for protocol, published, target in found:
         last = runs[-1] if runs else None
-        if last and last[0] == protocol and target == last[2] + 1 and published == last[4] + 1:
-            last[2], last[4] = target, published
+        # Several ports may lead to one, but only where that is the whole run.
+        steps = () if last is None else (1,) if last[3] != last[4] else (0, 1)
+        if last and last[0] == protocol and published - last[2] <= 1 and target - last[4] in steps:
+            last[2], last[4] = published, target
         else:
-            runs.append([protocol, target, target, published, published])
-    for protocol, start, end, published, last_published in runs:
-        if start == end:
-            out.append(f"*:{published}->{start}/{protocol}")
-        else:
-            out.append(f"*:{published}-{last_published}->{start}-{end}/{protocol}")
-    return ", ".join(out)
+            runs.append([protocol, published, published, target, target])
+    return ", ".join(
+        f"*:{_range(first, last)}->{_range(target, last_target)}/{protocol}"
+        for protocol, first, last, target, last_target in runs
+    )
+
+
+def _range(first: int, last: int) -> str:
+    return f"{first}-{last}" if last > first else str(first)
 
 
 TABLE = Table(

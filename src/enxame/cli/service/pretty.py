@@ -30,7 +30,7 @@ def pretty_service(service: Json, network_name: Callable[[str], str]) -> str:
     networks = [network_name(n["Target"]) for n in task.get("Networks") or spec.get("Networks") or []]
     if networks:
         lines.append("Networks:" + "".join(f" {n}" for n in networks) + " ")
-    lines += _endpoint(spec.get("EndpointSpec") or {})
+    lines += _endpoint(spec.get("EndpointSpec") or {}, (service.get("Endpoint") or {}).get("Ports") or [])
     lines += _health(container.get("Healthcheck"))
     return "\n".join(lines) + "\n"
 
@@ -167,9 +167,8 @@ def _amounts(amounts: Json) -> list[str]:
     return lines
 
 
-def _endpoint(endpoint: Json) -> list[str]:
+def _endpoint(endpoint: Json, ports: list[Json]) -> list[str]:
     lines = [f"Endpoint Mode:\t{endpoint.get('Mode', '')}"]
-    ports = endpoint.get("Ports") or []
     if ports:
         lines.append("Ports:")
         for port in ports:

@@ -26,13 +26,12 @@ def update(cli: Session, flags: Flags, args: Args) -> None:
     if not auth:
         query["registryAuthFrom"] = "spec"
     normal_service_image(spec)
+    unpinned = ""
     if flags.changed("image") and not flags["no-resolve-image"]:
-        warning = pin_digest(client, spec, auth or cli.registry_auth(image))
-        if warning:
-            cli.warn(warning)
+        unpinned = pin_digest(client, spec, auth or cli.registry_auth(image))
     headers = {"X-Registry-Auth": auth} if auth else None
     answer = client.post(f"/services/{service['ID']}/update", spec, query, headers) or {}
-    for warning in answer.get("Warnings") or []:
+    for warning in (*(answer.get("Warnings") or []), *([unpinned] if unpinned else [])):
         cli.warn(warning)
     cli.say(args[0])
     if not flags["detach"]:
