@@ -41,7 +41,7 @@ async def test_an_image_comes_with_all_its_layers_and_dockers_messages(registry,
     config = {"Cmd": ["/x"], "Healthcheck": {"Test": ["CMD-SHELL", "x"]}, "OnBuild": ["RUN y"]}
     reference = registry.push(archive(LAYERS, "web", config=config), "team/web:1")
     progress = Progress()
-    image = await store.pull(reference, progress=progress)
+    image = await store.registries.pull(reference, progress=progress)
     assert (image.config.cmd, image.config.healthcheck.test, image.config.on_build) == (
         ["/x"],
         ["CMD-SHELL", "x"],
@@ -59,22 +59,22 @@ async def test_an_image_comes_with_all_its_layers_and_dockers_messages(registry,
     assert shown.repo_digests == [f"{registry.address}/team/web@{digest}"]
     assert store.resolve(f"{registry.address}/team/web@{digest}") == image
     assert store.resolve(f"{reference}@{digest}") == image
-    assert store._events.seen[-1][1:] == ("pull", reference, {"name": f"{registry.address}/team/web"})
+    assert store._events.publisher.seen[-1][1:] == ("pull", reference, {"name": f"{registry.address}/team/web"})
 
 
 async def test_pulling_again_fetches_nothing(registry, store):
     reference = registry.push(archive(LAYERS[:1], "web"), "again:1")
-    await store.pull(reference, progress=Progress())
+    await store.registries.pull(reference, progress=Progress())
     progress = Progress()
-    await store.pull(reference, progress=progress)
+    await store.registries.pull(reference, progress=progress)
     assert progress.lines()[-1] == f"Status: Image is up to date for {reference}"
     assert len(progress) == 3
 
 
 async def test_only_missing_layers_are_fetched(registry, store):
-    await store.pull(registry.push(archive(LAYERS[:2], "web"), "shared:1"), progress=Progress())
+    await store.registries.pull(registry.push(archive(LAYERS[:2], "web"), "shared:1"), progress=Progress())
     progress = Progress()
-    await store.pull(registry.push(archive(LAYERS[:3], "web"), "shared:2"), progress=progress)
+    await store.registries.pull(registry.push(archive(LAYERS[:3], "web"), "shared:2"), progress=progress)
     statuses = [line.split(": ")[-1] for line in progress.lines()]
     assert statuses.count("Already exists") == 2
     assert statuses.count("Pull complete") == 1
@@ -82,9 +82,9 @@ async def test_only_missing_layers_are_fetched(registry, store):
 
 async def test_a_tag_that_moved_in_the_registry_moves_here(registry, store):
     reference = registry.push(archive(LAYERS[:1], "web"), "moving:1")
-    first = await store.pull(reference, progress=Progress())
+    first = await store.registries.pull(reference, progress=Progress())
     registry.push(archive(LAYERS[1:2], "web"), "moving:1")
-    second = await store.pull(reference, progress=Progress())
+    second = await store.registries.pull(reference, progress=Progress())
     assert first.id != second.id
     assert store.resolve(reference) == second
     assert store.inspect(first.id).repo_tags == []
@@ -93,16 +93,16 @@ async def test_a_tag_that_moved_in_the_registry_moves_here(registry, store):
 async def test_all_tags_of_a_repository_are_pulled(registry, store):
     for number, tag in enumerate("ab"):
         registry.push(archive(LAYERS[number : number + 1], "web"), f"every:{tag}")
-    await store.pull_all(f"{registry.address}/every", progress=Progress())
+    await store.registries.pull_all(f"{registry.address}/every", progress=Progress())
     assert store.resolve(f"{registry.address}/every:a") != store.resolve(f"{registry.address}/every:b")
     with pytest.raises(NotFound, match="repository name not known to registry"):
-        await store.pull_all(f"{registry.address}/nothing-at-all", progress=Progress())
+        await store.registries.pull_all(f"{registry.address}/nothing-at-all", progress=Progress())
 
 
 async def test_a_digest_is_pulled_without_a_tag(registry, store):
     reference = registry.push(archive(LAYERS[:1], "web"), "pinned:1")
     digest = digest_of(reference)
-    image = await store.pull(f"{reference}@{digest}", progress=Progress())
+    image = await store.registries.pull(f"{reference}@{digest}", progress=Progress())
     shown = store.inspect(image.id)
     assert (shown.repo_tags, shown.repo_digests) == ([], [f"{registry.address}/pinned@{digest}"])
 
@@ -110,10 +110,10 @@ async def test_a_digest_is_pulled_without_a_tag(registry, store):
 async def test_pulls_of_one_reference_are_one(registry, store):
     reference = registry.push(archive([*LAYERS, files(("joined", b"x"))], "web"), "joined:1")
     progresses = [Progress() for _ in range(4)]
-    images = await asyncio.gather(*(store.pull(reference, progress=progress) for progress in progresses))
+    images = await asyncio.gather(*(store.registries.pull(reference, progress=progress) for progress in progresses))
     assert len({image.id for image in images}) == 1
     assert all(progress.lines()[-1].startswith("Status: Downloaded newer") for progress in progresses)
-    assert len([event for event in store._events.seen if event[1] == "pull"]) == 1
+    assert len([event for event in store._events.publisher.seen if event[1] == "pull"]) == 1
 
 
 async def test_of_an_index_the_wanted_platform_is_taken(registry, store):
@@ -143,21 +143,21 @@ async def test_of_an_index_the_wanted_platform_is_taken(registry, store):
     ).encode()
     put(registry, "multi", "all", index, "application/vnd.docker.distribution.manifest.list.v2+json")
     reference = f"{registry.address}/multi:all"
-    image = await store.pull(reference, platform="linux/amd64", progress=Progress())
+    image = await store.registries.pull(reference, platform="linux/amd64", progress=Progress())
     assert image.architecture == "amd64"
     digest = f"sha256:{hashlib.sha256(index).hexdigest()}"
     assert store.inspect(reference).repo_digests == [f"{registry.address}/multi@{digest}"]
-    found = await store.distribution(reference)
+    found = await store.registries.distribution(reference)
     assert (found.descriptor.digest, found.descriptor.size) == (digest, len(index))
     assert [platform.architecture for platform in found.platforms] == ["arm64", "amd64"]
-    other = await store.pull(reference, platform="linux/arm64", progress=Progress())
+    other = await store.registries.pull(reference, platform="linux/arm64", progress=Progress())
     assert other.architecture == "arm64"
     with pytest.raises(NotFound, match="no matching manifest for linux/s390x"):
-        await store.pull(reference, platform="linux/s390x", progress=Progress())
+        await store.registries.pull(reference, platform="linux/s390x", progress=Progress())
     with pytest.raises(
         NotFound, match="does not match the specified platform: wanted linux/amd64, actual: linux/arm64"
     ):
-        await store.pull(theirs, platform="linux/amd64", progress=Progress())
+        await store.registries.pull(theirs, platform="linux/amd64", progress=Progress())
 
 
 def put(registry, repository, tag, manifest, media_type):
@@ -175,10 +175,10 @@ def put(registry, repository, tag, manifest, media_type):
 async def test_what_is_not_there_is_told_in_dockers_words(registry, store, tmp_path):
     reference = f"{registry.address}/nothing:here"
     with pytest.raises(NotFound) as caught:
-        await store.pull(reference, progress=Progress())
+        await store.registries.pull(reference, progress=Progress())
     assert caught.value.message == f"manifest for {reference} not found: manifest unknown: manifest unknown"
     with pytest.raises(NotFound) as caught:
-        await store.distribution(reference)
+        await store.registries.distribution(reference)
     assert caught.value.message == "manifest unknown: manifest unknown"
     assert leftovers(tmp_path) == []
 
@@ -188,7 +188,7 @@ async def test_a_registry_that_is_not_running_is_told_at_once(store, tmp_path):
         pass
     begun = time.monotonic()
     with pytest.raises(EnxameError) as caught:
-        await store.pull(f"{gone.address}/x", progress=Progress())
+        await store.registries.pull(f"{gone.address}/x", progress=Progress())
     assert (
         caught.value.message == f'Get "http://{gone.address}/v2/": dial tcp {gone.address}: connect: connection refused'
     )
@@ -212,7 +212,7 @@ async def test_a_registry_that_swallows_packets_is_given_up_within_two_seconds(s
                 crowd.append(one)
             begun = time.monotonic()
             with pytest.raises(EnxameError, match="request canceled while waiting for connection"):
-                await store.distribution(f"127.0.0.1:{address[1]}/x")
+                await store.registries.distribution(f"127.0.0.1:{address[1]}/x")
             assert time.monotonic() - begun < allowed(2.5)
             for one in crowd:
                 one.close()
@@ -236,23 +236,25 @@ async def test_a_guarded_registry_wants_the_right_password(guarded, store, tmp_p
     right, wrong = RegistryAuth(username="user", password="secret"), RegistryAuth(username="user", password="no")
     for auth in (None, wrong):
         with pytest.raises(NotFound) as caught:
-            await store.pull(reference, auth=auth, progress=Progress())
+            await store.registries.pull(reference, auth=auth, progress=Progress())
         assert caught.value.message == (
             f"pull access denied for {guarded.address}/secret/web, repository does not exist or may require "
             "'docker login': denied: requested access to the resource is denied"
         )
     assert leftovers(tmp_path) == []
-    image = await store.pull(reference, auth=right, progress=Progress())
+    image = await store.registries.pull(reference, auth=right, progress=Progress())
     assert len(image.layers) == 2
-    assert (await store.distribution(reference, right)).platforms[0].architecture == "amd64"
+    assert (await store.registries.distribution(reference, right)).platforms[0].architecture == "amd64"
     assert not list((tmp_path / "images/registry").glob("auth-*"))
 
 
 async def test_a_login_is_tried_at_the_registry(guarded, store, tmp_path):
     right = RegistryAuth(username="user", password="secret", serveraddress=guarded.address)
-    await store.login(right)
+    await store.registries.login(right)
     with pytest.raises(Unauthenticated):
-        await store.login(RegistryAuth(username="user", password="no", serveraddress=f"http://{guarded.address}/v1/"))
+        await store.registries.login(
+            RegistryAuth(username="user", password="no", serveraddress=f"http://{guarded.address}/v1/")
+        )
     assert not list((tmp_path / "images/registry").glob("auth-*"))
 
 
@@ -267,15 +269,15 @@ async def test_a_damaged_blob_is_refused_and_leaves_nothing(registry, store, tmp
     content[len(content) // 2] ^= 0xFF
     blob.write_bytes(content)
     with pytest.raises((EnxameError, InvalidArgument)):
-        await store.pull(reference, progress=Progress())
+        await store.registries.pull(reference, progress=Progress())
     assert leftovers(tmp_path) == []
     content[len(content) // 2] ^= 0xFF
     blob.write_bytes(content[:1000])  # ends early
     with pytest.raises((EnxameError, InvalidArgument)):
-        await store.pull(reference, progress=Progress())
+        await store.registries.pull(reference, progress=Progress())
     assert leftovers(tmp_path) == []
     blob.write_bytes(content)
-    assert await store.pull(reference, progress=Progress())
+    assert await store.registries.pull(reference, progress=Progress())
 
 
 async def test_an_interrupted_pull_leaves_nothing_and_works_the_next_time(store, tmp_path):
@@ -287,7 +289,7 @@ async def test_an_interrupted_pull_leaves_nothing_and_works_the_next_time(store,
             if message.status == "Pulling fs layer" and not stopped.is_set():
                 stopped.set()
 
-        task = asyncio.create_task(store.pull(reference, progress=stop_when_fetching))
+        task = asyncio.create_task(store.registries.pull(reference, progress=stop_when_fetching))
         async with asyncio.timeout(60):
             await stopped.wait()
         registry.pause()
@@ -296,14 +298,14 @@ async def test_an_interrupted_pull_leaves_nothing_and_works_the_next_time(store,
             await task
         assert leftovers(tmp_path) == []
         registry.resume()
-        assert await store.pull(reference, progress=Progress())
+        assert await store.registries.pull(reference, progress=Progress())
 
 
 async def test_one_of_two_that_goes_away_does_not_stop_the_other(store, tmp_path):
     with LoopbackRegistry(tmp_path / "r") as registry:
         reference = registry.push(archive([files(("big", os.urandom(5_000_000)))], "web"), "two:1")
-        first = asyncio.create_task(store.pull(reference, progress=Progress()))
-        second = asyncio.create_task(store.pull(reference, progress=Progress()))
+        first = asyncio.create_task(store.registries.pull(reference, progress=Progress()))
+        second = asyncio.create_task(store.registries.pull(reference, progress=Progress()))
         await asyncio.sleep(0)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -314,11 +316,11 @@ async def test_one_of_two_that_goes_away_does_not_stop_the_other(store, tmp_path
 async def test_a_pull_that_was_given_up_does_not_spoil_the_next(store, tmp_path):
     with LoopbackRegistry(tmp_path / "r") as registry:
         reference = registry.push(archive([files(("big", os.urandom(5_000_000)))], "web"), "next:1")
-        first = asyncio.create_task(store.pull(reference, progress=Progress()))
+        first = asyncio.create_task(store.registries.pull(reference, progress=Progress()))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
-        assert (await store.pull(reference, progress=Progress())).layers
+        assert (await store.registries.pull(reference, progress=Progress())).layers
         with pytest.raises(asyncio.CancelledError):
             await first
 
@@ -327,7 +329,7 @@ async def test_stopping_the_daemon_stops_pulls_with_a_word(store, tmp_path):
     with LoopbackRegistry(tmp_path / "r") as registry:
         reference = registry.push(archive([files(("big", os.urandom(5_000_000)))], "web"), "stop:1")
         registry.pause()
-        pull = asyncio.create_task(store.pull(reference, progress=Progress()))
+        pull = asyncio.create_task(store.registries.pull(reference, progress=Progress()))
         await asyncio.sleep(0)
         await store.stop()
         with pytest.raises(Unavailable, match="shutting down"):
@@ -338,7 +340,7 @@ async def test_stopping_the_daemon_stops_pulls_with_a_word(store, tmp_path):
 async def test_a_mirror_is_asked_before_docker_io(registry, tmp_path):
     registry.push(archive(LAYERS[:1], "web"), "library/mirrored:1")
     store = await open_store(tmp_path, mirrors=[f"http://{registry.address}"])
-    image = await store.pull("mirrored:1", progress=Progress())
+    image = await store.registries.pull("mirrored:1", progress=Progress())
     assert store.inspect("mirrored:1").id == image.id
     await store.stop()
 
@@ -352,10 +354,10 @@ async def test_mirrors_are_asked_in_their_order_and_one_that_is_not_there_is_pas
         dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         mirrors = [dead, f"http://{registry.address}", f"http://{second.address}"]
         store = await open_store(tmp_path, mirrors=mirrors)
-        ordered = await store.pull("ordered:1", progress=Progress())
-        assert ordered.layers == (await store.pull(first_only, progress=Progress())).layers
+        ordered = await store.registries.pull("ordered:1", progress=Progress())
+        assert ordered.layers == (await store.registries.pull(first_only, progress=Progress())).layers
         # What the first has not, the next may have.
-        assert len((await store.pull("other:1", progress=Progress())).layers) == 1
+        assert len((await store.registries.pull("other:1", progress=Progress())).layers) == 1
         await store.stop()
 
 
@@ -372,14 +374,14 @@ async def test_a_helm_chart_is_no_image(registry, store, tmp_path):
     raw["config"] = base["config"] | {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
     put(registry, "chart", "1", json.dumps(raw).encode(), raw["mediaType"])
     with pytest.raises(InvalidArgument, match="unsupported media type"):
-        await store.pull(f"{registry.address}/chart:1", progress=Progress())
+        await store.registries.pull(f"{registry.address}/chart:1", progress=Progress())
     assert leftovers(tmp_path) == []
 
 
 async def test_the_sample_image_comes_back_as_it_was_pushed(registry, store, tmp_path):
     image_id = build(tmp_path / "sample.tar")
     reference = registry.push((tmp_path / "sample.tar").read_bytes(), "sample:1")
-    assert (await store.pull(reference, progress=Progress())).id == image_id
+    assert (await store.registries.pull(reference, progress=Progress())).id == image_id
 
 
 def test_starting_clears_credentials_that_a_crash_left(tmp_path):

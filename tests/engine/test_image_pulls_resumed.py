@@ -101,7 +101,7 @@ async def interrupt(store, front, reference, digest, *, broken=False):
     front.reached.clear()
     front.go.clear()
     progress = Progress()
-    task = asyncio.create_task(store.pull(reference, progress=progress))
+    task = asyncio.create_task(store.registries.pull(reference, progress=progress))
     async with asyncio.timeout(60):
         await asyncio.to_thread(front.reached.wait, 60)
         while len([line for line in progress.lines() if line.endswith(": Pull complete")]) < len(LAYERS) - 1:
@@ -136,7 +136,7 @@ async def test_only_what_was_not_there_is_fetched_the_next_time(registry, store,
         assert fetched(tmp_path) == {*layers} - {layers[2]}
         before.asked.clear()
         progress = Progress()
-        image = await store.pull(ours, progress=progress)
+        image = await store.registries.pull(ours, progress=progress)
         assert len(image.layers) == len(LAYERS)
         assert set(before.asked) == {config, layers[2]}
         assert before.asked.count(layers[2]) == 1
@@ -151,7 +151,7 @@ async def test_a_daemon_that_died_in_a_pull_has_its_layers_for_the_next(registry
         ours = reference.replace(registry.address, before.address)
         before.held = layers[0]
         progress = Progress()
-        task = asyncio.create_task(store.pull(ours, progress=progress))
+        task = asyncio.create_task(store.registries.pull(ours, progress=progress))
         async with asyncio.timeout(60):
             while len([line for line in progress.lines() if line.endswith(": Pull complete")]) < len(LAYERS) - 1:
                 await asyncio.sleep(0.01)
@@ -163,7 +163,7 @@ async def test_a_daemon_that_died_in_a_pull_has_its_layers_for_the_next(registry
         assert fetched(tmp_path / "after") == {*layers} - {layers[0]}
         before.held = ""
         before.asked.clear()
-        assert len((await again.pull(ours, progress=Progress())).layers) == len(LAYERS)
+        assert len((await again.registries.pull(ours, progress=Progress())).layers) == len(LAYERS)
         assert set(before.asked) == {config, layers[0]}
         await again.stop()
 
@@ -178,7 +178,7 @@ async def test_what_a_power_loss_has_cut_is_fetched_again(registry, store, tmp_p
         blob.write_bytes(blob.read_bytes()[:1000])
         (tmp_path / "images/fetched" / layers[3].removeprefix("sha256:")).write_bytes(b"something else")
         before.asked.clear()
-        assert len((await store.pull(ours, progress=Progress())).layers) == len(LAYERS)
+        assert len((await store.registries.pull(ours, progress=Progress())).layers) == len(LAYERS)
         assert set(before.asked) == {config, layers[0], layers[1], layers[3]}
     assert fetched(tmp_path) == set()
 

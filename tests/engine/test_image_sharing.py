@@ -49,7 +49,7 @@ async def test_what_is_pushed_comes_back_with_the_same_digest_and_id(registry, s
     name = f"{registry.address}/team/app:1"
     await store.load(stream(archive(LAYERS, name)), Progress())
     progress = Progress()
-    await store.push(f"{registry.address}/team/app", "1", progress=progress)
+    await store.registries.push(f"{registry.address}/team/app", "1", progress=progress)
     lines = progress.lines()
     assert lines[0] == f"The push refers to repository [{registry.address}/team/app]"
     for status in ("Preparing", "Pushed"):
@@ -57,20 +57,20 @@ async def test_what_is_pushed_comes_back_with_the_same_digest_and_id(registry, s
     aux = progress[-1].aux
     assert lines[-2] == f"1: digest: {aux['Digest']} size: {aux['Size']}"
     assert store.inspect(name).repo_digests == [f"{registry.address}/team/app@{aux['Digest']}"]
-    image = await other.pull(name, progress=Progress())
+    image = await other.registries.pull(name, progress=Progress())
     assert image.id == store.resolve(name).id
     assert other.inspect(name).repo_digests == store.inspect(name).repo_digests
-    assert (await other.distribution(name)).descriptor.size == aux["Size"]
-    assert store._events.seen[-1][1:] == ("push", name, {"name": f"{registry.address}/team/app"})
+    assert (await other.registries.distribution(name)).descriptor.size == aux["Size"]
+    assert store._events.publisher.seen[-1][1:] == ("push", name, {"name": f"{registry.address}/team/app"})
     assert not os.listdir(tmp_path / "one/images/tmp")
 
 
 @needs_registry
 async def test_a_pulled_image_pushed_elsewhere_keeps_its_layers_byte_for_byte(registry, store):
     source = registry.push(archive(LAYERS[:2], "web"), "copy/from:1")
-    await store.pull(source, progress=Progress())
+    await store.registries.pull(source, progress=Progress())
     await store.tag(source, f"{registry.address}/copy/to", "1")
-    await store.push(f"{registry.address}/copy/to:1", progress=Progress())
+    await store.registries.push(f"{registry.address}/copy/to:1", progress=Progress())
     blobs = [
         [layer["digest"] for layer in json.loads(raw(f"{registry.address}/copy/{which}:1"))["layers"]]
         for which in ("from", "to")
@@ -87,9 +87,9 @@ def raw(reference):
 @needs_registry
 async def test_layers_that_the_registry_has_are_not_sent_again(registry, store):
     name = f"{registry.address}/again:1"
-    await store.pull(registry.push(archive(LAYERS[:2], "x"), "again:1"), progress=Progress())
+    await store.registries.pull(registry.push(archive(LAYERS[:2], "x"), "again:1"), progress=Progress())
     progress = Progress()
-    await store.push(name, progress=progress)
+    await store.registries.push(name, progress=progress)
     assert len([line for line in progress.lines() if line.endswith(": Layer already exists")]) == 2
     assert not any(line.endswith(": Pushed") for line in progress.lines())
 
@@ -98,14 +98,14 @@ async def test_layers_that_the_registry_has_are_not_sent_again(registry, store):
 async def test_without_a_tag_all_tags_of_the_repository_are_pushed(registry, store, other):
     repository = f"{registry.address}/all"
     await store.load(stream(archive(LAYERS[:1], f"{repository}:1", f"{repository}:2")), Progress())
-    await store.push(repository, progress=Progress())
+    await store.registries.push(repository, progress=Progress())
     for tag in "12":
-        assert await other.pull(f"{repository}:{tag}", progress=Progress())
+        assert await other.registries.pull(f"{repository}:{tag}", progress=Progress())
 
 
 async def test_what_is_not_here_cannot_be_pushed(store):
     with pytest.raises(NotFound) as caught:
-        await store.push("127.0.0.1:1/nothing", "1", progress=Progress())
+        await store.registries.push("127.0.0.1:1/nothing", "1", progress=Progress())
     assert caught.value.message == "An image does not exist locally with the tag: 127.0.0.1:1/nothing"
 
 
@@ -119,13 +119,13 @@ async def test_a_guarded_registry_wants_the_right_password_for_a_push(store, oth
         await store.load(stream(archive(LAYERS[:1], name)), Progress())
         for auth in (None, RegistryAuth(username="user", password="no")):
             with pytest.raises(Unauthenticated):
-                await store.push(name, auth=auth, progress=Progress())
+                await store.registries.push(name, auth=auth, progress=Progress())
         right = RegistryAuth(username="user", password="secret")
-        await store.push(name, auth=right, progress=Progress())
-        assert await other.pull(name, auth=right, progress=Progress())
+        await store.registries.push(name, auth=right, progress=Progress())
+        assert await other.registries.pull(name, auth=right, progress=Progress())
     assert not list((tmp_path / "one/images/registry").glob("auth-*"))
     with pytest.raises(EnxameError, match="connection refused"):
-        await store.push(name, auth=right, progress=Progress())
+        await store.registries.push(name, auth=right, progress=Progress())
 
 
 @needs_registry
@@ -135,7 +135,7 @@ async def test_a_push_that_is_given_up_leaves_nothing(store, tmp_path):
         await store.load(stream(archive([files(("big", os.urandom(5_000_000)))], name)), Progress())
         registry.pause()
         begun = asyncio.Event()
-        task = asyncio.create_task(store.push(name, progress=lambda _message: begun.set()))
+        task = asyncio.create_task(store.registries.push(name, progress=lambda _message: begun.set()))
         async with asyncio.timeout(60):
             await begun.wait()
         task.cancel()

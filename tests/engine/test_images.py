@@ -38,7 +38,7 @@ async def load(store, *args, **options):
 
 
 def actions(store):
-    return [(action, attributes["name"]) for _, action, _, attributes in store._events.seen]
+    return [(action, attributes["name"]) for _, action, _, attributes in store._events.publisher.seen]
 
 
 async def test_a_loaded_image_is_known_by_its_names_and_its_id(store):

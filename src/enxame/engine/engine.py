@@ -122,7 +122,7 @@ class Engine:
 
     async def pull_for_task(self, reference: str, registry_auth: str) -> None:
         """Pull the image of a task with the credentials its service was given (base64url JSON; may be empty)."""
-        await self.images.pull(reference, auth=decode_auth(registry_auth), progress=lambda _message: None)
+        await self.images.registries.pull(reference, auth=decode_auth(registry_auth), progress=lambda _message: None)
 
     def _holders_of_volume(self, name: str) -> list[str]:
         wanted = Filters({"volume": frozenset({name})})

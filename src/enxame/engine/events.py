@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Protocol
 
 from enxame.model.event import EventActor, EventMessage
 from enxame.model.filters import Filters
@@ -13,6 +14,13 @@ from enxame.model.filters import Filters
 HISTORY = 256
 #: A listener that lets so many events pile up is cut off: memory stays bounded.
 _BACKLOG = 16_384
+
+
+class EventPublisher(Protocol):
+    """Where events go."""
+
+    def publish(self, type_: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = "local") -> None:
+        """Tell of one event."""
 
 
 class EventBus:

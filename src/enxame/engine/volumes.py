@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from enxame.engine.events import EventPublisher
 from enxame.engine.patterns import any_matches
 from enxame.engine.uncancelled import to_the_end
 from enxame.engine.volume_filling import fill, has_source
@@ -45,13 +46,6 @@ _LIST_FILTERS: Final = frozenset({"dangling", "driver", "label", "name"})
 _PRUNE_FILTERS: Final = frozenset({"all", "label", "label!"})
 
 T = TypeVar("T")
-
-
-class EventPublisher(Protocol):
-    """Where events go."""
-
-    def publish(self, type_: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = "local") -> None:
-        """Tell of one event."""
 
 
 class VolumeStore:

@@ -251,6 +251,7 @@ class Images:
     """No images; pulls report what the test says."""
 
     def __init__(self) -> None:
+        self.registries = self
         self.pull_steps: list[Any] = []
 
     def list(self, *, filters: Filters | None = None, all: bool = False) -> list[Any]:  # noqa: A002

@@ -125,7 +125,7 @@ async def test_what_a_slow_client_has_not_read_is_kept_once_a_layer(served: Any)
             progress(step(done))
         gate.set()
 
-    served.engine.images.pull = pull
+    served.engine.images.registries.pull = pull
     response = await served.post("/images/create?fromImage=web&tag=1")
     lines = (await response.text()).splitlines()
     assert len(lines) == 1

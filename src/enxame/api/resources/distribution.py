@@ -18,4 +18,4 @@ routes = Routes()
 async def inspect_distribution(call: Call) -> web.StreamResponse:
     """Digest and platforms of an image in its registry."""
     with cancelled_on_disconnect(call.request):
-        return json_response(await call.api.engine.images.distribution(call.name, registry_auth(call)))
+        return json_response(await call.api.engine.images.registries.distribution(call.name, registry_auth(call)))

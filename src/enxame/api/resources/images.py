@@ -72,10 +72,10 @@ async def create_image(call: Call) -> web.StreamResponse:
     tag = call.text("tag")
     reference = name if not tag else f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
     progress = ProgressStream(call)
-    images = call.api.engine.images
+    registries = call.api.engine.images.registries
     last = name.rpartition("/")[2]
     # Docker's own rule: neither tag nor digest means all tags of the repository.
-    pull = images.pull if tag or ":" in last or "@" in last else images.pull_all
+    pull = registries.pull if tag or ":" in last or "@" in last else registries.pull_all
     return await progress.run(
         lambda: pull(reference, auth=auth, platform=call.text("platform"), progress=progress.report)
     )
@@ -131,7 +131,9 @@ async def push_image(call: Call) -> web.StreamResponse:
     """Send an image to its registry: one tag, or all of the repository."""
     auth, tag = registry_auth(call), call.text("tag")
     progress = ProgressStream(call)
-    return await progress.run(lambda: call.api.engine.images.push(call.name, tag, auth=auth, progress=progress.report))
+    return await progress.run(
+        lambda: call.api.engine.images.registries.push(call.name, tag, auth=auth, progress=progress.report)
+    )
 
 
 @routes.get("/images/{name}/get", answer=bytes, media="application/x-tar", errors=(404,))

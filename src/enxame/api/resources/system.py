@@ -73,7 +73,7 @@ async def authenticate(call: Call) -> web.StreamResponse:
     """Whether a registry takes the client's credentials. They are not kept: clients send them along when they pull."""
     auth = await call.body(RegistryAuth)
     with cancelled_on_disconnect(call.request):
-        await call.api.engine.images.login(auth)
+        await call.api.engine.images.registries.login(auth)
     return json_response({"IdentityToken": "", "Status": "Login Succeeded"})
 
 

@@ -151,7 +151,7 @@ class Builder:
                     return image
         domain = parse(wanted.reference).domain
         auth = next((one for key, one in options.credentials.items() if registry_domain(key) == domain), None)
-        return await self._images.pull(wanted.reference, auth=auth, platform=platform, progress=progress)
+        return await self._images.registries.pull(wanted.reference, auth=auth, platform=platform, progress=progress)
 
     async def _bring(self, image: Image) -> str:
         async with AsyncExitStack() as stack:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,15 @@ class Catalog:
         """
         async with self.changing:
             await self._collect(self.layers.diff_ids(), refetch=refetch)
+
+    @asynccontextmanager
+    async def cleaning_up(self, *, refetch: bool = True) -> AsyncIterator[None]:
+        """What brings an image in: when it fails, it leaves nothing. ``refetch`` as in :meth:`collect_garbage`."""
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self.collect_garbage(refetch=refetch))
+            raise
 
     async def _collect(self, candidates: set[str], *, refetch: bool = True) -> tuple[list[str], int]:
         for image_id in [one for one in self._orphans if not self.layers.leased(one)]:

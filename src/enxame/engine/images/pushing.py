@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from enxame.engine.children import PIPE, Child, child
 from enxame.engine.images.dir_layout import lay_out
 from enxame.engine.images.index import ImageRecord
 from enxame.engine.images.layers import Layer, LayerStore
+from enxame.engine.images.pulling import Progress
 from enxame.engine.images.reference import Reference
 from enxame.engine.images.registry import Registry, Session, location
 from enxame.engine.images.registry_errors import push_error
@@ -20,7 +21,6 @@ from enxame.model.image import ProgressDetail, ProgressMessage, RegistryAuth
 
 __all__ = ["Pusher"]
 
-Progress = Callable[[ProgressMessage], None]
 #: Seconds that a push may go without a word: the largest layer has to go up within.
 _SILENCE_DEADLINE: Final = 900.0
 _LINE_LIMIT: Final = 1 << 20

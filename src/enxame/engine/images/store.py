@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from enxame.engine.events import EventPublisher
 from enxame.engine.images import usage, views
 from enxame.engine.images.catalog import Catalog
 from enxame.engine.images.changes import apply_changes
 from enxame.engine.images.dir_layout import lay_out
+from enxame.engine.images.image_events import ImageEvents
 from enxame.engine.images.intake import Intake
-from enxame.engine.images.login import check_login
 from enxame.engine.images.platforms import parse_platform
-from enxame.engine.images.pulling import PulledImage, Puller, SharedPull
-from enxame.engine.images.pushing import Pusher
+from enxame.engine.images.pulling import Progress
 from enxame.engine.images.reference import Reference, parse, parse_repository
+from enxame.engine.images.registries import Registries
 from enxame.engine.images.registry import Registry
 from enxame.engine.images.removal import ImageUser, plan_removal
 from enxame.engine.images.saving import SavedImage, choose_images, write_archive
-from enxame.engine.uncancelled import to_the_end
 from enxame.errors import EnxameError, InvalidArgument, NotFound
 from enxame.model.base import decode
 from enxame.model.filters import Filters
 from enxame.model.image import (
-    DistributionInspect,
     HistoryEntry,
     Image,
     ImageConfig,
@@ -39,29 +37,20 @@ from enxame.model.image import (
     ImageInspect,
     ImagesPruneReport,
     ImageSummary,
-    ProgressDetail,
     ProgressMessage,
-    RegistryAuth,
 )
 
-__all__ = ["EventPublisher", "ImageStore", "ImageUser"]
+__all__ = ["ImageStore", "ImageUser"]
 
-Progress = Callable[[ProgressMessage], None]
 #: Seconds between two looks at what was fetched and not used.
 _EXPIRE_EVERY: Final = 3600.0
-
-
-class EventPublisher(Protocol):
-    """Where events go."""
-
-    def publish(self, type_: str, action: str, actor_id: str, attributes: dict[str, str], scope: str = "local") -> None:
-        """Tell of one event."""
 
 
 class ImageStore:
     """The images of this machine and the filesystems of its containers.
 
-    ``users`` tells which containers were made from an image (by id); the container engine sets it.
+    ``users`` tells which containers were made from an image (by id); the container engine sets it. ``registries``
+    brings images from elsewhere and sends them there.
     """
 
     def __init__(
@@ -73,15 +62,13 @@ class ImageStore:
         insecure_registries: Sequence[str] = (),
         mirrors: Sequence[str] = (),
     ) -> None:
-        self._events = events
         self._catalog = Catalog(root, overlay_root)
         self._layers, self._index = self._catalog.layers, self._catalog.index
         self._containers = self._catalog.containers
         self._intake = Intake(self._layers, self._catalog.register)
         self._registry = Registry(root / "registry", insecure=insecure_registries, mirrors=mirrors)
-        self._puller = Puller(self._registry, self._layers)
-        self._pusher = Pusher(self._registry, self._layers)
-        self._pulls: dict[tuple[str, str, RegistryAuth | None], SharedPull] = {}
+        self._events = ImageEvents(events, self._index)
+        self.registries = Registries(self._registry, self._catalog, self._events)
         self._expiring: asyncio.Task[None] | None = None
         self.users: Callable[[str], Sequence[ImageUser]] = lambda _image_id: ()
 
@@ -96,14 +83,16 @@ class ImageStore:
 
     async def stop(self) -> None:
         """End what goes on; containers' mounts stay."""
-        ending = [shared.task for shared in self._pulls.values() if not shared.task.done()]
+        await self.registries.stop()
         if self._expiring is not None:
-            ending.append(self._expiring)
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending)
+            self._expiring.cancel()
+            await asyncio.wait({self._expiring})
         await asyncio.to_thread(self._containers.close)
+
+    async def _expire_fetched(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRE_EVERY)
+            await asyncio.to_thread(self._layers.fetched.expire)
 
     # Looking
 
@@ -155,13 +144,13 @@ class ImageStore:
 
         def loaded(image_id: str, names: builtins.list[Reference]) -> None:
             for name in names:
-                self._publish("load", image_id, name.familiar)
+                self._events.publish("load", image_id, name.familiar)
                 progress(ProgressMessage(stream=f"Loaded image: {name.familiar}\n"))
             if not names:
-                self._publish("load", image_id, image_id)
+                self._events.publish("load", image_id, image_id)
                 progress(ProgressMessage(stream=f"Loaded image ID: {image_id}\n"))
 
-        async with self._cleaning_up():
+        async with self._catalog.cleaning_up():
             done = await self._intake.load(stream, loaded)
         return [text for image_id, names in done for text in ([name.familiar for name in names] or [image_id])]
 
@@ -187,76 +176,10 @@ class ImageStore:
         if platform and parse_platform(platform).os != "linux":
             raise InvalidArgument("operating system is not supported")
         config = apply_changes(ImageConfig(), changes)
-        async with self._cleaning_up():
+        async with self._catalog.cleaning_up():
             image_id = await self._intake.import_(stream, name=name, message=message, config=config, platform=platform)
-        self._publish("import", image_id, name.familiar if name else image_id)
+        self._events.publish("import", image_id, name.familiar if name else image_id)
         return image_id
-
-    async def pull(
-        self, reference: str, *, auth: RegistryAuth | None = None, platform: str = "", progress: Progress
-    ) -> Image:
-        """Bring an image from its registry. Several pulls of one reference are one.
-
-        Raises:
-            InvalidArgument: a bad reference or platform, or what the registry has is no image for us.
-            NotFound: the registry has no such image, or does not show it.
-            EnxameError: the registry cannot be reached; the disk is full.
-        """
-        name = parse(reference).tagged()
-        if name.digest:
-            name = name.canonical(name.digest)
-        key = (str(name), platform, auth)
-        shared = self._pulls.get(key)
-        if shared is None or shared.abandoned or shared.task.done():
-            shared = self._pulls[key] = SharedPull(lambda tell: self._pull(name, auth, platform, tell))
-        try:
-            await shared.join(progress)
-        finally:
-            if shared.task.done() and self._pulls.get(key) is shared:
-                del self._pulls[key]
-        return self.resolve(str(name))
-
-    async def pull_all(
-        self, repository: str, *, auth: RegistryAuth | None = None, platform: str = "", progress: Progress
-    ) -> None:
-        """Bring all tags of a repository, one after the other. Raises as :meth:`pull`."""
-        name = parse(repository)
-        async with self._registry.session(name, auth) as session:
-            tags = await self._registry.tags(name, session)
-        if not tags:
-            raise NotFound(f"repository {name.familiar_name} not found: name unknown: it has no tags")
-        for tag in tags:
-            await self.pull(f"{name}:{tag}", auth=auth, platform=platform, progress=progress)
-
-    async def _pull(self, name: Reference, auth: RegistryAuth | None, platform: str, progress: Progress) -> None:
-        names: builtins.list[Reference] = []
-        new = False
-
-        def known(digest: str) -> bool:
-            names[:] = [name, name.canonical(digest)] if name.tag else [name]
-            return not platform and str(name.canonical(digest)) in self._index.names
-
-        async def keep(pulled: PulledImage) -> None:
-            nonlocal new
-            new = self._index.names.get(str(name)) != pulled.image_id
-            await self._catalog.register(pulled.image_id, pulled.config, pulled.layers, names)
-
-        try:
-            async with self._cleaning_up(refetch=False):
-                digest = await self._puller.pull(
-                    name, auth=auth, platform=platform, known=known, keep=keep, progress=progress
-                )
-            if name.tag and not new:  # what is here already may have got another tag in the registry
-                image_id = self._index.names[str(name.canonical(digest))]
-                new = self._index.names.get(str(name)) != image_id
-                async with self._catalog.changing:
-                    await to_the_end(lambda: self._index.rename({str(name): image_id}))
-        except OSError as error:
-            raise EnxameError(f"cannot pull {name.familiar}: {error}") from error
-        progress(ProgressMessage(status=f"Digest: {digest}"))
-        what = "Downloaded newer image" if new else "Image is up to date"
-        progress(ProgressMessage(status=f"Status: {what} for {name.familiar}"))
-        self._publish("pull", name.familiar, name.familiar_name)
 
     # Building
 
@@ -313,7 +236,7 @@ class ImageStore:
             raise InvalidArgument("no image was named")
         chosen = choose_images(self._index, refs)
         for image in chosen:
-            self._publish("save", image.record.image.id, image.record.image.id)
+            self._events.publish("save", image.record.image.id, image.record.image.id)
         return self._leased(chosen)
 
     async def _leased(self, images: Sequence[SavedImage]) -> AsyncIterator[bytes]:
@@ -324,80 +247,6 @@ class ImageStore:
         finally:  # what was removed meanwhile was only kept for this
             if any(image.record.image.id not in self._index.records for image in images):
                 await asyncio.shield(self._catalog.collect_garbage())
-
-    async def push(
-        self, repository: str, tag: str = "", *, auth: RegistryAuth | None = None, progress: Progress
-    ) -> None:
-        """Send an image to the registry that its name says; without ``tag`` all tags of the repository.
-
-        Raises:
-            NotFound: there is no such image here, or no such repository there.
-            InvalidArgument: a bad name.
-            EnxameError: in Docker's words: not allowed, not reachable.
-        """
-        name = parse(repository)
-        if name.digest:
-            raise InvalidArgument("cannot push a digest reference")
-        if tag or name.tag:
-            wanted = [parse_repository(repository, tag)]
-        else:
-            every = (parse(text) for text in sorted(self._index.names))
-            wanted = [one for one in every if one.name == name.name and one.tag]
-        if not wanted or any(str(one) not in self._index.names for one in wanted):
-            raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}")
-        progress(ProgressMessage(status=f"The push refers to repository [{name.name}]"))
-        for one in wanted:
-            await self._push(one, auth, progress)
-
-    async def _push(self, name: Reference, auth: RegistryAuth | None, progress: Progress) -> None:
-        record = self._index.lookup(str(name))
-        with self._layers.lease([record.image.id, *record.image.layers]):
-            try:
-                digest, size = await self._pusher.push(name, record, auth=auth, progress=progress)
-            except OSError as error:
-                raise EnxameError(f"cannot push {name.familiar}: {error}") from error
-            async with self._catalog.changing:
-                if record.image.id in self._index.records:
-                    await self._catalog.add_name(record, name.canonical(digest))
-        progress(ProgressMessage(status=f"{name.tag}: digest: {digest} size: {size}"))
-        progress(
-            ProgressMessage(progress_detail=ProgressDetail(), aux={"Tag": name.tag, "Digest": digest, "Size": size})
-        )
-        self._publish("push", name.familiar, name.familiar_name)
-
-    @asynccontextmanager
-    async def _cleaning_up(self, *, refetch: bool = True) -> AsyncIterator[None]:
-        try:
-            yield
-        except BaseException:
-            await asyncio.shield(self._catalog.collect_garbage(refetch=refetch))
-            raise
-
-    async def _expire_fetched(self) -> None:
-        while True:
-            await asyncio.sleep(_EXPIRE_EVERY)
-            await asyncio.to_thread(self._layers.fetched.expire)
-
-    async def distribution(self, reference: str, auth: RegistryAuth | None = None) -> DistributionInspect:
-        """What the registry says of a reference: its digest and platforms. Fails within some two seconds when the
-        registry cannot be reached.
-
-        Raises:
-            InvalidArgument, NotFound, EnxameError: as :meth:`pull`.
-        """
-        try:
-            return await self._puller.distribution(parse(reference).tagged(), auth)
-        except NotFound as error:
-            _, known, reason = error.message.partition("not found: ")
-            raise NotFound(reason if known else error.message) from error
-
-    async def login(self, auth: RegistryAuth) -> None:
-        """Ask the registry ``auth.serveraddress`` whether it takes these credentials; nothing is kept.
-
-        Raises:
-            InvalidArgument, Unauthenticated, EnxameError: there is no name, it does not, it cannot be reached.
-        """
-        await check_login(self._registry, auth)
 
     # Naming and removing
 
@@ -412,7 +261,7 @@ class ImageStore:
         async with self._catalog.changing:
             record = self._index.lookup(ref)
             await self._catalog.tag(record, name)
-        self._publish("tag", record.image.id, name.familiar)
+        self._events.publish("tag", record.image.id, name.familiar)
 
     async def remove(self, ref: str, *, force: bool = False, prune: bool = True) -> builtins.list[ImageDeleteItem]:  # noqa: ARG002
         """Take a name away, and the image with its last name. ``prune`` concerns untagged parents: there are none.
@@ -433,12 +282,12 @@ class ImageStore:
         items = [ImageDeleteItem(untagged=name.familiar) for name in plan.untag]
         await self._catalog.untag(plan.untag)
         for _ in plan.untag:
-            self._publish("untag", image_id, image_id)
+            self._events.publish("untag", image_id, image_id)
         if plan.delete:
             gone, _ = await self._catalog.forget(record)
             items.append(ImageDeleteItem(deleted=image_id))
             items += [ImageDeleteItem(deleted=chain) for chain in views.deleted_layers(record, gone)]
-            self._publish("delete", image_id, image_id)
+            self._events.publish("delete", image_id, image_id)
         return items
 
     async def prune(self, filters: Filters | None = None) -> ImagesPruneReport:
@@ -461,9 +310,9 @@ class ImageStore:
                 items += [ImageDeleteItem(untagged=name.familiar) for name in names]
                 items.append(ImageDeleteItem(deleted=record.image.id))
                 items += [ImageDeleteItem(deleted=chain) for chain in views.deleted_layers(record, gone)]
-                self._publish("delete", record.image.id, record.image.id)
+                self._events.publish("delete", record.image.id, record.image.id)
         freed += await asyncio.to_thread(self._layers.fetched.clear)
-        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
+        self._events.publish_prune(freed)
         return ImagesPruneReport(images_deleted=items or None, space_reclaimed=freed)
 
     async def commit(
@@ -489,7 +338,7 @@ class ImageStore:
         name = parse_repository(repository, tag) if repository else None
         parent = self._index.records.get(image_id)
         below = [known for one in self._containers.lower(container_id) or () if (known := self._layers.get(one))]
-        async with self._cleaning_up():
+        async with self._catalog.cleaning_up():
             made = await self._intake.commit(
                 layer,
                 below=below,
@@ -500,7 +349,7 @@ class ImageStore:
                 container_id=container_id,
             )
         if name is not None:
-            self._publish("tag", made, name.familiar)
+            self._events.publish("tag", made, name.familiar)
         return made
 
     # Containers' filesystems
@@ -542,12 +391,6 @@ class ImageStore:
             "UpperDir": str(home / "diff"),
             "WorkDir": str(home / "work"),
         }
-
-    def _publish(self, action: str, actor_id: str, name: str) -> None:
-        labels: dict[str, str] = {}
-        with contextlib.suppress(NotFound, InvalidArgument):
-            labels = self.resolve(actor_id).config.labels
-        self._events.publish("image", action, actor_id, {**labels, "name": name})
 
 
 def _is_name(name: Reference, ref: str) -> bool:
