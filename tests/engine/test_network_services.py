@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from enxame.engine.networks.virtual_addresses import SPARE_CHAINS
 from enxame.engine.sandbox import SandboxInfo
 from enxame.model.attachment import Attached, AttachRequest, DetachRequest
 from enxame.model.dispatch import NetworkEndpoint, NetworkService, NetworkTable
@@ -224,6 +225,20 @@ async def test_rules_stay_while_no_daemon_runs_and_until_the_next_one_was_told(s
         assert ask_on(old)[0] == name
     await swarm.tell(complete=True, services=[service()], endpoints=[endpoint(3)])
     assert set(await swarm.ask_often(client, 5)) == {"t3"}
+
+
+async def test_a_service_that_grows_and_shrinks_leaves_no_row_of_chains(swarm: Swarm) -> None:
+    client = await swarm.task(9)
+    await swarm.tell(services=[service()])
+    for number in range(2, 40):
+        await swarm.tell(endpoints=[endpoint(number)])
+    for number in range(2, 40):
+        await swarm.tell(removed_endpoints=[f"task{number}"])
+    await swarm.tell(endpoints=[endpoint(9)])
+    rules = swarm.lab.command(client.netns_path, "nft list table ip enxame-vips")
+    assert rules.count("chain any-") <= SPARE_CHAINS + 1
+    swarm.serve(client.netns_path, 80, "t9")
+    assert set(await swarm.ask_often(client, 5)) == {"t9"}
 
 
 async def test_a_thousand_services_of_ten_tasks_cost_little(swarm: Swarm) -> None:

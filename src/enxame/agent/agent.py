@@ -130,14 +130,12 @@ class Agent:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._reporter = StatusReporter()
         self._session: Session | None = None
-        self._known_networks: set[str] = set()
         self._leaving_networks: set[str] = set()
+        #: Those that could not be made: what is in their way may go.
+        self._missing_networks: dict[str, Network] = {}
 
     async def start(self) -> None:
         """Take up the tasks and networks that this node had."""
-        # Those that were taken away while no daemon ran are missing in the first assignment set, and go then.
-        swarm = Filters({"scope": frozenset({"swarm"})})
-        self._known_networks = {network.id for network in self._networks.list(swarm)}
         self._networks.set_attacher(self)
         for task in await self._database.open():
             self._begin(task)
@@ -196,7 +194,7 @@ class Agent:
             await asyncio.wait(running)
         await self._networks.set_network_tables([], complete=True)
         await self._networks.leave_swarm_networks()
-        for network_id in list(self._known_networks):
+        for network_id in self._networks_here():
             await self._networks.remove_swarm_network(network_id)
 
     async def _follow(self, session: Session, group: asyncio.TaskGroup) -> None:
@@ -237,6 +235,11 @@ class Agent:
     async def apply(self, assignments: Assignments, settled: Callable[[], None] = _nothing) -> None:
         """Make an assignment set true. ``settled`` is called when packets and names go as it says."""
         self._payloads.keep(assignments.secrets, assignments.configs)
+        gone = set(assignments.removed_tasks)
+        if assignments.complete:
+            gone |= set(self._workers) - {task.id for task in assignments.tasks}
+        for task_id in gone & self._workers.keys():  # first: they may be in the way of what is to be made
+            self._workers[task_id].remove()
         if assignments.data_path is not None:
             await self._set_data_path(assignments.data_path)
         for network in assignments.networks:
@@ -251,17 +254,17 @@ class Agent:
                 self._database.save(task)
             else:
                 worker.desire(task)
-        gone = set(assignments.removed_tasks)
         if assignments.complete:
-            gone |= set(self._workers) - {task.id for task in assignments.tasks}
             assigned = {network.id for network in assignments.networks}
-            self._leaving_networks |= self._known_networks - assigned
-        for task_id in gone:
-            if task_id in self._workers:
-                self._workers[task_id].remove()
+            # Also those that were taken away while no daemon ran, or that came with the answer to an attachment.
+            self._leaving_networks |= self._networks_here() - assigned
+            for network_id in self._missing_networks.keys() - assigned:
+                del self._missing_networks[network_id]
         self._payloads.drop(assignments.removed_secrets, assignments.removed_configs)
-        self._leaving_networks |= set(assignments.removed_networks)
-        await self._drop_networks()
+        for network_id in assignments.removed_networks:
+            self._leaving_networks.add(network_id)
+            self._missing_networks.pop(network_id, None)
+        await self._tidy_networks()
 
     def _begin(self, task: Task) -> None:
         controller = self._executor.controller(task, self._withdraw)
@@ -279,10 +282,18 @@ class Agent:
             log.exception("the worker of task %s ended unexpectedly", task_id)
         else:
             self._database.forget(task_id)
-            await self._drop_networks(leaving_task=task_id)
+            # First: of two that end together each would take the other's networks for used.
+            self._end(worker)
+            await self._tidy_networks()
         finally:
-            self._workers.pop(task_id, None)
-            self._running.pop(task_id, None)
+            self._end(worker)
+            if self._running.get(task_id) is asyncio.current_task():
+                del self._running[task_id]
+
+    def _end(self, worker: TaskWorker) -> None:
+        """It works no more. Idempotent: another may work on a task of the same id by now."""
+        if self._workers.get(worker.task.id) is worker:
+            del self._workers[worker.task.id]
 
     def _changed(self, task: Task) -> None:
         self._database.save(task)
@@ -295,8 +306,9 @@ class Agent:
         except (EnxameError, OSError) as error:
             # Tasks that need it are rejected with their own message; the others go on.
             log.error("network %s cannot be made here: %s", network.spec.name, error)
+            self._missing_networks[network.id] = network
         else:
-            self._known_networks.add(network.id)
+            self._missing_networks.pop(network.id, None)
 
     async def _set_data_path(self, data_path: DataPath) -> None:
         try:
@@ -310,14 +322,24 @@ class Agent:
         except (EnxameError, OSError) as error:
             log.error("who is on the swarm's networks could not be programmed: %s", error)
 
-    async def _drop_networks(self, leaving_task: str = "") -> None:
-        """Remove networks that the manager took away, once no task here uses them."""
+    def _networks_here(self) -> set[str]:
+        """Ids of the swarm's networks that this machine has."""
+        swarm = Filters({"scope": frozenset({"swarm"})})
+        return {network.id for network in self._networks.list(swarm)}
+
+    async def _tidy_networks(self) -> None:
+        """Remove networks that the manager took away, once no task here uses them, and make those that had no room."""
+        await self._drop_networks()
+        for network in list(self._missing_networks.values()):
+            if network.id in self._missing_networks:
+                await self._ensure_network(network)
+
+    async def _drop_networks(self) -> None:
         if not self._leaving_networks:
             return
         used = {
             attachment.network.id
-            for task_id, worker in self._workers.items()
-            if task_id != leaving_task
+            for worker in self._workers.values()
             for attachment in worker.task.networks_attachments
         }
         for network_id in self._leaving_networks - used:
@@ -330,4 +352,3 @@ class Agent:
             else:
                 # Only now: a session that breaks meanwhile cancels this, and the next one goes on.
                 self._leaving_networks.discard(network_id)
-                self._known_networks.discard(network_id)

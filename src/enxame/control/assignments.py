@@ -49,6 +49,8 @@ class _Needed(Generic[T]):
         self._sent: set[str] = set()
         self._outdated: set[str] = set()
         self._stale: dict[str, None] = {}
+        #: Possibly there though never sent.
+        self._left: set[str] = set()
 
     def use(self, object_id: str) -> None:
         self._users[object_id] = self._users.get(object_id, 0) + 1
@@ -61,6 +63,11 @@ class _Needed(Generic[T]):
         else:
             del self._users[object_id]
             self._stale[object_id] = None
+
+    def may_have(self, object_id: str) -> None:
+        """The node may have it in another way than by being sent it: what nobody needs there is taken away."""
+        self._left.add(object_id)
+        self._stale[object_id] = None
 
     def ids(self) -> Iterable[str]:
         """What is needed now."""
@@ -77,8 +84,8 @@ class _Needed(Generic[T]):
         remove: list[str] = []
         for object_id in self._stale:
             if object_id not in self._users:
-                if object_id in self._sent:
-                    self._sent.remove(object_id)
+                if object_id in self._sent or object_id in self._left:
+                    self._sent.discard(object_id)
                     remove.append(object_id)
             elif object_id not in self._sent or object_id in self._outdated:
                 # One that was deleted while it is in use stays with the node until nobody uses it.
@@ -87,6 +94,7 @@ class _Needed(Generic[T]):
                     self._sent.add(object_id)
                     send.append(obj)
         self._stale.clear()
+        self._left.clear()
         self._outdated.clear()
         return send, remove
 
@@ -150,6 +158,9 @@ class NodeAssignments:
                     send[obj.id] = outcome
             elif isinstance(obj, Attachment):
                 self._see_attachment(view, obj.id)
+                if obj.node_id == self.node_id and obj.addresses:
+                    # The network came with the answer to it, and it may have ended before anything was sent.
+                    self._networks.may_have(obj.network_id)
             elif isinstance(obj, Network):
                 self._see_network(view, obj.id)
                 self._networks.changed(obj.id)

@@ -30,6 +30,7 @@ class SubnetPool:
         self._vxlan_used: set[int] = set()
         self._next_vxlan = FIRST_VXLAN_ID
         self._last_taken: Subnet | None = None
+        self._next_ipv6 = 0
 
     def configure(self, pools: Iterable[str], size: int) -> None:
         """Use these pools (none: the default) cut into subnets of this prefix length for networks to come."""
@@ -55,10 +56,11 @@ class SubnetPool:
         """A free subnet of the swarm's own unique local addresses (RFC 4193)."""
         base = int.from_bytes(b"\xfd" + sha256(swarm_id.encode()).digest()[:5] + bytes(10))
         taken = {subnet for subnets in self._subnets.values() for subnet in subnets}
-        for number in range(1 << 16):
+        for number in chain(range(self._next_ipv6, 1 << 16), range(self._next_ipv6)):
             candidate = ipaddress.IPv6Network((base + (number << 64), 64))
             if not any(_overlap(candidate, other) for other in taken):
                 self._subnets.setdefault(network_id, []).append(candidate)
+                self._next_ipv6 = number + 1
                 return str(candidate)
         raise ValueError("could not find an available, non-overlapping IPv6 address pool among the defaults")
 

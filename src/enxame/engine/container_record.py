@@ -113,6 +113,13 @@ class RecordStore:
         """Containers that have a directory."""
         return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir() and len(entry.name) == 64)
 
+    def remove_litter(self) -> None:
+        """Remove what deletions left that a crash interrupted, and creations that nobody was told of."""
+        for container_id in self.ids():
+            directory = self.directory(container_id)
+            if not (directory / "config.json").exists():
+                shutil.rmtree(directory, ignore_errors=True)
+
     def delete(self, container_id: str) -> None:
         """Forget a container: its definition first, so that a crash leaves litter, not half a container."""
         directory = self.directory(container_id)

@@ -28,6 +28,7 @@ async def restore(life: Lifecycle, table: ContainerTable) -> None:
     records, exec_root = life.around.records, life.around.exec_root
     adopted: list[Container] = []
     ended: list[Container] = []
+    records.remove_litter()
     for container_id in records.ids():
         try:
             definition, condition = records.load(container_id)

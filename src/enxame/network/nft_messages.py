@@ -135,7 +135,7 @@ def add_base_chain(  # noqa: PLR0917 - what a hook needs
 
 
 def delete_chain(family: int, table: str, chain: str) -> Message:
-    """It must be empty and nobody may lead to it."""
+    """With its rules; nobody may lead to it."""
     return _message(_DELETE_CHAIN, family, text(1, table), text(3, chain))
 
 

@@ -128,6 +128,11 @@ def add_chains(chains: Iterable[Chain]) -> list[Message]:
     return messages
 
 
+def remove_chains(chains: Iterable[Chain]) -> list[Message]:
+    """Take chains away that no service leads to."""
+    return [nft.delete_chain(_VERSIONS[version].family, TABLE, chain) for version, chain in chains]
+
+
 def chains_of(services: Services) -> set[Chain]:
     """The chains that services need."""
     return {(address.version, service.chain) for address, service in services.items() if service.backends}

@@ -30,7 +30,7 @@ class LeakProbe:
             "mounts": frozenset(self._mounts()),
             "namespaces": frozenset(self._files_below("netns")),
             "links": frozenset(re.findall(r"^\d+: ([^:@]+)", host.ip("-o", "link"), re.MULTILINE)),
-            "rules": frozenset(_without_counters(host.run("nft", "list", "ruleset"))),
+            "rules": frozenset(without_counters(host.run("nft", "list", "ruleset"))),
             "cgroups": frozenset(self._cgroups()),
             "descriptors": frozenset(self._descriptors()),
             "threads": frozenset(os.listdir(f"/proc/{self._daemon.pid}/task")),
@@ -88,5 +88,6 @@ class LeakProbe:
         return held
 
 
-def _without_counters(ruleset: str) -> list[str]:
+def without_counters(ruleset: str) -> list[str]:
+    """The lines of a list of rules as they are before any packet came."""
     return [re.sub(r"counter packets \d+ bytes \d+", "counter", line).strip() for line in ruleset.splitlines()]

@@ -12,6 +12,7 @@ import pytest
 from enxame.agent.agent import Agent, Attacher
 from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
+from enxame.errors import EnxameError
 from enxame.model.attachment import Attachment
 from enxame.model.dispatch import Assignments, DataPath, NetworkTable
 from enxame.model.filters import Filters
@@ -61,6 +62,15 @@ class SlowNetworks(Networks):
         await super().remove_swarm_network(network_id)
 
 
+class CrowdedNetworks(Networks):
+    """Has no room for a network while another is there."""
+
+    async def ensure_swarm_network(self, network: Network) -> None:
+        if self.present - {network.id}:
+            raise EnxameError("overlaps")
+        await super().ensure_swarm_network(network)
+
+
 def agent_on(networks: Networks, directory: Path) -> Agent:
     return Agent(
         executor=None,  # type: ignore[arg-type] - there are no tasks
@@ -80,6 +90,35 @@ async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_a
         kept = Network(id="kept", spec=NetworkSpec(name="app"))
         await agent.apply(Assignments(complete=True, networks=[kept]))
         assert networks.present == {"kept"}
+    finally:
+        await agent.stop()
+
+
+async def test_a_network_that_had_no_room_is_made_when_there_is_some(tmp_path: Path) -> None:
+    networks = CrowdedNetworks("old")
+    agent = agent_on(networks, tmp_path)
+    await agent.start()
+    try:
+        await agent.apply(Assignments(networks=[Network(id="new", spec=NetworkSpec(name="app"))]))
+        assert networks.present == {"old"}
+        await agent.apply(Assignments(removed_networks=["old"]))
+        assert networks.present == {"new"}
+        await agent.apply(Assignments(removed_networks=["new"]))
+        assert networks.present == set()
+    finally:
+        await agent.stop()
+
+
+async def test_a_network_that_came_with_an_attachment_goes_with_the_first_assignments_without_it(
+    tmp_path: Path,
+) -> None:
+    networks = Networks()
+    agent = agent_on(networks, tmp_path)
+    await agent.start()
+    try:
+        networks.present.add("attached")
+        await agent.apply(Assignments(complete=True))
+        assert networks.present == set()
     finally:
         await agent.stop()
 

@@ -4,9 +4,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from enxame.control.assignments import NodeAssignments, route
 from enxame.control.network_table import NetworkTables
+from enxame.model.attachment import Attachment
 from enxame.model.dispatch import Assignments
 from enxame.model.network import Network, NetworkSpec
 from enxame.model.secret import Config, ConfigSpec, Secret, SecretSpec
@@ -84,6 +86,32 @@ def test_a_node_is_told_its_own_tasks_and_only_what_they_need(lab: Lab) -> None:
         "secrets": {"s1"},
         "configs": {"cs1"},
     }
+
+
+def test_a_network_that_came_with_an_attachment_goes_though_the_node_was_never_sent_it(lab: Lab) -> None:
+    lab.node("n1")
+    lab.put(Network(id="net", spec=NetworkSpec(name="net", attachable=True)))
+    lab.settle()
+    session = Session(lab, "n1")
+    wish = Attachment(id="a", node_id="n1", network_id="net", container_id="c")
+    lab.put(wish)
+    lab.settle()
+    answered = lab.store.view.get(Attachment, "a")
+    assert answered is not None
+    assert answered.addresses
+    session.have["networks"].add("net")  # the answer has it
+    lab.delete(answered)
+    message = session.next()
+    assert message is not None
+    assert message.removed_networks == ["net"]
+    # While somebody else needs it, it stays.
+    lab.put(wish, replace(wish, id="b"))
+    session.next()
+    found = lab.store.view.get(Attachment, "a")
+    assert found is not None
+    lab.delete(found)
+    session.next()
+    assert session.have["networks"] == {"ingress", "net"}
 
 
 def test_secrets_go_when_the_last_task_that_needs_them_has_ended(lab: Lab) -> None:

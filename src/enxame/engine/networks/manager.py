@@ -109,6 +109,7 @@ class NetworkManager:
             swarm_ports=self._swarm_ports,
             tables=self._tables,
             expected=self._attachments.expects,
+            one_left=self._sandboxes.one_left,
             missing=self._sandboxes.missing,
         )
 

@@ -163,6 +163,10 @@ class Sandboxes:
         finally:
             self._table.give_up(container_id)
 
+    async def one_left(self) -> None:
+        """Wait until a container that was released has left its networks for good."""
+        await self._table.address_left.wait()
+
     async def settled(self) -> None:
         """Wait until the links of everything that was released are gone."""
         if self._going:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
+from typing import Final
 
 import msgspec
 
-from enxame.engine.networks import definitions
+from enxame.engine.networks import definitions, node_local_networks
 from enxame.engine.networks.encryption import Encryption
 from enxame.engine.networks.local_networks import LocalNetworks
 from enxame.engine.networks.overlays import Overlays
@@ -23,12 +26,14 @@ from enxame.network.dataplane import DataPlane
 __all__ = ["SwarmNetworks"]
 
 _log = logging.getLogger(__name__)
+#: How long the last containers of a network may take to leave it, once the manager has given its place to another.
+_LEAVING_SECONDS: Final = 3.0
 _Subnet = IPv4Network | IPv6Network
 
 
 class SwarmNetworks:
-    """``expected`` says whether a container is being put on a network (by its id) just now; ``missing`` is told why a
-    network could not be made, by its id.
+    """``expected`` says whether a container is being put on a network (by its id) just now; ``one_left`` waits until
+    some container has left its networks; ``missing`` is told why a network could not be made, by its id.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class SwarmNetworks:
         swarm_ports: SwarmPorts,
         tables: NetworkTables,
         expected: Callable[[str], bool],
+        one_left: Callable[[], Awaitable[None]],
         missing: dict[str, str],
     ) -> None:
         self._local = local
@@ -52,7 +58,10 @@ class SwarmNetworks:
         self._swarm_ports = swarm_ports
         self._tables = tables
         self._expected = expected
+        self._one_left = one_left
         self._missing = missing
+        #: What was to be made and was not, by id.
+        self._refused: dict[str, Network] = {}
 
     async def set_data_path(self, data_path: DataPath) -> None:
         """Take packets for this machine's containers there. Raises EnxameError when a network could not be led so."""
@@ -66,7 +75,7 @@ class SwarmNetworks:
                 except EnxameError as error:
                     errors.append(error)
             for network in self._registry:
-                if network.resource.scope == "swarm":
+                if network.is_overlay:
                     try:
                         await self._renew(network)
                     except EnxameError as error:
@@ -83,11 +92,38 @@ class SwarmNetworks:
 
     async def ensure(self, network: Network) -> None:
         """Make its local side, or bring that up to date. Raises EnxameError."""
+        self._refused[network.id] = network
+        if node_local_networks.is_node_local(network):
+            await self._ensure_node_local(network)
+        else:
+            await self._ensure_overlay(network)
+        self._refused.pop(network.id, None)
+
+    async def try_again(self, network_ids: Iterable[str]) -> None:
+        """Make those of these that could not be made. When that fails again, ``missing`` says why."""
+        for network_id in network_ids:
+            refused = self._refused.get(network_id)
+            if refused is not None:
+                with suppress(EnxameError):
+                    await self.ensure(refused)
+
+    async def _ensure_node_local(self, network: Network) -> None:
+        async with self._local.changing:
+            if self._registry.by_id(network.id) is None:
+                try:
+                    await node_local_networks.make(self._local, network)
+                except EnxameError as error:
+                    self._missing[network.id] = error.message
+                    raise
+            self._missing.pop(network.id, None)
+
+    async def _ensure_overlay(self, network: Network) -> None:
         resource = definitions.of_swarm(network, ipv6=self._dataplane.has_ipv6)
         known = self._registry.by_id(resource.id)
         has_it = known is None or known.resource.enable_ipv6
         if network.spec.ipv6_enabled and not resource.enable_ipv6 and has_it:
             _log.warning("network %s has no IPv6 on this machine, where that is switched off", resource.name)
+        await self._vacated(resource)
         async with self._local.changing:
             try:
                 await self._ensure_swarm(resource)
@@ -116,16 +152,30 @@ class SwarmNetworks:
         await self._encryption.apply()
         await self._overlays.refresh(resource.id)
 
-    async def _replace_ended(self, network: ActiveNetwork) -> None:
+    async def _vacated(self, resource: NetworkResource) -> None:
+        """Wait a moment until the last containers have left the networks whose place this one takes."""
+        if self._registry.by_id(resource.id) is not None:
+            return
+        network = ActiveNetwork.of(resource, self._registry.underlay)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                while any(other.endpoints for other in self._ended(network)):
+                    await self._one_left()
+
+    def _ended(self, network: ActiveNetwork) -> Iterator[ActiveNetwork]:
         """The manager gives what a network had to another once it is removed: the word of that may not be here yet."""
         tunnel = network.bridge.tunnel if network.bridge is not None else None
         for other in self._registry:
-            if other.resource.scope != "swarm" or other.resource.id == network.resource.id or other.endpoints:
+            if not other.is_overlay or other.resource.id == network.resource.id:
                 continue
             theirs = other.bridge.tunnel if other.bridge is not None else None
             same_id = tunnel is not None and theirs is not None and tunnel.vni == theirs.vni
-            same_subnet = any(_overlap(mine, their) for mine in network.subnets() for their in other.subnets())
-            if (same_id or same_subnet) and not self._expected(other.resource.id):
+            if same_id or any(_overlap(mine, their) for mine in network.subnets() for their in other.subnets()):
+                yield other
+
+    async def _replace_ended(self, network: ActiveNetwork) -> None:
+        for other in self._ended(network):
+            if not other.endpoints and not self._expected(other.resource.id):
                 await self._tables.drop(other.resource.id)
                 await self._local.drop(other)
 
@@ -155,6 +205,7 @@ class SwarmNetworks:
     async def remove(self, network_id: str) -> None:
         """Remove its local side, if there is one. Raises PermissionDenied while containers are on it."""
         async with self._local.changing:
+            self._refused.pop(network_id, None)
             network = self._registry.by_id(network_id)
             if network is None:  # it could not be made, or has made room for another
                 self._missing.pop(network_id, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 #: The service's label that keeps a client with one backend: ``source``.
 AFFINITY_LABEL: Final = "enxame.network.affinity"
+#: Chains that are kept in a namespace though no service there needs them: services that grow and shrink will.
+SPARE_CHAINS: Final = 8
 
 
 def is_sticky(service: NetworkService) -> bool:
@@ -62,6 +65,8 @@ class _OnNetwork:
     services: dict[Address, VirtualService] = field(default_factory=dict)
     addresses_of: dict[str, tuple[Address, ...]] = field(default_factory=dict)
     serving: dict[str, dict[str, tuple[Address, ...]]] = field(default_factory=dict)
+    #: How many services need each chain.
+    chains: Counter[Chain] = field(default_factory=Counter)
     whole: list[Message] | None = None
 
 
@@ -115,7 +120,7 @@ class VirtualAddresses:
             if known.whole is None:
                 known.whole = virtual_services.difference({}, known.services)
             elements += known.whole
-            client.chains |= virtual_services.chains_of(known.services)
+            client.chains |= known.chains.keys()
         messages = [] if fresh else _removed()
         for version in sorted(versions):
             messages += virtual_services.install(version)
@@ -152,7 +157,7 @@ class VirtualAddresses:
             address for old in left for address in first_of_each(old.addresses) if address.version in known.versions
         }
         needed = virtual_services.chains_of(after)
-        made: dict[frozenset[Chain], bytes] = {}
+        made: dict[tuple[frozenset[Chain], frozenset[Chain]], bytes] = {}
         programmed: list[Change] = []
         for client in list(self._clients.values()):
             if change.network_id not in client.networks:
@@ -162,12 +167,18 @@ class VirtualAddresses:
                 continue
             if not messages and not gone:
                 continue
-            missing = frozenset(needed - client.chains)
-            if missing not in made:
-                made[missing] = transaction_of(_with_chains(missing, messages))
-            client.chains |= missing
-            programmed.append(Change(client.path, made[missing], turned=turned - gone, gone=gone))
+            chains = frozenset(needed - client.chains), self._spare(client)
+            if chains not in made:
+                made[chains] = transaction_of(_with_chains(*chains, messages))
+            client.chains = (client.chains | chains[0]) - chains[1]
+            programmed.append(Change(client.path, made[chains], turned=turned - gone, gone=gone))
         await self._program(programmed)
+
+    def _spare(self, client: _Client) -> frozenset[Chain]:
+        """Chains to take away: those that none of its services needs, when they are many."""
+        known = (self._networks.get(network_id) for network_id in client.networks)
+        spare = client.chains.difference(*(network.chains for network in known if network is not None))
+        return frozenset(spare) if len(spare) > SPARE_CHAINS else frozenset()
 
     async def _program(self, changes: Sequence[Change]) -> None:
         refused = set(await self._rules.apply(changes))
@@ -181,8 +192,9 @@ def _removed() -> list[Message]:
     return [message for version in (4, 6) for message in virtual_services.remove(version)]
 
 
-def _with_chains(chains: frozenset[Chain], messages: Sequence[Message]) -> list[Message]:
-    return [*virtual_services.add_chains(sorted(chains)), *messages]
+def _with_chains(needed: frozenset[Chain], spare: frozenset[Chain], messages: Sequence[Message]) -> list[Message]:
+    chains = virtual_services.add_chains(sorted(needed))
+    return [*chains, *messages, *virtual_services.remove_chains(sorted(spare))]
 
 
 def _take(
@@ -209,6 +221,8 @@ def _take(
         # All first: another service may have the address now.
         for address in known.addresses_of.pop(service_id, ()):
             before[address] = known.services.pop(address)
+            if before[address].backends:
+                known.chains[address.version, before[address].chain] -= 1
     for service_id, service in services.items():
         if service is None or service.mode == "dnsrr":
             continue
@@ -219,8 +233,11 @@ def _take(
             backends = virtual_services.in_order(
                 old.backends if old is not None else (), {item for item in answering if item.version == vip.version}
             )
-            known.services[vip] = after[vip] = VirtualService(backends, is_sticky(service))
+            new = known.services[vip] = after[vip] = VirtualService(backends, is_sticky(service))
+            if new.backends:
+                known.chains[vip.version, new.chain] += 1
         known.addresses_of[service_id] = tuple(mine)
+    known.chains = +known.chains
     return before, after
 
 
