@@ -100,6 +100,28 @@ async def test_container_of_an_internal_network_gets_a_way_out_by_joining(machin
     assert await machine.ask(info.netns_path, OUTSIDE, 7000) == ("outside", HOST)
 
 
+async def test_an_internal_network_publishes_no_ports_and_the_next_one_does(machine: Machine) -> None:
+    await machine.manager.create(NetworkCreateRequest(name="safe", internal=True))
+    ports = publish("80/tcp", PortBinding(host_port="8080"))
+    moving, info = await on(machine, "safe", name="web", port_bindings=ports)
+    machine.serve(info.netns_path, 80, "web")
+    assert info.ports == {}
+    with pytest.raises(OSError, match="refused"):
+        await machine.ask(machine.lab.outside, HOST, 8080)
+    joined = await join(machine, moving, "bridge")
+    assert [binding.host_port for binding in joined.ports["80/tcp"]] == ["8080", "8080"]
+    assert await machine.ask(machine.lab.outside, HOST, 8080) == ("web", OUTSIDE)
+    left = await machine.manager.part(moving, "bridge")
+    assert left.ports == {}
+    # Somebody else may have the port now; who cannot have it does not join.
+    other, _ = await machine.connect(name="other", port_bindings=ports)
+    with pytest.raises(EnxameError, match="8080"):
+        await join(machine, moving, "bridge")
+    assert "bridge" not in machine.manager._sandboxes.find(moving).info.endpoints
+    await machine.manager.release(other)
+    assert "80/tcp" in (await join(machine, moving, "bridge")).ports
+
+
 async def test_fixed_address_and_link_address_are_honoured(machine: Machine) -> None:
     ipam = IPAM(config=[IPAMConfig(subnet="10.9.0.0/24")])
     await machine.manager.create(NetworkCreateRequest(name="fixed", ipam=ipam))

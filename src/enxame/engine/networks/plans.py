@@ -185,17 +185,21 @@ class Planner:
 
     def give_back(self, plan: Plan, container_id: str) -> None:
         """Undo a plan."""
-        for held in plan.held:
-            self._held_ports.give_back(held)
+        self.give_ports_back(plan)
         for network in plan.networks:
             network.leave(container_id)
+
+    def give_ports_back(self, plan: Plan) -> None:
+        """Others may have the ports of the host that it holds."""
+        for held in plan.held:
+            self._held_ports.give_back(held)
 
 
 def port_target(attachments: Sequence[Attachment]) -> Attachment | None:
     """Where published ports lead: to the link with the default route, if that is on a bridge. None for a container
-    that is on the wire alone.
+    that is on the wire alone, or on internal networks.
     """
-    bridged = [item for item in attachments if not item.bridge.parent]
+    bridged = [item for item in attachments if not item.bridge.parent and not item.bridge.internal]
     return next((item for item in bridged if item.default), bridged[0] if bridged else None)
 
 

@@ -91,13 +91,16 @@ class SandboxChanges:
         exits = way_out(places), way_out(places, 6)
         number = free_number(record.interfaces)
         path = Path(record.info.netns_path)
-        plan = Plan()
+        plan, ports = Plan(), Plan()
         try:
             self._planner.endpoint(
                 plan, record.container_id, record.request, network, settings, number=number, exits=exits
             )
             info = replace(record.info, endpoints={**record.info.endpoints, **plan.endpoints})
             joined = replace(record, info=info, interfaces={**record.interfaces, **plan.interfaces()})
+            if not record.published:  # so far they had nowhere to lead to
+                self._plan_ports(ports, joined)
+                joined = replace(joined, published=ports.published, info=replace(info, ports=ports.bound))
             if plan.attachments[0].address6 is not None:
                 await self._dataplane.write_settings(path, WITH_IPV6)
             namespace = await self._dataplane.open_namespace(path)
@@ -111,11 +114,22 @@ class SandboxChanges:
                     await self._dataplane.lead_out(path, plan.attachments[0], others, version=version)
             await self._names.serve(joined)
             await self._rules.connected(joined)
+            await self._dataplane.publish([port.port() for port in ports.published])
         except BaseException:
             await self._dataplane.detach([item.link for item in plan.attachments], [])
+            self._planner.give_ports_back(ports)
             self._planner.give_back(plan, record.container_id)
             raise
+        if ports.held:
+            self._table.held[record.container_id] = ports.held
         return await self._led_to_exit(self._texts.written(joined))
+
+    def _plan_ports(self, plan: Plan, record: SandboxRecord) -> None:
+        for network, endpoint, attachment in attachments_of(record, self._registry):
+            plan.networks.append(network)
+            plan.attachments.append(attachment)
+            plan.endpoints[network.resource.name] = endpoint
+        self._planner.ports(plan, record.request)
 
     async def part(self, container_id: str, network: ActiveNetwork) -> SandboxInfo:
         """Take a connected container off a network.
