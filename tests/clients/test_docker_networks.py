@@ -68,6 +68,30 @@ def test_what_a_stopped_container_is_connected_to_holds_when_it_starts(tool: Com
     assert set(networks_of(tool, "web")) == {"app"}
 
 
+def test_what_is_refused_leaves_nothing_behind(tool: Command) -> None:
+    tool("network", "create", "--subnet", "10.77.0.0/24", "app")
+    for flags, words in (
+        (("--ip", "nonsense"), "invalid IPv4 address: nonsense"),
+        (("--ip6", "10.77.0.9"), "invalid IPv6 address: 10.77.0.9"),
+        (("--link-local-ip", "zzz"), "invalid link-local IP address: zzz"),
+    ):
+        assert words in tool.refused("run", "--name", "web", "--network", "app", *flags, IMAGE)
+    assert tool("ps", "-aq") == ""
+    tool("run", "-d", "--name", "hosts", "--network", "host", "--entrypoint", "sleep", IMAGE, "1000")
+    assert "container sharing network namespace with another container or host" in tool.refused(
+        "network", "connect", "app", "hosts"
+    )
+
+
+def test_a_stopped_containers_place_on_a_network_can_be_asked_for_anew(tool: Command) -> None:
+    tool("network", "create", "--subnet", "10.77.0.0/24", "app")
+    # On networks with names of their own a link may lead to what comes later.
+    tool("create", "--name", "web", "--network", "app", "--link", "later:db", IMAGE)
+    tool("network", "connect", "--ip", "10.77.0.77", "app", "web")
+    tool("start", "web")
+    assert networks_of(tool, "web")["app"]["IPAddress"] == "10.77.0.77"
+
+
 def test_links_lead_to_the_linked_container(tool: Command) -> None:
     tool("network", "create", "app")
     tool("run", "-d", "--name", "db-1", "--network", "app", IMAGE)

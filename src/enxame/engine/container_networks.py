@@ -7,12 +7,14 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from enxame.engine.container import Container
+from enxame.engine.endpoint_requests import check_endpoint
 from enxame.engine.sandbox import SandboxInfo
 from enxame.engine.surroundings import Surroundings
-from enxame.errors import Conflict, EnxameError, InvalidArgument, PermissionDenied
+from enxame.errors import Conflict, EnxameError, InvalidArgument
 from enxame.model.container import EndpointSettings
 
 _NOT_HOST = "container cannot be disconnected from host network or connected to host network"
+_SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 _NOT_NONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 
 
@@ -30,14 +32,15 @@ class ContainerNetworks:
             EnxameError: it cannot be on it, in Docker's words.
         """
         _check_mode(container)
+        if container.definition.host.network_mode == "host":
+            raise InvalidArgument(_SHARED)
+        check_endpoint(settings)
         network = self._around.networks.known(ref)
         if network is not None and network.driver in ("host", "null"):
             raise InvalidArgument(_NOT_HOST if network.driver == "host" else _NOT_NONE)
         asked = self._asked(container)
         # A network of the swarm comes to this machine with its first container.
         name = network.name if network is not None else ref
-        if name in asked and not (container.running or container.created):
-            raise PermissionDenied(f"endpoint with name {container.name} already exists in network {name}")
         if settings.aliases and name == "bridge":
             raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
         if container.running or container.created is not None:
@@ -55,6 +58,8 @@ class ContainerNetworks:
             EnxameError: it is not on it.
         """
         _check_mode(container)
+        if container.definition.host.network_mode == "host":
+            raise InvalidArgument(_NOT_HOST)
         asked = self._asked(container)
         left = self._name(ref)
         if container.running or container.created is not None:
@@ -108,11 +113,6 @@ def _check_mode(container: Container) -> None:
             f"container {container.id} is marked for removal and cannot be connected or disconnected to the network"
         )
     if mode.startswith("container:"):
-        raise InvalidArgument(
-            "container sharing network namespace with another container or host cannot be connected to any other "
-            "network"
-        )
-    if mode == "host":
-        raise InvalidArgument(_NOT_HOST)
+        raise InvalidArgument(_SHARED)
     if mode == "none":
         raise InvalidArgument(_NOT_NONE)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from enxame.engine import capabilities, restart_policy, security_options
 from enxame.engine.container_record import Definition
 from enxame.engine.devices import DEVICE_RULE
+from enxame.engine.endpoint_requests import check_endpoints
 from enxame.engine.image_defaults import as_list, merge
 from enxame.engine.kernel_limits import KernelLimits
 from enxame.engine.log_rotation import bounds_of
@@ -61,6 +62,8 @@ def define(
     _check_config(config)
     warnings: list[str] = []
     check_network_mode(given, host, warnings)
+    networking = request.networking_config or NetworkingConfig()
+    check_endpoints(networking.endpoints_config, warnings)
     host = _checked_host(host, warnings, kernel=kernel)
     identity = new_id()
     mounts = parse_mounts(config, host, new_volume_name=new_id, inherited=inherited_mounts)
@@ -68,7 +71,6 @@ def define(
         config = replace(config, hostname=identity[:12])
     elif not config.hostname:
         config = replace(config, hostname=os.uname().nodename)
-    networking = request.networking_config or NetworkingConfig()
     definition = Definition(
         id=identity,
         name=name,

@@ -60,7 +60,8 @@ class Creation:
             shared = self._known(owner).definition.config
             config = replace(definition.config, hostname=shared.hostname, domainname=shared.domainname)
             definition = replace(definition, config=config)
-        self._check_links(definition.host.links or [])
+        if definition.host.network_mode in {"default", "bridge"}:  # elsewhere names are asked for when they are used
+            self._check_links(definition.host.links or [])
         runtime = self._around.runtimes.choose(definition.host.runtime).name
         definition = replace(definition, host=replace(definition.host, runtime=runtime))
         # The name is ours before the first await: two creates of one name cannot both pass.
