@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 
-from enxame.agent.container_spec import LABEL_PREFIX, container_name, container_request
+from enxame.agent.container_spec import LABEL_PREFIX, container_name, container_request, own_addresses
 from enxame.agent.controller import TaskError, Withdraw
 from enxame.agent.payloads import PayloadFiles
 from enxame.agent.template import TemplateContext
@@ -139,10 +139,14 @@ class ContainerController:
         if self._container_id is None:
             return None
         try:
-            state = self._engine.containers.inspect(self._container_id).state
+            inspected = self._engine.containers.inspect(self._container_id)
         except NotFound:
             return ContainerStatus(container_id=self._container_id)
-        return ContainerStatus(container_id=self._container_id, pid=state.pid, exit_code=state.exit_code)
+        state = inspected.state
+        addresses = own_addresses(self._task, inspected.network_settings.networks)
+        return ContainerStatus(
+            container_id=self._container_id, pid=state.pid, exit_code=state.exit_code, addresses=addresses
+        )
 
     def host_ports(self) -> list[PortConfig]:
         """Ports published in host mode, with the numbers they got."""
@@ -155,7 +159,9 @@ class ContainerController:
         ports = []
         for port in wanted:
             bindings = bound.get(f"{port.target_port}/{port.protocol or 'tcp'}") or []
-            published = int(bindings[0].host_port) if bindings and bindings[0].host_port else port.published_port
+            if not bindings:
+                continue  # on the machine's own network, or on the wire: the port is open there as it is
+            published = int(bindings[0].host_port) if bindings[0].host_port else port.published_port
             ports.append(
                 PortConfig(
                     name=port.name,

@@ -24,8 +24,8 @@ from enxame.model.task import Task
 
 log = logging.getLogger(__name__)
 
-_PLUGINS = (("Log", "json-file"), ("Log", "none"), ("Network", "bridge"), ("Network", "host"), ("Network", "null"),
-            ("Network", "overlay"), ("Volume", "local"))  # fmt: skip
+_PLUGINS = (("Log", "json-file"), ("Log", "none"), ("Network", "bridge"), ("Network", "host"), ("Network", "macvlan"),
+            ("Network", "null"), ("Network", "overlay"), ("Volume", "local"))  # fmt: skip
 
 
 class ContainerExecutor:

@@ -7,7 +7,7 @@ that tools which look at a node's containers find what they expect.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -137,7 +137,30 @@ def _host_config(task: Task, spec: ContainerSpec, context: TemplateContext, extr
     )
 
 
+def own_addresses(task: Task, endpoints: Mapping[str, EndpointSettings]) -> dict[str, list[str]]:
+    """What the machine gave the task on the swarm's networks where no manager does: CIDR, by network id."""
+    ids = {
+        item.network.id
+        for item in task.networks_attachments
+        if not item.addresses and item.network.spec.name not in NODE_LOCAL_NETWORKS
+    }
+    found = {}
+    for endpoint in endpoints.values() if ids else ():
+        if endpoint.network_id in ids and endpoint.ip_address:
+            found[endpoint.network_id] = [f"{endpoint.ip_address}/{endpoint.ip_prefix_len}"]
+            if endpoint.global_ipv6_address:
+                found[endpoint.network_id].append(f"{endpoint.global_ipv6_address}/{endpoint.global_ipv6_prefix_len}")
+    return found
+
+
 def _network_mode(attachments: list[NetworkAttachment]) -> str:
+    if len(attachments) > 1 and any(attachment.network.spec.name == "host" for attachment in attachments):
+        if any(attachment.network.spec.ingress for attachment in attachments):
+            raise InvalidArgument("container cannot be disconnected from host network or connected to host network")
+        raise InvalidArgument(
+            "container sharing network namespace with another container or host cannot be connected to any other "
+            "network"
+        )
     for attachment in attachments:
         if attachment.network.spec.name in NODE_LOCAL_NETWORKS:
             return attachment.network.spec.name

@@ -339,9 +339,7 @@ def _addresses(task: Task, attachment: NetworkAttachment) -> list[str]:
     return container.addresses.get(attachment.network.id, [])
 
 
-def _endpoint(
-    task: Task, attachment: NetworkAttachment, peer: NetworkPeer, addresses: list[str]
-) -> NetworkEndpoint:
+def _endpoint(task: Task, attachment: NetworkAttachment, peer: NetworkPeer, addresses: list[str]) -> NetworkEndpoint:
     ports: list[PortConfig] = []
     if attachment.network.spec.ingress and task.internal is not None:
         ports = [port for port in task.internal.ports if port.publish_mode == "ingress"]

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from enxame.control.network_state import is_node_local
+from enxame.control.network_state import is_made_by_nodes, is_node_local
 from enxame.errors import EnxameError, NotFound, Unavailable, rpc_error
 from enxame.manager import lookup
 from enxame.manager.link_addresses import check_link_address
@@ -29,7 +29,8 @@ _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 async def attach(store: Store, node_id: str, request: AttachRequest) -> Attached:
-    """The container's address on the network; the one that it has, when it is on it already.
+    """The container's address on the network; the one that it has, when it is on it already. None on networks where its
+    node gives it one: what that tells here, the others learn.
 
     Raises:
         NotFound: ``network X not found``.
@@ -42,6 +43,9 @@ async def attach(store: Store, node_id: str, request: AttachRequest) -> Attached
             made = None
             while made is None:
                 made = await store.update(lambda tx: _note(tx, node_id, request, created))
+            network = store.view.get(Network, made.network_id)
+            if network is not None and is_made_by_nodes(network):
+                return Attached(network=network)
             async with asyncio.timeout(DEADLINE):
                 made = await _allocated(store, watch, made)
             if made.err:
@@ -84,7 +88,8 @@ def _note(tx: Tx, node_id: str, request: AttachRequest, created: list[str]) -> A
         network = lookup.network(tx, request.network)
     except NotFound:
         raise NotFound(f"network {request.network} not found") from None
-    if is_node_local(network):
+    by_node = is_made_by_nodes(network)
+    if is_node_local(network) and not by_node:
         raise NotFound(f"network {request.network} not found")
     if not network.spec.attachable:
         raise rpc_error("PermissionDenied", f"network {network.spec.name} not manually attachable")
@@ -95,20 +100,24 @@ def _note(tx: Tx, node_id: str, request: AttachRequest, created: list[str]) -> A
         container_id=request.container_id,
         name=request.name,
         aliases=request.aliases,
-        wanted=request.addresses,
+        wanted=[] if by_node else request.addresses,
+        addresses=request.addresses if by_node else [],
         link_address=request.link_address,
     )
-    check_link_address(tx, network, wanted)
+    if not by_node:
+        check_link_address(tx, network, wanted)
     known = tx.get(Attachment, wanted.id)
     if known is None:
         tx.create(wanted)
         created.append(wanted.id)
         return wanted
     have = {address.partition("/")[0] for address in known.addresses}
-    if known.err or not have.issuperset(request.addresses):
+    if not by_node and (known.err or not have.issuperset(request.addresses)):
         tx.delete(Attachment, known.id)
         return None
     changed = replace(known, name=request.name, aliases=request.aliases, link_address=request.link_address)
+    if by_node:
+        changed = replace(changed, addresses=request.addresses)
     if changed != known:
         tx.update(changed)
     return changed

@@ -10,6 +10,7 @@ from typing import Final
 from enxame.control.network_state import VXLAN_OPTION
 from enxame.control.subnets import LAST_VXLAN_ID
 from enxame.errors import InvalidArgument, PermissionDenied, rpc_error
+from enxame.manager.node_local_validation import check_driver
 from enxame.model.network import IPAMConfig, Network, NetworkSpec
 from enxame.model.node import Node
 from enxame.store.interface import View
@@ -43,9 +44,7 @@ def check_spec(spec: NetworkSpec) -> None:
             "PermissionDenied",
             f"label {_INTERNAL_LABEL} is for predefined internal networks and cannot be applied by users",
         )
-    driver = spec.driver_configuration.name if spec.driver_configuration is not None else ""
-    if driver not in ("", "overlay"):
-        raise rpc_error("InvalidArgument", f"plugin {driver} not supported")
+    check_driver(spec)
     _check_options(spec.driver_configuration.options if spec.driver_configuration is not None else {})
     if spec.ingress and spec.attachable:
         raise rpc_error("InvalidArgument", "ingress network cannot be attachable")

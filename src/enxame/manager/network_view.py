@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enxame.model.cluster import Driver
 from enxame.model.network import (
     IPAM,
+    ConfigFrom,
     IPAMOptions,
     Network,
     NetworkCreateRequest,
@@ -33,6 +34,7 @@ def resource(network: Network) -> NetworkResource:
         internal=spec.internal,
         attachable=spec.attachable,
         ingress=spec.ingress,
+        config_from=spec.config_from or ConfigFrom(),
         options=dict(driver.options),
         labels=spec.labels,
     )
@@ -52,6 +54,7 @@ def spec_of_request(request: NetworkCreateRequest) -> NetworkSpec:
         ipam_options=None
         if ipam is None
         else IPAMOptions(driver=Driver(name=ipam.driver or "default", options=ipam.options or {}), configs=ipam.config),
+        config_from=request.config_from,
         scope="swarm",
     )
 

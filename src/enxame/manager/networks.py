@@ -11,6 +11,7 @@ from enxame.manager.matching import matches_head
 from enxame.manager.service_references import needs_ingress
 from enxame.model.attachment import Attachment
 from enxame.model.cluster import Driver
+from enxame.model.config_networks import check_config_from
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkCreateRequest, NetworkResource, NetworkSpec
 from enxame.model.service import Service
@@ -84,6 +85,7 @@ class NetworkControl:
         """
         if not request.enable_ipv4:
             raise Unimplemented("networks without IPv4 are not supported")
+        check_config_from(request)
         spec = network_view.spec_of_request(request)
         network_validation.check_spec(spec)
         network = Network(id=object_id or self._new_id(), spec=spec)

@@ -17,7 +17,7 @@ from enxame.store.interface import View
 __all__ = ["check_ingress", "check_payloads", "check_ports", "needs_ingress", "with_network_ids"]
 
 #: Every node has its own of these; services may attach to them by name.
-_PREDEFINED: Final = frozenset({"bridge", "host", "none"})
+_PREDEFINED: Final = frozenset({"bridge", "host"})
 
 
 def with_network_ids(view: View, spec: ServiceSpec) -> ServiceSpec:

@@ -63,4 +63,4 @@ def test_what_is_about_the_asked_node_is_never_the_leaders() -> None:
     whole = ("/services", "/tasks", "/nodes", "/secrets", "/configs")
     for operation in all_routes().operations:
         if operation.path.startswith(whole):
-            assert operation.leader is True, operation.path
+            assert operation.leader, operation.path

@@ -171,9 +171,47 @@ async def test_predefined_networks_have_a_swarm_side_that_services_refer_to(swar
     assert (await swarm.json("GET", "/networks/host?scope=swarm"))["Id"] == "h" * 25
 
 
+async def test_services_attach_to_networks_of_the_swarm_alone(swarm: Any) -> None:
+    await swarm.json("POST", "/networks/create", {"Name": "br1"}, status=201)
+    template: dict[str, Any] = {"ContainerSpec": {"Image": "web:1"}, "Networks": [{"Target": "br1"}]}
+    spec = {"Name": "web", "TaskTemplate": template}
+    refused = (
+        "The network br1 cannot be used with services. Only networks scoped to the swarm can be used, such as those "
+        "created with the overlay driver."
+    )
+    assert await swarm.message("POST", "/services/create", json=spec) == (403, refused)
+    assert await swarm.message("POST", "/services/web/update?version=1", json=spec) == (403, refused)
+    template["Networks"] = [{"Target": "nosuch"}]
+    assert await swarm.message("POST", "/services/create", json=spec) == (404, "network nosuch not found")
+    template["Networks"] = [{"Target": "host"}]
+    await swarm.json("POST", "/services/create", spec, status=201)
+
+
+async def test_a_network_that_nodes_make_is_the_swarms(swarm: Any) -> None:
+    await swarm.json("POST", "/networks/create", {"Name": "plan"}, status=201)
+    asked = {"Name": "wire", "Driver": "macvlan", "Scope": "swarm", "ConfigFrom": {"Network": "plan"}}
+    made = await swarm.json("POST", "/networks/create", {**asked, "Attachable": True}, status=201)
+    shown = await swarm.json("GET", "/networks/wire")
+    assert (shown["Id"], shown["Scope"], shown["Driver"]) == (made["Id"], "swarm", "macvlan")
+    assert (shown["ConfigFrom"], shown["IPAM"]["Config"], shown["Attachable"]) == ({"Network": "plan"}, [], True)
+    assert await swarm.message("POST", "/networks/create", json={**asked, "Name": "plan"}) == (
+        409,
+        "network with name plan already exists",
+    )
+    await swarm.json("DELETE", "/networks/wire", status=204)
+
+
 async def test_a_local_network_shows_its_containers_in_inspect_alone(swarm: Any) -> None:
     assert list((await swarm.json("GET", "/networks/bridge"))["Containers"]) == ["c" * 64]
     assert all(one["Containers"] == {} for one in await swarm.json("GET", "/networks"))
+
+
+async def test_networks_that_nodes_make_need_a_swarm(served: Any) -> None:
+    asked = {"Name": "wire", "Driver": "macvlan", "Scope": "swarm", "ConfigFrom": {"Network": "plan"}}
+    assert await served.message("POST", "/networks/create", json=asked) == (
+        403,
+        "cannot create a swarm scoped network when swarm is not active",
+    )
 
 
 async def test_overlays_need_a_manager(served: Any) -> None:

@@ -16,6 +16,15 @@ from enxame.model.service import (
 from enxame.model.task import NetworkAttachment, Task, TaskState, TaskStatus
 
 INVALID = "rpc error: code = InvalidArgument desc = "
+OVERLAY_FROM_PLAN = (
+    "an overlay network has its configuration from the swarm, the same on all nodes: it cannot depend on a "
+    "configuration network"
+)
+MACVLAN_WITHOUT_PLAN = (
+    "a macvlan network of the swarm has its link and its addresses from each node: make a configuration network there "
+    "(network create --config-only --subnet SUBNET --ip-range RANGE --opt parent=LINK NAME) and name it with "
+    "--config-from"
+)
 
 
 def request(name="ov1", **fields):
@@ -67,7 +76,40 @@ async def test_what_the_allocator_gave_is_shown(manager, put):
         (request(""), INVALID + "meta: name must be provided", 400),
         (request("a b"), INVALID + "name must be valid as a DNS name component", 400),
         (request("host"), "host is a pre-defined network and cannot be created", 403),
-        (request(Driver="weird"), INVALID + "plugin weird not supported", 400),
+        (request(Driver="weird"), 'plugin "weird" not found', 404),
+        (request(Driver="null"), INVALID + "error during lookup of plugin null", 400),
+        (request(Driver="host"), 'only one instance of "host" network is allowed', 403),
+        (request(Driver="ipvlan"), "ipvlan networks are not supported: take a macvlan or a bridge network", 501),
+        (
+            request(Driver="bridge", IPAM={"Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "10.8.0.0/24"}]}),
+            "bridge driver doesn't support multiple subnets",
+            403,
+        ),
+        (
+            request(Driver="macvlan", ConfigFrom={"Network": "plan"}, **pool(Subnet="10.9.0.0/24")),
+            "user specified configurations are not supported if the network depends on a configuration network",
+            403,
+        ),
+        (
+            request(Driver="macvlan", ConfigFrom={"Network": "plan"}, Labels={"a": "b"}),
+            "user specified configurations are not supported if the network depends on a configuration network",
+            403,
+        ),
+        (
+            request(Driver="macvlan", ConfigFrom={"Network": "plan"}, Options={"parent": "eth0"}),
+            "network driver options are not supported if the network depends on a configuration network",
+            403,
+        ),
+        (
+            request(ConfigFrom={"Network": "plan"}),
+            OVERLAY_FROM_PLAN,
+            403,
+        ),
+        (
+            request(Driver="macvlan"),
+            MACVLAN_WITHOUT_PLAN,
+            400,
+        ),
         (request(IPAM={"Driver": "weird"}), INVALID + "plugin weird not supported", 400),
         (request(**pool(Subnet="10.0.0.0/99")), "invalid subnet 10.0.0.0/99: invalid CIDR block notation", 400),
         (

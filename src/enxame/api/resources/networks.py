@@ -120,13 +120,19 @@ def _with_containers(call: Call, network: NetworkResource, *, verbose: bool) -> 
         here = call.api.engine.networks.inspect(network.id, verbose=verbose)
     except NotFound:
         return network if network.containers is not None else replace(network, containers={})
-    if network.scope != "swarm":
-        return here
+    if network.scope != "swarm" or network.driver != "overlay":
+        return here  # of a network that nodes make, each has its own addresses and options
     return replace(network, containers=here.containers or {}, peers=here.peers, services=here.services)
 
 
 async def _makes_swarm_network(call: Call) -> bool:
-    return _is_swarm_network(await call.body(NetworkCreateRequest))
+    request = await call.body(NetworkCreateRequest)
+    if not _is_swarm_network(request):
+        return False
+    here = () if call.asked_by else call.api.engine.networks.list(Filters())
+    if any(network.name == request.name and network.scope == "local" for network in here):
+        raise Conflict(f"network with name {request.name} already exists")
+    return True
 
 
 def _is_swarm_network(request: NetworkCreateRequest) -> bool:
@@ -162,6 +168,8 @@ async def create_network(call: Call) -> web.StreamResponse:
             raise PermissionDenied(
                 "Cannot create a multi-host network from a worker node. Please create the network from a manager node."
             )
+        if request.driver != "overlay" and call.api.membership.info().local_node_state == "inactive":
+            raise PermissionDenied("cannot create a swarm scoped network when swarm is not active")
         await _check_encryption(call, request)
         network_id = await call.api.membership.manager.networks.create(request, object_id=call.object_id)
     else:

@@ -8,11 +8,14 @@ from msgspec.structs import replace
 from enxame.api.call import Call
 from enxame.api.responses import empty_response, json_response
 from enxame.api.routing import Routes
-from enxame.errors import InvalidArgument
+from enxame.errors import InvalidArgument, NotFound, PermissionDenied
+from enxame.model.filters import Filters
 from enxame.model.registry_auth import decode_auth
 from enxame.model.service import EndpointSpec, Service, ServiceCreateResponse, ServiceSpec, ServiceUpdateResponse
 
 routes = Routes()
+#: Every node has its own of these; services may attach to them.
+_PREDEFINED = ("bridge", "host")
 _FILTERS = ("id", "label", "mode", "name", "runtime")
 
 
@@ -22,6 +25,37 @@ def _public(service: Service) -> Service:
     if not endpoint.mode:
         spec = replace(spec, endpoint_spec=replace(endpoint, mode="vip"))
     return replace(service, internal=None, spec=spec)
+
+
+async def _about_the_swarm(call: Call) -> bool:
+    """True: it is the leader's. Networks of the machine that is asked are none of the swarm's.
+
+    Raises:
+        PermissionDenied: the service is to attach to such a network.
+    """
+    if call.asked_by:
+        return True
+    spec = await call.body(ServiceSpec)
+    wanted = {attachment.target for attachment in spec.task_template.networks or spec.networks}
+    for network in call.api.engine.networks.list(Filters()) if wanted else ():
+        if network.scope == "local" and wanted & {network.id, network.name} and network.name not in _PREDEFINED:
+            _check_known(call, network.name)
+    return True
+
+
+def _check_known(call: Call, name: str) -> None:
+    """Raises as :func:`_about_the_swarm`, unless the swarm has a network of that name, too."""
+    try:
+        call.api.membership.manager.networks.get(name)
+    except NotFound:
+        if name == "none":
+            raise NotFound(
+                "could not find the corresponding predefined swarm network: network none not found"
+            ) from None
+        raise PermissionDenied(
+            f"The network {name} cannot be used with services. Only networks scoped to the swarm can be used, such as "
+            "those created with the overlay driver."
+        ) from None
 
 
 def _encoded_auth(call: Call) -> str:
@@ -51,7 +85,7 @@ async def list_services(call: Call) -> web.StreamResponse:
     answer=ServiceCreateResponse,
     status=201,
     errors=(403, 404, 409, 503),
-    leader=True,
+    leader=_about_the_swarm,
 )
 async def create_service(call: Call) -> web.StreamResponse:
     """Make a service."""
@@ -84,7 +118,7 @@ async def remove_service(call: Call) -> web.StreamResponse:
     body=ServiceSpec,
     answer=ServiceUpdateResponse,
     errors=(403, 404, 409, 503),
-    leader=True,
+    leader=_about_the_swarm,
 )
 async def update_service(call: Call) -> web.StreamResponse:
     """Replace a service's spec, or go back to the one before."""

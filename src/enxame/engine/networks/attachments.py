@@ -117,7 +117,8 @@ class Attachments:
         except BaseException:
             await self.detach(container_id, [network_id])
             raise
-        return network_id, replace(settings, network_id=network_id, ipam_config=_ipam(attached.addresses))
+        given = _ipam(attached.addresses) if attached.addresses else wanted
+        return network_id, replace(settings, network_id=network_id, ipam_config=given)
 
     def expects(self, network_id: str) -> bool:
         """Whether a container is being put on the network just now."""
@@ -138,6 +139,29 @@ class Attachments:
             except EnxameError as error:
                 _log.warning("the manager was not told that a container left the network %s: %s", network_id, error)
 
+    async def tell(self, record: SandboxRecord | None) -> None:
+        """On the swarm's networks where this machine gives the addresses, the manager learns those of a container
+        outside services. One that does not hear it now learns it with the next session.
+        """
+        for network_id in self.networks_of(record):
+            if record is None or self.attacher is None or not self._gives(network_id):
+                continue
+            endpoint = next(item for item in record.info.endpoints.values() if item.network_id == network_id)
+            addresses = [endpoint.ip_address, endpoint.global_ipv6_address]
+            request = AttachRequest(
+                network=network_id,
+                container_id=record.container_id,
+                name=record.name,
+                aliases=endpoint.aliases or [],
+                addresses=[address for address in addresses if address],
+            )
+            try:
+                await self.attacher.attach(request)
+            except EnxameError as error:
+                _log.warning("the manager was not told the address of container %s: %s", record.name, error)
+            if all(item.container_id != record.container_id for item in self._records()):
+                await self.detach(record.container_id, [network_id])  # it left meanwhile, which was told before
+
     def networks_of(self, record: SandboxRecord | None) -> list[str]:
         """Ids of the swarm's networks that a container is on by itself."""
         if record is None or record.request.waits_to_serve:
@@ -154,7 +178,14 @@ class Attachments:
         }
         there = {(item.container_id, item.network_id): item for item in known}
         gone = [item for place, item in there.items() if place not in here and place not in self._making]
-        return gone, [(record, place[1]) for place, record in here.items() if place not in there]
+        untold = {place for place, item in there.items() if not item.addresses and self._gives(item.network_id)}
+        missing = [(record, place[1]) for place, record in here.items() if place not in there or place in untold]
+        return gone, missing
+
+    def _gives(self, network_id: str) -> bool:
+        """Whether this machine gives the addresses of a network."""
+        network = self._registry.by_id(network_id)
+        return network is not None and not network.is_overlay
 
     def _known(self, ref: str) -> tuple[str, str] | None:
         """Id and scope of a network of this machine."""

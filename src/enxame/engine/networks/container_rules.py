@@ -63,6 +63,6 @@ class ContainerRules:
     def _versions(self, network_id: str) -> tuple[int, ...]:
         """Of IP, in which services on a network have virtual addresses."""
         network = self._registry.by_id(network_id)
-        if network is None or network.resource.scope != "swarm" or not network.has_names:
+        if network is None or not network.is_overlay or not network.has_names:
             return ()
         return (4, 6) if network.pool6 is not None else (4,)

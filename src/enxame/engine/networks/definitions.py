@@ -12,6 +12,7 @@ import msgspec
 
 from enxame.engine.networks.underlay import Underlay
 from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
+from enxame.model.config_networks import check_config_from
 from enxame.model.natural import natural
 from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
 from enxame.network.address_pool import AddressPool, AddressPool6
@@ -221,7 +222,7 @@ def bridge_of(
     options = resource.options
     gateway, *further = pool.gateways
     gateway6, *further6 = pool6.gateways if pool6 is not None else (None,)
-    if resource.scope == "swarm":
+    if resource.driver == "overlay":
         return Bridge(
             name=f"{BRIDGE_PREFIX}{resource.id[:10]}",
             gateway=gateway,
@@ -329,8 +330,7 @@ def configuration(request: NetworkCreateRequest, id_: str, created: datetime) ->
             "configuration network can only contain network specific fields. Network operator fields like "
             "[ ingress | internal | attachable | scope ] are not supported."
         )
-    if request.config_from is not None and request.config_from.network:
-        raise PermissionDenied("a configuration network cannot depend on another configuration network")
+    check_config_from(request)
     config, config6 = _configs(request.ipam)
     for item, parse in ((config, parse_subnet), (config6, parse_subnet6)):
         if item.subnet:
@@ -357,13 +357,9 @@ def configured(request: NetworkCreateRequest, source: NetworkResource | None) ->
     """
     if request.config_from is None or not request.config_from.network:
         return request
+    check_config_from(request)
     if source is None or not source.config_only:
         raise NotFound(f'configuration network "{request.config_from.network}" does not exist')
-    own = request.ipam.config if request.ipam is not None else []
-    if request.enable_ipv6 or request.labels or request.options or own:
-        raise PermissionDenied(
-            "user specified configurations are not supported if the network depends on a configuration network"
-        )
     return msgspec.structs.replace(
         request,
         enable_ipv6=source.enable_ipv6,

@@ -40,7 +40,7 @@ def take_address(network: ActiveNetwork, settings: EndpointSettings) -> IPv4Addr
         if network.resource.name == "bridge":
             raise InvalidArgument("user specified IP address is supported on user defined networks only")
         return pool.take(parse_address(text))
-    if network.resource.scope == "swarm":
+    if network.is_overlay:
         raise InvalidArgument(f"Could not attach to network {network.resource.name}: the manager gave no address")
     return pool.take()
 
@@ -53,12 +53,12 @@ def take_address6(network: ActiveNetwork, settings: EndpointSettings) -> IPv6Add
     """
     text = settings.ipam_config.ipv6_address.partition("/")[0] if settings.ipam_config is not None else ""
     if network.pool6 is None:
-        if text and network.resource.scope != "swarm":  # there it is the manager's, and not for this machine
+        if text and not network.is_overlay:  # there it is the manager's, and not for this machine
             raise InvalidArgument(
                 "user specified IP address is supported only when connecting to networks with user configured subnets"
             )
         return None
-    if network.resource.scope == "swarm" and not text:
+    if network.is_overlay and not text:
         return None
     return network.pool6.take(parse_address6(text) if text else None)
 

@@ -114,27 +114,7 @@ class LocalNetworks:
                 configuration = ActiveNetwork(definitions.configuration(request, secrets.token_hex(32), self._wall()))
                 await self.add(configuration)
                 return configuration
-            source = self._registry.by_name(request.config_from.network) if request.config_from else None
-            request = definitions.configured(request, source.resource if source is not None else None)
-            foreign = await self._dataplane.routes(without=self.bridge_names())
-            if request.driver == "macvlan":
-                # It is on this machine's own wire, whose subnet it may share.
-                foreign = []
-            resource = definitions.requested(
-                request,
-                secrets.token_hex(32),
-                self._wall(),
-                pools=self._pools,
-                own=self._registry.subnets(),
-                own6=self._registry.subnets6(),
-                foreign=[route.destination for route in foreign],
-            )
-            network = ActiveNetwork.of(resource)
-            if network.bridge is not None and network.bridge.name in self.bridge_names():
-                raise Conflict(
-                    f"cannot create network {resource.id} ({network.bridge.name}): conflicts with another network: "
-                    "networks have same bridge name"
-                )
+            network = await self.define(request, secrets.token_hex(32), self._wall())
             await self.add(network)
         return network
 
@@ -155,6 +135,31 @@ class LocalNetworks:
         return network
 
     # What swarm networks need as well, with ``changing`` held
+
+    async def define(self, request: NetworkCreateRequest, id_: str, created: datetime) -> ActiveNetwork:
+        """What a request for a network comes to here; nothing is made. Raises EnxameError as :meth:`create`."""
+        source = self._registry.by_name(request.config_from.network) if request.config_from else None
+        request = definitions.configured(request, source.resource if source is not None else None)
+        foreign = await self._dataplane.routes(without=self.bridge_names())
+        if request.driver == "macvlan":
+            # It is on this machine's own wire, whose subnet it may share.
+            foreign = []
+        resource = definitions.requested(
+            request,
+            id_,
+            created,
+            pools=self._pools,
+            own=self._registry.subnets(),
+            own6=self._registry.subnets6(),
+            foreign=[route.destination for route in foreign],
+        )
+        network = ActiveNetwork.of(resource)
+        if network.bridge is not None and network.bridge.name in self.bridge_names():
+            raise Conflict(
+                f"cannot create network {resource.id} ({network.bridge.name}): conflicts with another network: "
+                "networks have same bridge name"
+            )
+        return network
 
     def bridge_names(self) -> frozenset[str]:
         """Links of this machine that are ours."""
@@ -185,7 +190,7 @@ class LocalNetworks:
         if resource.config_only and any(
             other.resource.config_from.network == resource.name for other in self._registry
         ):
-            raise PermissionDenied(f'configuration network "{resource.name}" is in use')
+            raise PermissionDenied(f'error while removing network: configuration network "{resource.name}" is in use')
         if network.endpoints:
             raise PermissionDenied(
                 f"error while removing network: network {resource.name} id {resource.id} has active endpoints"

@@ -175,7 +175,7 @@ class NetworkManager:
         """What swarm networks must not overlap with here: what this machine reaches without a router, and its own
         networks.
         """
-        own = [subnet for item in self._registry if item.resource.scope != "swarm" for subnet in item.subnets()]
+        own = [subnet for item in self._registry if not item.is_overlay for subnet in item.subnets()]
         return sorted({str(subnet) for subnet in [*self._reached, *own] if subnet.prefixlen < subnet.max_prefixlen})
 
     @property
@@ -237,12 +237,14 @@ class NetworkManager:
             EnxameError: an address or a port is not to be had, or the kernel refuses.
         """
         request, attached = await self._attachments.attach_all(container_id, request)
+        await self._swarm.try_again(request.endpoints)
         try:
             info = await self._sandboxes.connect(container_id, request)
         except BaseException:
             await self._attachments.detach(container_id, attached)
             raise
         self._attachments.settle(container_id)
+        await self._attachments.tell(self._sandboxes.find(container_id))
         return info
 
     async def release(self, container_id: str) -> None:
@@ -273,6 +275,7 @@ class NetworkManager:
             await self._attachments.detach(container_id, [network_id])
             raise
         self._attachments.settle(container_id)
+        await self._attachments.tell(self._sandboxes.find(container_id))
         return info
 
     async def part(self, container_id: str, ref: str) -> SandboxInfo:

@@ -49,7 +49,7 @@ class NameService:
             if record.request.waits_to_serve and not record.serving:
                 silent = endpoint.aliases or ()
                 names = [name for name in names if name not in silent]
-            if record.request.waits_to_serve and network.resource.scope == "swarm":
+            if record.request.waits_to_serve and network.has_table:
                 # What it shares with others is the service's: the manager says when it leads where.
                 shared, silent = endpoint.aliases or (), ()
                 names = [name for name in names if name not in shared]
@@ -127,7 +127,7 @@ class NameService:
 
     def _names_of(self, network: ActiveNetwork) -> None:
         resource = network.resource
-        self._table.network(resource.id, resource.name, whole=resource.scope == "local")
+        self._table.network(resource.id, resource.name, whole=not network.has_table)
 
     def _look(self, view: View, places: Sequence[tuple[ActiveNetwork, EndpointSettings]]) -> None:
         view.clear()
@@ -135,7 +135,9 @@ class NameService:
             self._names_of(network)
             names = self._table.network(network.resource.id)
             links = dict(_link(text) for text in endpoint.links or ())
-            view.add(names, links, network.subnets())
+            # On the wire there are others, of whom somebody else may know.
+            known = network.bridge is not None and not network.bridge.parent
+            view.add(names, links, network.subnets() if known else ())
 
 
 def _link(text: str) -> tuple[str, str]:

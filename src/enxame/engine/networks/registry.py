@@ -50,11 +50,21 @@ class ActiveNetwork:
             return cls(resource)
         pool, pool6 = definitions.address_pool(resource), definitions.address_pool6(resource)
         bridge = definitions.bridge_of(resource, pool, underlay, pool6)
-        if pool6 is not None and resource.scope == "swarm" and bridge.mtu < _LEAST_MTU6:
+        if pool6 is not None and resource.driver == "overlay" and bridge.mtu < _LEAST_MTU6:
             _log.warning("network %s is without IPv6 on this machine: its packets are too small", resource.name)
             of_four = tuple(address for address in bridge.further if address.version == 4)
             return cls(resource, pool, replace(bridge, gateway6=None, further=of_four), None)
         return cls(resource, pool, bridge, pool6)
+
+    @property
+    def is_overlay(self) -> bool:
+        """Whether the swarm's manager gives the addresses, and tunnels lead to containers of other machines."""
+        return self.resource.driver == "overlay"
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the manager tells who is on it on other machines: an overlay, or the swarm's and on the wire."""
+        return self.resource.scope == "swarm" and self.resource.driver in ("overlay", "macvlan")
 
     @property
     def subnets4(self) -> list[IPv4Network]:

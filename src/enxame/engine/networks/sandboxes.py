@@ -181,7 +181,7 @@ class Sandboxes:
         """Whoever has an address that the manager gave to another is on its way out, and is waited for."""
         for network, settings in self._planner.wanted(request):
             text = settings.ipam_config.ipv4_address.partition("/")[0] if settings.ipam_config is not None else ""
-            if network.resource.scope != "swarm" or network.pool is None or not text:
+            if not network.is_overlay or network.pool is None or not text:
                 continue
             with contextlib.suppress(TimeoutError, ValueError):
                 address = IPv4Address(text)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 import msgspec
 
-from enxame.engine.networks import definitions
+from enxame.engine.networks import definitions, node_local_networks
 from enxame.engine.networks.encryption import Encryption
 from enxame.engine.networks.local_networks import LocalNetworks
 from enxame.engine.networks.overlays import Overlays
@@ -60,6 +60,8 @@ class SwarmNetworks:
         self._expected = expected
         self._one_left = one_left
         self._missing = missing
+        #: What was to be made and was not, by id.
+        self._refused: dict[str, Network] = {}
 
     async def set_data_path(self, data_path: DataPath) -> None:
         """Take packets for this machine's containers there. Raises EnxameError when a network could not be led so."""
@@ -73,7 +75,7 @@ class SwarmNetworks:
                 except EnxameError as error:
                     errors.append(error)
             for network in self._registry:
-                if network.resource.scope == "swarm":
+                if network.is_overlay:
                     try:
                         await self._renew(network)
                     except EnxameError as error:
@@ -90,6 +92,32 @@ class SwarmNetworks:
 
     async def ensure(self, network: Network) -> None:
         """Make its local side, or bring that up to date. Raises EnxameError."""
+        self._refused[network.id] = network
+        if node_local_networks.is_node_local(network):
+            await self._ensure_node_local(network)
+        else:
+            await self._ensure_overlay(network)
+        self._refused.pop(network.id, None)
+
+    async def try_again(self, network_ids: Iterable[str]) -> None:
+        """Make those of these that could not be made. When that fails again, ``missing`` says why."""
+        for network_id in network_ids:
+            refused = self._refused.get(network_id)
+            if refused is not None:
+                with suppress(EnxameError):
+                    await self.ensure(refused)
+
+    async def _ensure_node_local(self, network: Network) -> None:
+        async with self._local.changing:
+            if self._registry.by_id(network.id) is None:
+                try:
+                    await node_local_networks.make(self._local, network)
+                except EnxameError as error:
+                    self._missing[network.id] = error.message
+                    raise
+            self._missing.pop(network.id, None)
+
+    async def _ensure_overlay(self, network: Network) -> None:
         resource = definitions.of_swarm(network, ipv6=self._dataplane.has_ipv6)
         known = self._registry.by_id(resource.id)
         has_it = known is None or known.resource.enable_ipv6
@@ -138,7 +166,7 @@ class SwarmNetworks:
         """The manager gives what a network had to another once it is removed: the word of that may not be here yet."""
         tunnel = network.bridge.tunnel if network.bridge is not None else None
         for other in self._registry:
-            if other.resource.scope != "swarm" or other.resource.id == network.resource.id:
+            if not other.is_overlay or other.resource.id == network.resource.id:
                 continue
             theirs = other.bridge.tunnel if other.bridge is not None else None
             same_id = tunnel is not None and theirs is not None and tunnel.vni == theirs.vni
@@ -177,6 +205,7 @@ class SwarmNetworks:
     async def remove(self, network_id: str) -> None:
         """Remove its local side, if there is one. Raises PermissionDenied while containers are on it."""
         async with self._local.changing:
+            self._refused.pop(network_id, None)
             network = self._registry.by_id(network_id)
             if network is None:  # it could not be made, or has made room for another
                 self._missing.pop(network_id, None)

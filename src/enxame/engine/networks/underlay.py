@@ -18,7 +18,7 @@ _USUAL_MTU: Final = 1500
 
 def is_encrypted(resource: NetworkResource) -> bool:
     """Whether a network's packets between machines are."""
-    return resource.scope == "swarm" and resource.options.get("encrypted", "false").lower() not in ("false", "0")
+    return resource.driver == "overlay" and resource.options.get("encrypted", "false").lower() not in ("false", "0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,11 @@ class World:
     async def _ensure(self, network: Network) -> None:
         await self.define(network.id, network.spec.name, "swarm")
 
-    async def define(self, id_: str, name: str, scope: str) -> None:
+    async def define(self, id_: str, name: str, scope: str, driver: str = "") -> None:
         ipam = IPAM(config=[IPAMConfig(subnet="10.0.1.0/24")])
-        await self.registry.add(ActiveNetwork.of(NetworkResource(id=id_, name=name, scope=scope, ipam=ipam)))
+        driver = driver or ("overlay" if scope == "swarm" else "bridge")
+        resource = NetworkResource(id=id_, name=name, scope=scope, driver=driver, ipam=ipam)
+        await self.registry.add(ActiveNetwork.of(resource))
 
     def connected(self, container_id: str, network_id: str, *, task: bool = False) -> None:
         request = SandboxRequest(name=container_id, waits_to_serve=task)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from enxame.engine.networks.endpoints import take_address6, way_out
+from enxame.engine.networks.endpoints import take_address, take_address6, way_out
 from enxame.engine.networks.registry import ActiveNetwork
 from enxame.errors import InvalidArgument
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings
@@ -13,13 +13,13 @@ from enxame.model.network import IPAM, IPAMConfig, NetworkResource
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def network(name: str, *, ipv6: bool = False, scope: str = "local", **fields: bool) -> ActiveNetwork:
+def network(name: str, *, ipv6: bool = False, driver: str = "bridge", **fields: bool) -> ActiveNetwork:
     number = sum(name.encode())
     subnets = [f"10.{number % 256}.0.0/24", *([f"fd00:{number:x}::/64"] if ipv6 else [])]
     config = [IPAMConfig(subnet=subnet) for subnet in subnets]
     return ActiveNetwork.of(
         NetworkResource(
-            name=name, id=name * 20, created=NOW, scope=scope, enable_ipv6=ipv6, ipam=IPAM(config=config), **fields
+            name=name, id=name * 20, created=NOW, driver=driver, enable_ipv6=ipv6, ipam=IPAM(config=config), **fields
         )
     )
 
@@ -42,9 +42,15 @@ def test_each_version_of_ip_has_its_way_out_through_a_network_that_has_it() -> N
 
 def test_an_ipv6_address_of_the_managers_is_not_for_a_machine_without() -> None:
     asked = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv6_address="fd00::9"))
-    assert take_address6(network("a", scope="swarm"), asked) is None
+    assert take_address6(network("a", driver="overlay"), asked) is None
     with pytest.raises(InvalidArgument, match="user specified IP address is supported only"):
         take_address6(network("a"), asked)
+
+
+def test_addresses_of_an_overlay_are_the_managers_and_of_others_this_machines() -> None:
+    with pytest.raises(InvalidArgument, match="the manager gave no address"):
+        take_address(network("a", driver="overlay"), EndpointSettings())
+    assert str(take_address(network("a"), EndpointSettings())).endswith(".0.2")
 
 
 def test_a_swarm_network_whose_packets_are_too_small_has_no_ipv6_here() -> None:
@@ -52,7 +58,7 @@ def test_a_swarm_network_whose_packets_are_too_small_has_no_ipv6_here() -> None:
     config = [IPAMConfig(subnet=item) for item in ("10.0.0.0/24", "10.0.1.0/24", "fd00::/64", "fd01::/64")]
     made = ActiveNetwork.of(
         NetworkResource(
-            name="a", id="a" * 20, scope="swarm", enable_ipv6=True, ipam=IPAM(config=config), options=options
+            name="a", id="a" * 20, driver="overlay", enable_ipv6=True, ipam=IPAM(config=config), options=options
         )
     )
     assert made.pool6 is None
