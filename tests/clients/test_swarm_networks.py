@@ -126,6 +126,25 @@ def test_networks_are_made_shown_and_removed_with_all_their_options(cluster: Clu
     docker("network", "create", "-d", "overlay", "--ipv6", "six")
     wait_until(lambda: "fd" in json.dumps(inspected(docker, "six")["IPAM"]["Config"] or ""), "it has an IPv6 subnet")
 
+    # As in Docker's manual; the stock client sends the subnets in any order.
+    several = ("--subnet=192.168.1.0/24", "--subnet=192.170.0.0/24", "--ip-range=192.168.1.0/25")
+    several += ("--gateway=192.168.1.100", "--gateway=192.170.0.100", "--aux-address=my-router=192.168.1.5")
+    docker("network", "create", "-d", "overlay", *several, "--aux-address=my-nas=192.170.0.6", "several")
+    assert sorted(inspected(docker, "several")["IPAM"]["Config"], key=lambda config: config["Subnet"]) == [
+        {
+            "Subnet": "192.168.1.0/24",
+            "IPRange": "192.168.1.0/25",
+            "Gateway": "192.168.1.100",
+            "AuxiliaryAddresses": {"my-router": "192.168.1.5"},
+        },
+        {
+            "Subnet": "192.170.0.0/24",
+            "Gateway": "192.170.0.100",
+            "AuxiliaryAddresses": {"my-nas": "192.170.0.6"},
+        },
+    ]
+    docker("network", "rm", "several")
+
     rows = {row["NAME"]: row for row in columns(docker("network", "ls"))}
     assert (rows["net"]["NETWORK ID"], rows["net"]["DRIVER"], rows["net"]["SCOPE"]) == (made[:12], "overlay", "swarm")
     for condition, names in (
