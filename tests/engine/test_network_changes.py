@@ -184,6 +184,15 @@ async def test_swarm_address_of_a_container_on_its_way_out_is_waited_for(machine
     assert address(info, "ingress") == "10.0.0.7"
 
 
+async def test_a_swarm_network_is_told_of_when_this_machine_takes_part_and_when_no_more(machine: Machine) -> None:
+    network = swarm_network("app", "10.0.9.0/24")
+    for _ in range(2):
+        await asyncio.gather(*(machine.manager.ensure_swarm_network(network) for _ in range(2)))
+        await machine.manager.remove_swarm_network(network.id)
+        await machine.manager.remove_swarm_network(network.id)
+    assert machine.events == [("network", "create", "app"), ("network", "destroy", "app")] * 2
+
+
 async def test_hundred_rounds_of_joining_leak_nothing(machine: Machine) -> None:
     moving, info = await on(machine, "one", name="web")
     await machine.manager.create(NetworkCreateRequest(name="two"))

@@ -96,6 +96,8 @@ class NetworkManager:
         self._overlays = Overlays(records / "data-path.json", self._registry, self._dataplane, self._tables)
         #: What this machine reached without a router when the daemon started.
         self._reached: list[IPv4Network | IPv6Network] = []
+        #: Swarm networks that were told of, by id.
+        self._told: dict[str, ActiveNetwork] = {}
         self._attachments = Attachments(self._registry, lambda: self._sandboxes.records, self.ensure_swarm_network)
         self._local = LocalNetworks(
             self._registry, self._dataplane, self._names, default_bridge=default_bridge, pools=pools, wall=wall
@@ -122,6 +124,7 @@ class NetworkManager:
         await self._dataplane.open()
         await self._overlays.load()
         self._registry.load()
+        self._told = {item.resource.id: item for item in self._registry if item.resource.scope == "swarm"}
         self._tables.load()
         self._names.load()
         self._sandboxes.load()
@@ -342,6 +345,10 @@ class NetworkManager:
             EnxameError: the kernel refuses.
         """
         await self._swarm.ensure(network)
+        made = self._registry.by_id(network.id)
+        if made is not None and network.id not in self._told:
+            self._told[network.id] = made
+            self._announce("create", made, "")
 
     def set_attacher(self, attacher: Attacher) -> None:
         """Who asks the manager for addresses of containers outside services."""
@@ -392,6 +399,9 @@ class NetworkManager:
             PermissionDenied: containers are still on it.
         """
         await self._swarm.remove(network_id)
+        gone = self._told.pop(network_id, None)
+        if gone is not None:
+            self._announce("destroy", gone, "")
 
     async def set_network_tables(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         """Who is on the swarm's networks, on all nodes. ``complete``: there are no other tables than these.
