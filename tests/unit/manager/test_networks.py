@@ -110,8 +110,49 @@ async def test_what_the_allocator_gave_is_shown(manager, put):
             MACVLAN_WITHOUT_PLAN,
             400,
         ),
-        (request(IPAM={"Driver": "weird"}), INVALID + "plugin weird not supported", 400),
-        (request(**pool(Subnet="10.0.0.0/99")), "invalid subnet 10.0.0.0/99: invalid CIDR block notation", 400),
+        (request(IPAM={"Driver": "weird"}), INVALID + "error during lookup of plugin weird", 400),
+        *(
+            (request(**pool(Subnet=text)), f"invalid subnet {text}: invalid CIDR block notation", 400)
+            for text in (
+                "10.0.0.0/99",
+                "10.0.0.0",
+                "10.0.0.0/255.255.255.0",
+                "10.0.0.0/",
+                "10.0.0.0/²",
+                "fd00::%eth0/64",
+            )
+        ),
+        *(
+            (request(**pool(Subnet=text)), INVALID + f"ipam configuration: subnet {text} is not for containers", 400)
+            for text in ("127.0.0.0/8", "0.0.0.0/0", "224.0.0.0/24", "255.255.255.0/24", "fe80::/64", "ff00::/8")
+        ),
+        (
+            request(IPAM={"Config": [{"Subnet": f"10.9.{number}.0/24"} for number in range(129)]}),
+            INVALID + "an overlay network has at most 128 subnets",
+            400,
+        ),
+        *(
+            (
+                request(Options={"com.docker.network.driver.mtu": text}),
+                INVALID + f"invalid value for the network option com.docker.network.driver.mtu: {text}",
+                400,
+            )
+            for text in ("²", "\uff11400", "9" * 5000, "67", " 1400")
+        ),
+        *(
+            (
+                request(Options={"com.docker.network.driver.overlay.vxlanid_list": text}),
+                INVALID
+                + f"invalid value for the network option com.docker.network.driver.overlay.vxlanid_list: {text}",
+                400,
+            )
+            for text in ("²", "9" * 5000, "0", "16777216", "5000,", "")
+        ),
+        (
+            request(**pool(Subnet="10.9.0.0/24", IPRange="10.9.0.5")),
+            INVALID + "ipam configuration: invalid range 10.9.0.5",
+            400,
+        ),
         (
             request(**pool(Subnet="10.9.0.0/24", IPRange="10.8.0.0/25")),
             INVALID + "ipam configuration: subnet 10.9.0.0/24 does not contain range 10.8.0.0/25",
