@@ -159,12 +159,14 @@ class LanHost:
     def __init__(self, lan: "Lan", number: int) -> None:
         self.hostname = f"node{number}"
         self.host_address = f"10.98.0.{number}"
-        self._switch, self._port = lan.switch, f"port{number}"
+        self._switch = lan.switch
+        #: The switch's end of the cable.
+        self.port = f"port{number}"
         self.host = NetworkNamespace(f"{lan.name}-{number}")
         try:
             peer = ("peer", "name", "eth0", "netns", self.host.name)
-            self._switch.ip("link", "add", self._port, "type", "veth", *peer)
-            self._switch.ip("link", "set", self._port, "master", "lan", "up")
+            self._switch.ip("link", "add", self.port, "type", "veth", *peer)
+            self._switch.ip("link", "set", self.port, "master", "lan", "up")
             self.host.ip("address", "add", f"{self.host_address}/24", "dev", "eth0")
             self.host.ip("link", "set", "eth0", "up")
         except BaseException:
@@ -173,11 +175,19 @@ class LanHost:
 
     def cut(self) -> None:
         """Pull the cable: nobody is told."""
-        self._switch.ip("link", "set", self._port, "nomaster")
+        self._switch.ip("link", "set", self.port, "nomaster")
+
+    def cut_from(self, *others: "LanHost") -> None:
+        """Nothing goes to or comes from these machines any more; nobody is told."""
+        mine, theirs = f'"{self.port}"', ", ".join(f'"{other.port}"' for other in others)
+        away, back = f"iifname {mine} oifname {{ {theirs} }} drop;", f"oifname {mine} iifname {{ {theirs} }} drop;"
+        chain = f"chain forward {{ type filter hook forward priority 0; {away} {back} }}"
+        self._switch.run("nft", f"table bridge cut-{self.port} {{ {chain}; }}")
 
     def heal(self) -> None:
-        """Put the cable back."""
-        self._switch.ip("link", "set", self._port, "master", "lan")
+        """Put the cable back, and let everything through."""
+        self._switch.ip("link", "set", self.port, "master", "lan")
+        self._switch.run("nft", f"table bridge cut-{self.port}; delete table bridge cut-{self.port}")
 
     def clear(self) -> None:
         """Remove what daemons left in the machine's network: rules, and links other than the cable."""

@@ -82,7 +82,8 @@ def _of_namespace(argv: list[str]) -> dict[str, list[str]]:
         "routing rules": [_plain(rule) for version in "46" for rule in shown("ip", "-j", f"-{version}", "rule")],
         "neighbours": [_plain(entry) for entry in shown("ip", "-j", "neigh", "show", "nud", "permanent")],
         "proxies": [_plain(entry) for entry in shown("ip", "-j", "neigh", "show", "proxy")],
-        "FDB": [_plain(entry) for entry in shown("bridge", "-j", "fdb", "show")],
+        # What bridges have seen of their own machine's containers ages by itself.
+        "FDB": [_plain(entry) for entry in shown("bridge", "-j", "fdb", "show") if entry["state"] or "dst" in entry],
         "IPsec": run(*argv, "ip", "xfrm", "state").splitlines() + run(*argv, "ip", "xfrm", "policy").splitlines(),
         "rules": [rule for rule in rules if not _WAY.match(rule)],
         "ways to services": [rule for rule in rules if _WAY.match(rule)],
