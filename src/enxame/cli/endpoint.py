@@ -87,7 +87,7 @@ def parse_host(url: str, tls: TlsFiles | None = None) -> Endpoint:
     host, _, port_text = rest.rstrip("/").rpartition(":")
     if not host:
         host, port_text = rest.rstrip("/"), "2376" if tls or scheme == "https" else "2375"
-    if not port_text.isdigit() or not host:
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) < 6) or not host:
         raise CliError(f"unable to parse docker host `{url}`")
     if scheme == "https" and tls is None:
         tls = TlsFiles()

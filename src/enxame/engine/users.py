@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enxame.errors import EnxameError, InvalidArgument
+from enxame.model.natural import natural
 
 _READ_LIMIT = 4 << 20
+_LARGEST_ID = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,8 @@ def resolve_user(user: str, group_add: list[str], rootfs: str) -> ResolvedUser:
         gid = _find_group(group, group_rows)
         groups: list[int] = []
     else:
-        groups = sorted(
-            {int(row[2]) for row in group_rows if row[2].isdigit() and login and login in row[3].split(",")}
-        )
+        numbers = {natural(row[2]) for row in group_rows if login and login in row[3].split(",")}
+        groups = sorted(number for number in numbers if number is not None)
     for extra in group_add:
         number = _find_group(extra, group_rows)
         if number not in groups:
@@ -49,22 +50,32 @@ def resolve_user(user: str, group_add: list[str], rootfs: str) -> ResolvedUser:
 def _find_user(name: str, passwd: list[list[str]]) -> tuple[int, int, str, str]:
     wanted = name or "0"
     for row in passwd:
-        if wanted in {row[0], row[2]} and row[2].isdigit():
-            return int(row[2]), int(row[3]) if row[3].isdigit() else 0, row[5], row[0]
-    if not wanted.isdigit():
+        if wanted in {row[0], row[2]} and (number := natural(row[2])) is not None:
+            return number, natural(row[3]) or 0, row[5], row[0]
+    asked = _number(wanted)
+    if asked is None:
         raise EnxameError(f"unable to find user {wanted}: no matching entries in passwd file")
-    if int(wanted) > 2**31 - 1:
-        raise InvalidArgument("uids and gids must be in range 0-2147483647")
-    return int(wanted), 0, "/root" if wanted == "0" else "/", ""
+    return asked, 0, "/root" if wanted == "0" else "/", ""
 
 
 def _find_group(name: str, rows: list[list[str]]) -> int:
     for row in rows:
-        if name in {row[0], row[2]} and row[2].isdigit():
-            return int(row[2])
-    if not name.isdigit():
+        if name in {row[0], row[2]} and (number := natural(row[2])) is not None:
+            return number
+    asked = _number(name)
+    if asked is None:
         raise EnxameError(f"unable to find group {name}: no matching entries in group file")
-    return int(name)
+    return asked
+
+
+def _number(text: str) -> int | None:
+    """The number that a user or group is; None for a name. Raises InvalidArgument."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    number = natural(text)
+    if number is None or number > _LARGEST_ID:
+        raise InvalidArgument(f"uids and gids must be in range 0-{_LARGEST_ID}")
+    return number
 
 
 def _rows(rootfs: str, name: str, columns: int) -> list[list[str]]:

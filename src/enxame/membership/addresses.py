@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from enxame.errors import InvalidArgument
+from enxame.model.natural import natural
 
 DEFAULT_LISTEN: Final = "0.0.0.0"  # Swarm's default: every address
 DEFAULT_PORT: Final = 2377
@@ -120,9 +121,10 @@ def _split(text: str, default_port: int, error: str) -> tuple[str, int]:
         raise InvalidArgument(error)
     if not port:
         return host, default_port
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    number = natural(port)
+    if number is None or not 0 < number < 65536:
         raise InvalidArgument(error)
-    return host, int(port)
+    return host, number
 
 
 def _resolve(host: str, interfaces: Sequence[Interface], error: str) -> str:

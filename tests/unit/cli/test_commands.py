@@ -71,6 +71,24 @@ def test_pretty_shows_the_port_that_the_swarm_has_chosen(daemon, enxame):
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["service", "scale", "web=²"],
+            'web: invalid replicas value ²: strconv.ParseUint: parsing "²": invalid syntax',
+        ),
+        (["service", "create", "--generic-resource", "a=²", "img"], "Named Generic Resources is not supported"),
+        (["run", "--restart", "on-failure:²", "img"], "maximum retry count must be an integer"),
+        (["-H", "tcp://a:²", "ps"], "unable to parse docker host `tcp://a:²`"),
+    ],
+)
+def test_other_scripts_digits_are_no_numbers(daemon, enxame, words, message):
+    outcome = enxame(*words)
+    assert outcome.code != 0
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize(
     ("words", "kind"),
     [
         (["service", "create", "--network", "", "img"], "network"),

@@ -89,6 +89,7 @@ def test_the_long_form_of_a_published_port_may_be_in_any_case():
     [
         (parse_bytes, "abc", "invalid size: 'abc'"),
         (parse_bytes, "", "invalid size: ''"),
+        (parse_bytes, "9" * 5000, f"invalid size: '{'9' * 5000}'"),
         (parse_duration, "5", 'time: missing unit in duration "5"'),
         (parse_duration, "abc", 'time: invalid duration "abc"'),
         (parse_duration, "", 'time: invalid duration ""'),
@@ -115,6 +116,8 @@ def test_the_long_form_of_a_published_port_may_be_in_any_case():
         (parse_service_port, "target=80,mode=bogus", "invalid publish mode value bogus"),
         (parse_service_port, "target=80,bogus=1", "invalid field key bogus"),
         (parse_service_port, "target=99999", 'strconv.ParseUint: parsing "99999": value out of range'),
+        (parse_service_port, "target=" + "9" * 5000, f'strconv.ParseUint: parsing "{"9" * 5000}": value out of range'),
+        (parse_service_port, "²:80", "Invalid hostPort: ²"),
         (parse_service_port, "80/bogus", "Invalid proto: bogus"),
         (
             parse_container_port,

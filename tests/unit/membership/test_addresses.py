@@ -27,7 +27,9 @@ def test_listen_address_takes_ip_or_interface_with_optional_port(text, expected)
     assert str(listen_address(text, [ETH0, ETH1])) == expected
 
 
-@pytest.mark.parametrize("text", ["nosuch", "10.99.0.1:abc", "10.99.0.1:0", "10.99.0.1:70000", ":2377", "300.1.1.1"])
+@pytest.mark.parametrize(
+    "text", ["nosuch", "10.99.0.1:abc", "10.99.0.1:0", "10.99.0.1:70000", "10.99.0.1:²", ":2377", "300.1.1.1"]
+)
 def test_bad_listen_address_is_refused_with_swarms_text(text):
     with pytest.raises(InvalidArgument, match="listen address must be an IP address or network interface"):
         listen_address(text, [ETH0])

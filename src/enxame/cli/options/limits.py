@@ -5,6 +5,8 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from enxame.cli.options.numbers import parse_int, parse_uint
+
 Json = dict[str, Any]
 
 _ULIMITS: Final = frozenset(
@@ -91,15 +93,17 @@ def parse_generic_resources(values: Iterable[str]) -> list[Json]:
                     f"Invalid generic resource specification: incorrect term {field}, "
                     "missing '=' or malformed expression"
                 )
-            if not amount.lstrip("-").isdigit():
+            try:
+                number = parse_int(amount)
+            except ValueError:
                 raise ValueError(
                     "invalid generic-resource request `"
                     + field
                     + "`, Named Generic Resources is not supported for service create or update"
-                )
-            if int(amount) < 0:
+                ) from None
+            if number < 0:
                 raise ValueError(f"invalid generic-resource specification: {field}")
-            out.append({"DiscreteResourceSpec": {"Kind": kind, "Value": int(amount)}})
+            out.append({"DiscreteResourceSpec": {"Kind": kind, "Value": number}})
     return out
 
 
@@ -110,9 +114,11 @@ def parse_restart_policy(text: str) -> Json:
         return {"Name": "", "MaximumRetryCount": 0}
     if not name:
         raise ValueError("invalid restart policy format: no policy provided before colon")
-    if separator and not count.isdigit():
-        raise ValueError("invalid restart policy format: maximum retry count must be an integer")
-    return {"Name": name, "MaximumRetryCount": int(count or 0)}
+    try:
+        retries = parse_uint(count) if separator else 0
+    except ValueError:
+        raise ValueError("invalid restart policy format: maximum retry count must be an integer") from None
+    return {"Name": name, "MaximumRetryCount": retries}
 
 
 def _is_mode(text: str) -> bool:

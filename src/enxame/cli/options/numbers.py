@@ -63,9 +63,10 @@ def parse_port_number(text: str) -> int:
     """0 to 65535, decimal."""
     if not text.isascii() or not text.isdigit():
         raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
-    if int(text) > 65535:
+    number = int(text[-6:])
+    if text[:-6].strip("0") or number > 65535:
         raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
-    return int(text)
+    return number
 
 
 def parse_float(text: str) -> float:
@@ -81,7 +82,10 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.match(text)
     if not match or match[1].count(".") > 1:
         raise ValueError(f"invalid size: '{text}'")
-    return int(float(match[1]) * _BINARY[(match[2] or "").lower()])
+    size = float(match[1]) * _BINARY[(match[2] or "").lower()]
+    if size >= 1 << 63:
+        raise ValueError(f"invalid size: '{text}'")
+    return int(size)
 
 
 def parse_swap(text: str) -> int:

@@ -5,6 +5,7 @@ from enxame.cli.command import Args, Flags, command
 from enxame.cli.each import each
 from enxame.cli.errors import CliError, DaemonError, Exit
 from enxame.cli.flags import switch
+from enxame.cli.options.numbers import parse_uint
 from enxame.cli.session import Session
 
 
@@ -31,11 +32,10 @@ def scale(cli: Session, flags: Flags, args: Args) -> None:
         name, separator, number = text.partition("=")
         if not separator:
             raise CliError(f"invalid scale specifier '{text}'.\nSee 'enxame service scale --help'.")
-        if not number.isdigit():
-            raise CliError(
-                f'{name}: invalid replicas value {number}: strconv.ParseUint: parsing "{number}": invalid syntax'
-            )
-        wanted.append((name, int(number)))
+        try:
+            wanted.append((name, parse_uint(number)))
+        except ValueError as problem:
+            raise CliError(f"{name}: invalid replicas value {number}: {problem}") from None
     problems, scaled = [], []
     for name, replicas in wanted:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from enxame.errors import InvalidArgument
+from enxame.model.natural import natural
 
 __all__ = ["BaseImage", "Dockerfile", "parse_dockerfile"]
 
@@ -213,8 +214,9 @@ def _target(stages: list[_Stage], target: str) -> int:
     for number, stage in enumerate(stages):
         if stage.name.lower() == target.lower():
             return number
-    if target.isdigit() and int(target) < len(stages):
-        return int(target)
+    index = natural(target)
+    if index is not None and index < len(stages):
+        return index
     raise InvalidArgument(f"failed to reach build target {target} in Dockerfile")
 
 
