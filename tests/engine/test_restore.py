@@ -58,6 +58,7 @@ async def test_after_a_reboot_a_container_has_ended_with_an_unseen_code(engine):
     state = engine.root / "data/containers" / ref / "state.json"
     text = state.read_text()
     await engine.containers.kill(ref)
+    await engine.containers.wait(ref)
     await engine.containers.close()
     state.write_text(text)
     await engine.open()
@@ -98,9 +99,11 @@ async def test_a_monitor_killed_while_no_daemon_ran_ends_the_container(engine):
 async def test_always_is_started_again_with_the_daemon_and_auto_removed_ones_are_removed(engine):
     always = HostConfig(restart_policy=ContainerRestartPolicy(name="always"))
     kept = await engine.run("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done", host=always)
-    gone = await engine.run("sh", "-c", "sleep 0.1", host=HostConfig(auto_remove=True))
+    gone = await engine.run("sleep", "1000", host=HostConfig(auto_remove=True))
+    process = engine.containers.inspect(gone).state.pid
     await engine.containers.stop(kept)
     await engine.containers.close()
+    os.kill(process, signal.SIGKILL)
     exits = engine.exec_root / "exits" / gone
     async with asyncio.timeout(60):
         while not exits.exists():
