@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from enxame.engine.spawning import start_program
+from enxame.engine.spawning import Program, start_program
 
 _DEFAULT_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 #: More than any of our tools says; what is beyond is dropped.
@@ -95,15 +95,8 @@ async def spawn(
     Raises:
         OSError: it could not be started.
     """
-    return Process(
-        await start_program(
-            argv,
-            (stdin, stdout, stderr),
-            inherit=inherit,
-            env=_DEFAULT_ENV if env is None else env,
-            new_session=new_session,
-        )
-    )
+    variables = _DEFAULT_ENV if env is None else env
+    return Process(await start_program(Program(argv, (stdin, stdout, stderr), inherit, variables, new_session)))
 
 
 class PipeReader:

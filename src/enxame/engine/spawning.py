@@ -11,10 +11,11 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-__all__ = ["start_program"]
+__all__ = ["Program", "start_program"]
 
 #: Python ignores these; children must not inherit that.
 _RESTORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -28,23 +29,27 @@ STARTERS: Final = 4
 starters = ThreadPoolExecutor(max_workers=STARTERS, thread_name_prefix="spawn")
 
 
-async def start_program(
-    argv: Sequence[str],
-    streams: tuple[int | None, int | None, int | None],
-    *,
-    inherit: Sequence[int],
-    env: Mapping[str, str],
-    new_session: bool,
-) -> int:
-    """Start ``argv[0]``, looked for in our own PATH when it is no path, and return its pid. Streams that are None are
-    ``/dev/null``; ``inherit`` are further descriptors that it gets under the same numbers. All of them must stay open
-    until this returns, which also a cancellation waits for; what it has started by then is killed.
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is started: ``argv[0]``, looked for in our own PATH when it is no path. Streams that are None are
+    ``/dev/null``; ``inherit`` are further descriptors that it gets under the same numbers.
+    """
+
+    argv: Sequence[str]
+    streams: tuple[int | None, int | None, int | None]
+    inherit: Sequence[int]
+    env: Mapping[str, str]
+    new_session: bool
+
+
+async def start_program(program: Program) -> int:
+    """Start it and return its pid. Its descriptors must stay open until this returns, which also a cancellation waits
+    for; what it has started by then is killed.
 
     Raises:
         OSError: it could not be started.
     """
-    start = partial(_start, argv, streams, inherit=inherit, env=env, new_session=new_session)
-    call = asyncio.get_running_loop().run_in_executor(starters, start)
+    call = asyncio.get_running_loop().run_in_executor(starters, _start, program)
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
@@ -65,26 +70,19 @@ def _checked(error: int, what: str) -> None:
         raise OSError(error, os.strerror(error), what)
 
 
-def _start(
-    argv: Sequence[str],
-    streams: tuple[int | None, int | None, int | None],
-    *,
-    inherit: Sequence[int],
-    env: Mapping[str, str],
-    new_session: bool,
-) -> int:
-    libc, program = _libc(), argv[0]
+def _start(program: Program) -> int:
+    libc, name = _libc(), program.argv[0]
     actions, attributes = (ctypes.create_string_buffer(_OPAQUE) for _ in range(2))
-    _checked(libc.posix_spawn_file_actions_init(actions), program)
+    _checked(libc.posix_spawn_file_actions_init(actions), name)
     try:
-        _checked(libc.posix_spawnattr_init(attributes), program)
+        _checked(libc.posix_spawnattr_init(attributes), name)
         try:
-            _describe_streams(libc, actions, streams, inherit, program)
-            _describe_signals(libc, attributes, program, new_session=new_session)
+            _describe_streams(libc, actions, program)
+            _describe_signals(libc, attributes, program)
             pid = ctypes.c_int()
-            words = _c_array([os.fsencode(word) for word in argv])
-            variables = _c_array([os.fsencode(f"{name}={value}") for name, value in env.items()])
-            _checked(libc.posix_spawnp(ctypes.byref(pid), words[0], actions, attributes, words, variables), program)
+            words = _c_array([os.fsencode(word) for word in program.argv])
+            variables = _c_array([os.fsencode(f"{key}={value}") for key, value in program.env.items()])
+            _checked(libc.posix_spawnp(ctypes.byref(pid), words[0], actions, attributes, words, variables), name)
             return pid.value
         finally:
             libc.posix_spawnattr_destroy(attributes)
@@ -92,30 +90,26 @@ def _start(
         libc.posix_spawn_file_actions_destroy(actions)
 
 
-def _describe_streams(
-    libc: ctypes.CDLL,
-    actions: Any,
-    streams: tuple[int | None, int | None, int | None],
-    inherit: Sequence[int],
-    program: str,
-) -> None:
-    for target, source in enumerate(streams):
+def _describe_streams(libc: ctypes.CDLL, actions: Any, program: Program) -> None:
+    name = program.argv[0]
+    for target, source in enumerate(program.streams):
         if source is None:
-            _checked(libc.posix_spawn_file_actions_addopen(actions, target, b"/dev/null", os.O_RDWR, 0), program)
+            _checked(libc.posix_spawn_file_actions_addopen(actions, target, b"/dev/null", os.O_RDWR, 0), name)
         else:
-            _checked(libc.posix_spawn_file_actions_adddup2(actions, source, target), program)
-    for number in inherit:
-        _checked(libc.posix_spawn_file_actions_adddup2(actions, number, number), program)
+            _checked(libc.posix_spawn_file_actions_adddup2(actions, source, target), name)
+    for number in program.inherit:
+        _checked(libc.posix_spawn_file_actions_adddup2(actions, number, number), name)
 
 
-def _describe_signals(libc: ctypes.CDLL, attributes: Any, program: str, *, new_session: bool) -> None:
+def _describe_signals(libc: ctypes.CDLL, attributes: Any, program: Program) -> None:
+    name = program.argv[0]
     default = ctypes.create_string_buffer(128)  # a sigset_t
     libc.sigemptyset(default)
     for number in _RESTORED:
         libc.sigaddset(default, int(number))
-    _checked(libc.posix_spawnattr_setsigdefault(attributes, default), program)
-    flags = _SETSIGDEF | (_SETSID if new_session else 0)
-    _checked(libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)), program)
+    _checked(libc.posix_spawnattr_setsigdefault(attributes, default), name)
+    flags = _SETSIGDEF | (_SETSID if program.new_session else 0)
+    _checked(libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)), name)
 
 
 def _c_array(values: list[bytes]) -> Any:
