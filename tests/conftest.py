@@ -46,17 +46,27 @@ def sample_archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def start_daemon(daemon_class: type[Daemon], sample_archive: bytes) -> Iterator[Callable[..., Daemon]]:
-    """Starts daemons in namespaces of their own, with the sample image loaded; ends them with the module."""
+def short_directory() -> Iterator[Callable[[], Path]]:
+    """Makes directories for real daemons, gone with the module. They are not pytest's own: the paths of sockets must be
+    short.
+    """
     if os.geteuid() != 0:
         pytest.skip("needs root: network namespaces, containers")
     with ExitStack() as stack:
+        yield lambda: Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enxt-", dir="/var/tmp")))
+
+
+@pytest.fixture(scope="module")
+def start_daemon(
+    daemon_class: type[Daemon], sample_archive: bytes, short_directory: Callable[[], Path]
+) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons in namespaces of their own, with the sample image loaded; ends them with the module."""
+    with ExitStack() as stack:
 
         def start(*extra_args: str, directory: Path | None = None) -> Daemon:
-            # Not pytest's own directory: the paths of sockets must be short.
-            short = directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="enxt-", dir="/var/tmp")))
             network = stack.enter_context(HostAndOutside("t"))
-            daemon = stack.enter_context(daemon_class(short / "d", network, extra_args=extra_args))
+            home = (directory or short_directory()) / "d"
+            daemon = stack.enter_context(daemon_class(home, network, extra_args=extra_args))
             daemon.api.post("/images/load", sample_archive)
             return daemon
 

@@ -1,8 +1,6 @@
 """One cluster for each module; every test begins with all its machines in the swarm and nothing else."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +18,8 @@ T = TypeVar("T", bound=Cluster)
 
 
 @pytest.fixture(scope="module")
-def machines(sample_archive: bytes) -> Iterator[Cluster]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: network namespaces, containers")
-    # Not pytest's own directory: the paths of sockets must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="enxc-", dir="/var/tmp") as directory,
-        Cluster(Path(directory), sample_archive) as made,
-    ):
+def machines(sample_archive: bytes, short_directory: Callable[[], Path]) -> Iterator[Cluster]:
+    with Cluster(short_directory(), sample_archive) as made:
         yield made
 
 
@@ -48,14 +40,9 @@ def cluster(machines: Cluster) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def several_machines(sample_archive: bytes) -> Iterator[Managers]:
+def several_machines(sample_archive: bytes, short_directory: Callable[[], Path]) -> Iterator[Managers]:
     """Three managers and a worker."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: network namespaces, containers")
-    with (
-        tempfile.TemporaryDirectory(prefix="enxm-", dir="/var/tmp") as directory,
-        Managers(Path(directory), sample_archive) as made,
-    ):
+    with Managers(short_directory(), sample_archive) as made:
         yield made
 
 

@@ -3,9 +3,8 @@
 import os
 import shutil
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -64,13 +63,10 @@ class Recovery:
 
 
 @pytest.fixture(scope="module")
-def lab(sample_archive: bytes) -> Iterator[Recovery]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: network namespaces, containers")
-    with tempfile.TemporaryDirectory(prefix="enxr-", dir="/var/tmp") as directory:
-        made = Recovery(Path(directory), sample_archive)
-        with made.cluster:
-            yield made
+def lab(sample_archive: bytes, short_directory: Callable[[], Path]) -> Iterator[Recovery]:
+    made = Recovery(short_directory(), sample_archive)
+    with made.cluster:
+        yield made
 
 
 @pytest.fixture
