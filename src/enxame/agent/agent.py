@@ -334,21 +334,28 @@ class Agent:
             if network.id in self._missing_networks:
                 await self._ensure_network(network)
 
+    def _networks_of_tasks(self, *, ended: bool) -> set[str]:
+        tasks = [worker.task for worker in self._workers.values()]
+        return {
+            attachment.network.id
+            for task in tasks
+            if task.status.state.is_terminal == ended
+            for attachment in task.networks_attachments
+        }
+
     async def _drop_networks(self) -> None:
         if not self._leaving_networks:
             return
-        used = {
-            attachment.network.id
-            for worker in self._workers.values()
-            for attachment in worker.task.networks_attachments
-        }
-        for network_id in self._leaving_networks - used:
+        # What ended is kept for a while to be looked at; its container is on no network any more, or not for long.
+        ended = self._networks_of_tasks(ended=True)
+        for network_id in self._leaving_networks - self._networks_of_tasks(ended=False):
             if network_id not in self._leaving_networks:  # it is wanted again, or gone
                 continue
             try:
                 await self._networks.remove_swarm_network(network_id)
-            except (EnxameError, OSError) as error:
-                log.error("network %s cannot be removed here: %s", network_id, error)  # tried again: next task's end
+            except (EnxameError, OSError) as error:  # tried again: next task's end
+                level = logging.DEBUG if network_id in ended else logging.ERROR
+                log.log(level, "network %s cannot be removed here: %s", network_id, error)
             else:
                 # Only now: a session that breaks meanwhile cancels this, and the next one goes on.
                 self._leaving_networks.discard(network_id)

@@ -174,6 +174,8 @@ def _endpoints(task: Task) -> dict[str, EndpointSettings]:
     for attachment in task.networks_attachments:
         network = attachment.network
         if network.spec.name in NODE_LOCAL_NETWORKS:
+            if len(task.networks_attachments) > 1:  # alone, it is the container's network mode that says so
+                endpoints[network.spec.name] = EndpointSettings()
             continue
         addresses = EndpointIPAMConfig()
         for address in attachment.addresses:

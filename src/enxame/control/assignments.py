@@ -158,7 +158,7 @@ class NodeAssignments:
                     send[obj.id] = outcome
             elif isinstance(obj, Attachment):
                 self._see_attachment(view, obj.id)
-                if obj.node_id == self.node_id and obj.addresses:
+                if obj.node_id == self.node_id and (obj.addresses or _by_nodes(view, obj)):
                     # The network came with the answer to it, and it may have ended before anything was sent.
                     self._networks.may_have(obj.network_id)
             elif isinstance(obj, Network):
@@ -195,10 +195,11 @@ class NodeAssignments:
 
     def _see_attachment(self, view: View, attachment_id: str) -> None:
         attachment = view.get(Attachment, attachment_id)
-        wanted = attachment is not None and attachment.node_id == self.node_id
-        if attachment is not None and wanted and not attachment.addresses:
-            network = view.get(Network, attachment.network_id)
-            wanted = network is not None and is_made_by_nodes(network)
+        wanted = (
+            attachment is not None
+            and attachment.node_id == self.node_id
+            and (bool(attachment.addresses) or _by_nodes(view, attachment))
+        )
         if attachment is not None and wanted and attachment_id not in self._attached:
             self._attached[attachment_id] = attachment.network_id
             self._networks.use(attachment.network_id)
@@ -282,6 +283,11 @@ class NodeAssignments:
 
 
 _NOTHING = Assignments()
+
+
+def _by_nodes(view: View, attachment: Attachment) -> bool:
+    network = view.get(Network, attachment.network_id)
+    return network is not None and is_made_by_nodes(network)
 
 
 def _is_for_node(task: Task) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from enxame.agent.agent import Agent, Attacher
+from enxame.agent.controller import TaskError
 from enxame.agent.database import TaskDatabase
 from enxame.agent.payloads import PayloadFiles
 from enxame.errors import EnxameError
@@ -17,6 +18,7 @@ from enxame.model.attachment import Attachment
 from enxame.model.dispatch import Assignments, DataPath, NetworkTable
 from enxame.model.filters import Filters
 from enxame.model.network import Network, NetworkResource, NetworkSpec
+from enxame.model.task import NetworkAttachment, Task, TaskState, TaskStatus
 
 
 class Networks:
@@ -71,9 +73,34 @@ class CrowdedNetworks(Networks):
         await super().ensure_swarm_network(network)
 
 
+class Failing:
+    """Its tasks cannot be prepared."""
+
+    async def prepare(self) -> None:
+        raise TaskError("no")
+
+    async def remove(self) -> None: ...
+
+    def is_running(self) -> bool:
+        return False
+
+    def was_started(self) -> bool:
+        return False
+
+    def container_status(self) -> None:
+        return None
+
+
+class FailingExecutor:
+    """What it is asked to run fails."""
+
+    def controller(self, task: Task, withdraw: object) -> Failing:
+        return Failing()
+
+
 def agent_on(networks: Networks, directory: Path) -> Agent:
     return Agent(
-        executor=None,  # type: ignore[arg-type] - there are no tasks
+        executor=FailingExecutor(),  # type: ignore[arg-type] - no more is asked of it
         networks=networks,
         database=TaskDatabase(directory / "tasks.db"),
         payloads=PayloadFiles(directory / "payloads"),
@@ -90,6 +117,31 @@ async def test_networks_taken_away_while_the_daemon_was_away_go_with_the_first_a
         kept = Network(id="kept", spec=NetworkSpec(name="app"))
         await agent.apply(Assignments(complete=True, networks=[kept]))
         assert networks.present == {"kept"}
+    finally:
+        await agent.stop()
+
+
+async def test_a_task_that_has_ended_keeps_no_network(tmp_path: Path) -> None:
+    networks = Networks()
+    agent = agent_on(networks, tmp_path)
+    await agent.start()
+    try:
+        own = Network(id="own", spec=NetworkSpec(name="own"))
+        attachments = [NetworkAttachment(network=own)]
+        task = Task(
+            id="t1",
+            desired_state=TaskState.RUNNING,
+            status=TaskStatus(state=TaskState.ASSIGNED),
+            networks_attachments=attachments,
+        )
+        await agent.apply(Assignments(networks=[own], tasks=[task]))
+        assert networks.present == {"own"}
+        await agent.apply(Assignments(removed_networks=["own"]))
+        assert networks.present == {"own"}
+        async with asyncio.timeout(5):
+            while networks.present:  # as the manager does when it is told that the task was rejected
+                await asyncio.sleep(0)
+                await agent.apply(Assignments(removed_networks=["own"]))
     finally:
         await agent.stop()
 

@@ -1,8 +1,11 @@
 """A task's spec as the container it becomes."""
 
-from enxame.agent.container_spec import container_name, container_request
+import pytest
+
+from enxame.agent.container_spec import container_name, container_request, own_addresses
 from enxame.agent.template import TemplateContext
-from enxame.model.container import Mount, PortBinding
+from enxame.errors import InvalidArgument
+from enxame.model.container import EndpointIPAMConfig, EndpointSettings, Mount, PortBinding
 from enxame.model.network import Network, NetworkSpec
 from enxame.model.node import NodeDescription
 from enxame.model.service import (
@@ -102,6 +105,58 @@ def test_the_hosts_network():
     made = request(attachments=[host])
     assert made.host_config.network_mode == "host"
     assert made.networking_config.endpoints_config == {}
+
+
+BRIDGE = NetworkAttachment(network=Network(id="b", spec=NetworkSpec(name="bridge")))
+HOST = NetworkAttachment(network=Network(id="h", spec=NetworkSpec(name="host")))
+MESH = NetworkAttachment(network=INGRESS, addresses=["10.0.0.5/24"])
+WIRE = NetworkAttachment(network=Network(id="wire1", spec=NetworkSpec(name="wire", scope="swarm")), aliases=["w"])
+
+
+def test_the_default_bridge_beside_others():
+    assert request(attachments=[BRIDGE]).networking_config.endpoints_config == {}
+    made = request(attachments=[MESH, BRIDGE])
+    assert made.host_config.network_mode == "bridge"
+    assert list(made.networking_config.endpoints_config) == ["net1", "bridge"]
+    assert made.networking_config.endpoints_config["bridge"].aliases is None
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        (MESH, "container cannot be disconnected from host network or connected to host network"),
+        (WIRE, "container sharing network namespace with another container or host cannot be connected to any other"),
+        (BRIDGE, "container sharing network namespace with another container or host cannot be connected to any other"),
+    ],
+)
+def test_the_hosts_network_is_alone(beside, message):
+    for attachments in ([HOST, beside], [beside, HOST]):
+        with pytest.raises(InvalidArgument, match=message):
+            request(attachments=attachments)
+
+
+def test_on_a_network_that_nodes_make_the_engine_gives_the_address():
+    made = request(attachments=[WIRE])
+    endpoint = made.networking_config.endpoints_config["wire1"]
+    assert (endpoint.ipam_config, endpoint.aliases) == (EndpointIPAMConfig(), ["w", "web", "tasks.web"])
+    assert made.host_config.network_mode == "wire1"
+
+
+def test_addresses_that_the_engine_gave_are_told_and_no_others():
+    task = Task(id="t1", networks_attachments=[MESH, WIRE, BRIDGE])
+    endpoints = {
+        "ingress": EndpointSettings(network_id="net1", ip_address="10.0.0.5", ip_prefix_len=24),
+        "bridge": EndpointSettings(network_id="b", ip_address="172.17.0.2", ip_prefix_len=16),
+        "wire": EndpointSettings(
+            network_id="wire1",
+            ip_address="10.9.0.2",
+            ip_prefix_len=24,
+            global_ipv6_address="fd00::2",
+            global_ipv6_prefix_len=64,
+        ),
+    }
+    assert own_addresses(task, endpoints) == {"wire1": ["10.9.0.2/24", "fd00::2/64"]}
+    assert own_addresses(task, {}) == {}
 
 
 def test_a_task_without_networks_gets_the_default_bridge():

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from enxame.control.network_state import VXLAN_OPTION
 from enxame.model.attachment import Attachment
 from enxame.model.cluster import Cluster, Driver
-from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
-from enxame.model.node import Node, NodeDescription
-from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig, Service
+from enxame.model.network import ConfigFrom, IPAMConfig, IPAMOptions, Network, NetworkSpec
+from enxame.model.node import EngineDescription, Node, NodeDescription, NodeResources, PluginDescription
+from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig, Service, VirtualIP
 from enxame.model.task import TaskState
 from tests.unit.control.lab import Lab
 
@@ -180,6 +180,76 @@ def test_node_local_networks_are_passed_through_without_addresses(lab: Lab, targ
     attachment = lab.tasks(web)[0].networks_attachments[0]
     assert (attachment.network.spec.name, attachment.addresses) == (target, [])
     assert lab.tasks(web)[0].status.state is TaskState.ASSIGNED
+
+
+def made_by_nodes(lab: Lab, name: str, driver: str, subnet: str = "") -> Network:
+    options = IPAMOptions(driver=Driver(name="default"), configs=[IPAMConfig(subnet=subnet)] if subnet else [])
+    spec = NetworkSpec(name=name, driver_configuration=Driver(name=driver), ipam_options=options, scope="swarm")
+    lab.put(Network(id=f"{name}-id", spec=replace(spec, config_from=ConfigFrom(network="plan"))))
+    lab.settle()
+    found = lab.store.view.get(Network, f"{name}-id")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("driver", ["bridge", "macvlan"])
+def test_networks_that_nodes_make_have_no_addresses_of_the_leaders(lab: Lab, driver: str) -> None:
+    lab.node("n1", description=with_plugin("macvlan"))
+    wire = made_by_nodes(lab, "wire", driver)
+    assert wire.driver_state == Driver(name=driver)
+    assert wire.ipam_options == IPAMOptions()
+    config = NetworkAttachmentConfig(target="wire-id", aliases=["w"])
+    web = lab.service("web", 2, spec=published(8080), networks=[config])
+    ingress, own = lab.get(web).endpoint.virtual_ips
+    assert (ingress.network_id, bool(ingress.addr)) == ("ingress", True)
+    assert own == VirtualIP(network_id="wire-id")
+    for task in lab.tasks(web):
+        assert task.status.state is TaskState.ASSIGNED
+        assert [(item.network.id, bool(item.addresses)) for item in task.networks_attachments] == [
+            ("ingress", True),
+            ("wire-id", False),
+        ]
+        assert task.networks_attachments[1].aliases == ["w"]
+        assert task.internal is not None
+        assert set(task.internal.virtual_ips) == {"ingress"}
+
+
+def test_without_virtual_addresses_nothing_is_shown_of_networks_that_nodes_make(lab: Lab) -> None:
+    lab.node("n1", description=with_plugin("macvlan"))
+    made_by_nodes(lab, "wire", "macvlan")
+    config = NetworkAttachmentConfig(target="wire-id")
+    web = lab.service("web", 1, spec={"endpoint_spec": EndpointSpec(mode="dnsrr")}, networks=[config])
+    assert lab.get(web).endpoint.virtual_ips == []
+    assert lab.tasks(web)[0].status.state is TaskState.ASSIGNED
+
+
+def test_a_node_without_the_driver_gets_no_task(lab: Lab) -> None:
+    lab.node("n1")
+    made_by_nodes(lab, "wire", "macvlan")
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="wire-id")])
+    task = lab.tasks(web)[0]
+    assert task.status.state is TaskState.PENDING
+    assert "missing plugin on 1 node" in task.status.err
+
+
+def test_a_subnet_that_all_nodes_are_to_have_is_no_other_networks(lab: Lab) -> None:
+    made_by_nodes(lab, "first", "bridge", "10.0.1.0/24")
+    assert subnet(network(lab, "second")) == "10.0.2.0/24"
+    lab.elect()
+    assert subnet(network(lab, "third")) == "10.0.3.0/24"
+    first = lab.store.view.get(Network, "first-id")
+    assert first is not None
+    lab.delete(first)
+    lab.settle()
+    assert subnet(network(lab, "fourth", "10.0.1.0/24")) == "10.0.1.0/24"
+
+
+def with_plugin(name: str) -> NodeDescription:
+    return NodeDescription(
+        hostname="n1",
+        engine=EngineDescription(plugins=[PluginDescription(type="Network", name=name)]),
+        resources=NodeResources(nano_cpus=4 * 10**9, memory_bytes=8 << 30),
+    )
 
 
 def test_services_and_tasks_get_addresses_of_their_own(lab: Lab) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from enxame.control.assignments import NodeAssignments, route
 from enxame.control.network_table import NetworkTables
 from enxame.model.attachment import Attachment
+from enxame.model.cluster import Driver
 from enxame.model.dispatch import Assignments
 from enxame.model.network import Network, NetworkSpec
 from enxame.model.secret import Config, ConfigSpec, Secret, SecretSpec
@@ -112,6 +113,34 @@ def test_a_network_that_came_with_an_attachment_goes_though_the_node_was_never_s
     lab.delete(found)
     session.next()
     assert session.have["networks"] == {"ingress", "net"}
+
+
+def test_a_network_that_nodes_make_comes_with_what_is_on_it_and_goes_with_the_last(lab: Lab) -> None:
+    lab.node("n1")
+    bridge = Driver(name="bridge")
+    lab.put(Network(id="own", spec=NetworkSpec(name="own", driver_configuration=bridge, attachable=True)))
+    lab.settle()
+    session = Session(lab, "n1")
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="own")])
+    message = session.next()
+    assert message is not None
+    assert session.have["networks"] == {"ingress", "own"}
+    assert [table.network_id for table in message.tables] == [], "nobody else is on it"
+    box = Attachment(id="a", node_id="n1", network_id="own", container_id="c")
+    lab.put(box)
+    lab.scale(web, 0)
+    lab.play()
+    session.next()
+    assert session.have["networks"] == {"ingress", "own"}
+    lab.delete(box)
+    session.next()
+    assert session.have["networks"] == {"ingress"}
+    # One that came and went before the node was told: it has the network from the answer.
+    lab.put(box)
+    session.have["networks"].add("own")
+    lab.delete(box)
+    session.next()
+    assert session.have["networks"] == {"ingress"}
 
 
 def test_secrets_go_when_the_last_task_that_needs_them_has_ended(lab: Lab) -> None:

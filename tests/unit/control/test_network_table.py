@@ -13,11 +13,13 @@ from enxame.control.assignments import NodeAssignments, route
 from enxame.control.network_table import NetworkTables
 from enxame.engine.networks.tables import NetworkTables as Known
 from enxame.engine.networks.tables import TableChange
+from enxame.model.attachment import Attachment
+from enxame.model.cluster import Driver
 from enxame.model.dispatch import Assignments, NetworkTable
 from enxame.model.network import Network, NetworkSpec
-from enxame.model.node import Node, NodeStatus
+from enxame.model.node import EngineDescription, Node, NodeDescription, NodeStatus, PluginDescription
 from enxame.model.service import EndpointSpec, NetworkAttachmentConfig, PortConfig
-from enxame.model.task import TaskState
+from enxame.model.task import ContainerStatus, Task, TaskState, TaskStatus
 from enxame.testing.promises import allowed
 from tests.unit.control.lab import Lab
 
@@ -63,6 +65,56 @@ def test_a_task_is_on_its_networks_from_its_assignment_to_its_end_and_serves_whi
     changes = tables.apply(lab.store.view, lab.store.take_events())
     told = tables.difference("app", changes["app"])
     assert (told.removed_endpoints, told.removed_peers) == ([task.id], ["n1"])
+
+
+def on_wire(lab: Lab, driver: str) -> Task:
+    """A task, on n1, of a service on a network that nodes make."""
+    plugins = [PluginDescription(type="Network", name="macvlan")]
+    description = NodeDescription(hostname="n1", engine=EngineDescription(plugins=plugins))
+    lab.node("n1", status=NodeStatus(state="ready", addr="192.0.2.1"), description=description)
+    spec = NetworkSpec(name="wire", driver_configuration=Driver(name=driver), scope="swarm")
+    lab.put(Network(id="wire-id", spec=spec))
+    web = lab.service("web", 1, networks=[NetworkAttachmentConfig(target="wire-id", aliases=["w"])])
+    lab.settle()
+    return lab.tasks(web)[0]
+
+
+def running_at(lab: Lab, *addresses: str) -> TaskStatus:
+    container = ContainerStatus(container_id="c1", addresses={"wire-id": list(addresses)})
+    return TaskStatus(timestamp=lab.clock.wall(), state=TaskState.RUNNING, container_status=container)
+
+
+def test_a_task_on_the_wire_is_told_of_where_its_node_says_that_it_is(lab: Lab) -> None:
+    task = on_wire(lab, "macvlan")
+    tables = NetworkTables(lab.store.view)
+    table = tables.complete("wire-id")
+    assert (table.endpoints, table.peers) == ([], [])
+    assert [(item.name, item.aliases, item.mode, item.vip) for item in table.services] == [("web", ["w"], "vip", "")]
+    lab.store.take_events()
+    lab.change(task, status=running_at(lab, "10.98.0.64/24", "fd00::4/64"))
+    changes = tables.apply(lab.store.view, lab.store.take_events())
+    (endpoint,) = tables.difference("wire-id", changes["wire-id"]).endpoints
+    assert (endpoint.id, endpoint.addresses, endpoint.serving) == (task.id, ["10.98.0.64", "fd00::4"], True)
+    assert [peer.id for peer in tables.complete("wire-id").peers] == ["n1"]
+    assert list(tables.withdraw(lab.store.view, task.id)) == ["wire-id"]
+
+
+def test_what_a_node_keeps_to_itself_is_told_to_nobody(lab: Lab) -> None:
+    task = on_wire(lab, "bridge")
+    tables = NetworkTables(lab.store.view)
+    lab.change(task, status=running_at(lab, "172.18.0.2/16"))
+    lab.put(Attachment(id="a", node_id="n1", network_id="wire-id", container_id="c2", addresses=["172.18.0.3"]))
+    tables = NetworkTables(lab.store.view)
+    assert shape(tables.complete("wire-id")) == ({}, {}, {})
+
+
+def test_a_container_of_its_own_on_the_wire_is_told_of(lab: Lab) -> None:
+    on_wire(lab, "macvlan")
+    lab.put(
+        Attachment(id="a", node_id="n1", network_id="wire-id", container_id="c2", name="box", addresses=["10.98.0.9"])
+    )
+    (endpoint,) = NetworkTables(lab.store.view).complete("wire-id").endpoints
+    assert (endpoint.names, endpoint.addresses) == (["box", "c2"], ["10.98.0.9"])
 
 
 def test_a_services_address_and_ports_are_told_where_it_is(lab: Lab) -> None:

@@ -17,7 +17,7 @@ from enxame.errors import Conflict, EnxameError, InvalidArgument, NotFound, Perm
 from enxame.manager import attachments
 from enxame.manager.leader_loop import LeaderLoop
 from enxame.model.attachment import Attachment, AttachRequest, DetachRequest
-from enxame.model.cluster import Cluster
+from enxame.model.cluster import Cluster, Driver
 from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
 from enxame.store.interface import Tx
 from enxame.store.memory import MemoryBackend
@@ -41,6 +41,8 @@ async def store() -> AsyncIterator[Store]:
         tx.create(Cluster(id="swarm"))
         tx.create(Network(id="net-open", spec=NetworkSpec(name="open", attachable=True, ipam_options=pool)))
         tx.create(Network(id="net-shut", spec=NetworkSpec(name="shut")))
+        wire = NetworkSpec(name="wire", driver_configuration=Driver(name="macvlan"), attachable=True, scope="swarm")
+        tx.create(Network(id="net-wire", spec=wire))
         tx.create(Network(id="net-host", spec=NetworkSpec(name="host", scope="local")))
 
     await store.update(found)
@@ -62,6 +64,18 @@ async def test_an_address_is_given_and_stays_for_the_same_container(store: Store
     assert first.addresses == again.addresses
     assert other.addresses != first.addresses
     assert len(store.view.all(Attachment)) == 2
+
+
+async def test_where_nodes_give_addresses_they_are_only_noted(store: Store) -> None:
+    given = await attachments.attach(store, "n1", request(network="wire"))
+    assert (given.network.id, given.addresses) == ("net-wire", [])
+    (noted,) = store.view.all(Attachment)
+    assert (noted.node_id, noted.addresses) == ("n1", [])
+    assert await attachments.attach(store, "n1", request("c1", "wire", "10.98.0.64")) == given
+    (noted,) = store.view.all(Attachment)
+    assert (noted.addresses, noted.wanted, noted.err) == (["10.98.0.64"], [], "")
+    await attachments.detach(store, "n1", DetachRequest(container_id="c1"))
+    assert not store.view.all(Attachment)
 
 
 async def test_another_wish_replaces_what_was_there(store: Store) -> None:
