@@ -7,7 +7,7 @@ import os
 import pytest
 
 from enxame.errors import EnxameError, InvalidArgument, Unimplemented
-from enxame.model.container import EndpointSettings, PortBinding
+from enxame.model.container import EndpointIPAMConfig, EndpointSettings, PortBinding
 from enxame.model.network import IPAM, IPAMConfig, NetworkCreateRequest
 from enxame.network.macvlan import find_parent
 from enxame.network.netlink import NetlinkSocket
@@ -33,8 +33,8 @@ def works(lab: Lab) -> bool:
     return bool(lab.run(lab.host, probe))
 
 
-async def make(machine: Machine, name: str, **options: str) -> str:
-    ipam = IPAM(config=[IPAMConfig(subnet=WIRE, gateway="203.0.113.1", ip_range="203.0.113.128/25")])
+async def make(machine: Machine, name: str, *further: IPAMConfig, **options: str) -> str:
+    ipam = IPAM(config=[IPAMConfig(subnet=WIRE, gateway="203.0.113.1", ip_range="203.0.113.128/25"), *further])
     with machine.lab.within_host():
         return await machine.manager.create(
             NetworkCreateRequest(name=name, driver="macvlan", ipam=ipam, options=options)
@@ -70,6 +70,28 @@ async def test_a_container_is_on_the_wire_with_its_own_address_and_has_names_and
     machine.serve(machine.lab.outside, 7000, "outside")
     assert (await machine.ask(info.netns_path, OUTSIDE, 7000))[0] == "outside"
     assert "203.0.113.128" not in machine.lab.command(info.netns_path, "ip addr")
+
+
+async def test_a_network_on_the_wire_may_have_several_subnets_and_somebody_else_leads_between_them(
+    machine: Machine,
+) -> None:
+    if not works(machine.lab):
+        pytest.skip("the kernel has no macvlan")
+    for command in (
+        *(f"ip addr add {address}/24 dev eth0" for address in ("203.0.113.1", "198.51.100.1")),
+        "sysctl -qw net.ipv4.ip_forward=1",
+    ):
+        machine.lab.command(machine.lab.outside, command)
+    await make(machine, "wire", IPAMConfig(subnet="198.51.100.0/24", gateway="198.51.100.1"), parent="up0")
+    _, first = await machine.connect(endpoints={"wire": EndpointSettings()})
+    chosen = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="198.51.100.7"))
+    _, second = await machine.connect(endpoints={"wire": chosen})
+    found = [(info.endpoints["wire"].ip_address, info.endpoints["wire"].gateway) for info in (first, second)]
+    assert found == [("203.0.113.128", "203.0.113.1"), ("198.51.100.7", "198.51.100.1")]
+    machine.serve(second.netns_path, 80, "second")
+    assert await machine.ask(machine.lab.outside, "198.51.100.7", 80) == ("second", "198.51.100.1")
+    assert await machine.ask(first.netns_path, "198.51.100.7", 80) == ("second", "203.0.113.128")
+    assert "198.51.100.0/24" not in machine.lab.command(first.netns_path, "ip route")
 
 
 async def test_a_network_on_the_wire_needs_a_link_of_this_machine(machine: Machine) -> None:

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
-from os import uname
 from typing import Final
 
 import msgspec
 
+from enxame.engine.networks import subnets
 from enxame.engine.networks.underlay import Underlay
 from enxame.errors import InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from enxame.model.config_networks import check_config_from
 from enxame.model.natural import natural
 from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
-from enxame.network.address_pool import AddressPool, AddressPool6
-from enxame.network.address_pools import Addresses4, Addresses6, AddressPools
+from enxame.network.address_pools import Addresses4, Addresses6
 from enxame.network.bridge import Bridge
 from enxame.network.dataplane import BRIDGE_PREFIX
-from enxame.network.ipam import SubnetPool, free_subnet, parse_address, parse_subnet
-from enxame.network.ipam6 import free_subnet6, parse_address6, parse_subnet6
+from enxame.network.ipam import SubnetPool
 from enxame.network.macvlan import MODES
 from enxame.network.vxlan import OVERHEAD
 
@@ -51,18 +49,11 @@ def requested(
         InvalidArgument, PermissionDenied, NotFound, Unimplemented: what Docker refuses, or we do not have.
     """
     _check(request)
-    own = list(own)
-    config, config6 = _configs(request.ipam)
-    if config.subnet:
-        subnet = parse_subnet(config.subnet)
-        if any(subnet.overlaps(other) for other in own):
-            raise PermissionDenied("Pool overlaps with other one on this address space")
-    else:
-        if config.gateway or config.ip_range:
-            raise InvalidArgument("invalid network config: a gateway or ip-range needs a subnet")
-        subnet = free_subnet(pools, [*own, *foreign])
-    settled = msgspec.structs.replace(config, subnet=str(subnet))
     driver = request.driver or "bridge"
+    of_four, of_six = subnets.asked(request.ipam, driver)
+    config = subnets.settled(of_four, own, foreign, pools)
+    if request.enable_ipv6:
+        config += subnets.settled6(of_six, own6)
     resource = NetworkResource(
         name=request.name,
         id=id_,
@@ -74,12 +65,9 @@ def requested(
         attachable=request.attachable,
         options=request.options,
         labels=request.labels,
-        ipam=IPAM(
-            options=request.ipam.options if request.ipam else None,
-            config=[settled, *([_settled6(config6, own6)] if request.enable_ipv6 else [])],
-        ),
+        ipam=IPAM(options=request.ipam.options if request.ipam else None, config=config),
     )
-    pool, pool6 = address_pool(resource), address_pool6(resource)
+    pool, pool6 = subnets.address_pool(resource), subnets.address_pool6(resource)
     bridge_of(resource, pool, None, pool6)  # refuses bad options before anything is made
     gateways = [str(gateway.ip) for gateway in (*pool.gateways, *(pool6.gateways if pool6 is not None else ()))]
     configs = [
@@ -87,18 +75,6 @@ def requested(
         for item, gateway in zip(resource.ipam.config, gateways, strict=True)
     ]
     return msgspec.structs.replace(resource, ipam=msgspec.structs.replace(resource.ipam, config=configs))
-
-
-def _settled6(config: IPAMConfig, own: Iterable[IPv6Network]) -> IPAMConfig:
-    """With its subnet. Raises PermissionDenied when another network has it."""
-    taken = list(own)
-    if config.subnet:
-        subnet = parse_subnet6(config.subnet)
-        if any(subnet.overlaps(other) for other in taken):
-            raise PermissionDenied("Pool overlaps with other one on this address space")
-    else:
-        subnet = free_subnet6(uname().nodename, taken)
-    return msgspec.structs.replace(config, subnet=str(subnet))
 
 
 def default_bridge(
@@ -160,52 +136,7 @@ def of_swarm(network: Network, *, ipv6: bool = True) -> NetworkResource:
 
 def differ_in_ipv6(one: NetworkResource, other: NetworkResource) -> bool:
     """Whether one has IPv6 and the other has not, while their IPv4 addresses are the same."""
-    return one.enable_ipv6 != other.enable_ipv6 and _of_four(one) == _of_four(other)
-
-
-def _of_four(resource: NetworkResource) -> list[IPAMConfig]:
-    return [item for item in resource.ipam.config if ":" not in item.subnet]
-
-
-def address_pool(resource: NetworkResource) -> Addresses4:
-    """The addresses of a bridged network, none but the gateway and the auxiliary ones in use.
-
-    Raises:
-        InvalidArgument: an address is not of its subnet, or malformed.
-    """
-    pools = [
-        AddressPool(
-            parse_subnet(config.subnet),
-            ip_range=parse_subnet(config.ip_range) if config.ip_range else None,
-            gateway=parse_address(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
-            reserved=[parse_address(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
-            name=f"{resource.name} ({resource.id[:12]})",
-        )
-        for config in _of_four(resource) or [IPAMConfig()]
-    ]
-    return AddressPools(pools)
-
-
-def address_pool6(resource: NetworkResource) -> Addresses6 | None:
-    """The IPv6 addresses of a bridged network, if it has such.
-
-    Raises:
-        InvalidArgument: an address is not of its subnet, or malformed.
-    """
-    configs = [item for item in resource.ipam.config if ":" in item.subnet]
-    if not configs or not resource.enable_ipv6:
-        return None
-    pools = [
-        AddressPool6(
-            parse_subnet6(config.subnet),
-            ip_range=parse_subnet6(config.ip_range) if config.ip_range else None,
-            gateway=parse_address6(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
-            reserved=[parse_address6(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
-            name=f"{resource.name} ({resource.id[:12]})",
-        )
-        for config in configs
-    ]
-    return AddressPools(pools)
+    return one.enable_ipv6 != other.enable_ipv6 and subnets.of_four(one) == subnets.of_four(other)
 
 
 def bridge_of(
@@ -241,6 +172,7 @@ def bridge_of(
             mtu=_mtu(options, 0),
             internal=resource.internal,
             gateway6=gateway6,
+            further=(*further, *further6),
             parent=parent,
             mode=mode,
         )
@@ -291,16 +223,6 @@ def _check(request: NetworkCreateRequest) -> None:
         raise NotFound(f"could not find IPAM driver {request.ipam.driver}")
 
 
-def _configs(ipam: IPAM | None) -> tuple[IPAMConfig, IPAMConfig]:
-    """Of IPv4 and of IPv6; empty where nothing is said."""
-    configs = ipam.config if ipam is not None else []
-    of_six = [item for item in configs if any(":" in text for text in (item.subnet, item.gateway, item.ip_range))]
-    of_four = [item for item in configs if item not in of_six]
-    if len(of_four) > 1 or len(of_six) > 1:
-        raise PermissionDenied("bridge driver doesn't support multiple subnets")
-    return of_four[0] if of_four else IPAMConfig(), of_six[0] if of_six else IPAMConfig()
-
-
 def _macvlan_options(options: Mapping[str, str]) -> tuple[str, str]:
     """Parent link and mode. Raises InvalidArgument."""
     for name in options:
@@ -331,10 +253,7 @@ def configuration(request: NetworkCreateRequest, id_: str, created: datetime) ->
             "[ ingress | internal | attachable | scope ] are not supported."
         )
     check_config_from(request)
-    config, config6 = _configs(request.ipam)
-    for item, parse in ((config, parse_subnet), (config6, parse_subnet6)):
-        if item.subnet:
-            parse(item.subnet)
+    subnets.check(request.ipam)
     return NetworkResource(
         name=request.name,
         id=id_,

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from enxame.engine.durable_file import replace_file
-from enxame.engine.networks import definitions
+from enxame.engine.networks import definitions, subnets
 from enxame.engine.networks.moments import parse_moment
 from enxame.engine.networks.underlay import Underlay
 from enxame.engine.patterns import any_matches
@@ -48,7 +48,7 @@ class ActiveNetwork:
         """Raises InvalidArgument when the resource's addresses or options make no sense."""
         if not resource.ipam.config or resource.config_only:
             return cls(resource)
-        pool, pool6 = definitions.address_pool(resource), definitions.address_pool6(resource)
+        pool, pool6 = subnets.address_pool(resource), subnets.address_pool6(resource)
         bridge = definitions.bridge_of(resource, pool, underlay, pool6)
         if pool6 is not None and resource.driver == "overlay" and bridge.mtu < _LEAST_MTU6:
             _log.warning("network %s is without IPv6 on this machine: its packets are too small", resource.name)
@@ -81,7 +81,11 @@ class ActiveNetwork:
         return [*self.subnets4, *self.subnets6]
 
     def on_link(self, address: IPv4Address, address6: IPv6Address | None) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The other subnets of the network whose containers one with these addresses reaches without a gateway."""
+        """The other subnets of the network whose containers one with these addresses reaches without a gateway: all of
+        them, but on the wire, where somebody else decides that.
+        """
+        if self.bridge is None or self.bridge.parent:
+            return ()
         beside4 = [subnet for subnet in self.subnets4 if address not in subnet]
         beside6 = [subnet for subnet in self.subnets6 if address6 is not None and address6 not in subnet]
         return (*beside4, *beside6)

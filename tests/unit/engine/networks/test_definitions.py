@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 import pytest
 
-from enxame.engine.networks import definitions
+from enxame.engine.networks import definitions, subnets
 from enxame.errors import EnxameError, InvalidArgument, NotFound, PermissionDenied, Unimplemented
 from enxame.model.cluster import Driver
 from enxame.model.network import (
@@ -88,7 +88,7 @@ def test_options_shape_the_bridge() -> None:
         "com.docker.network.driver.mtu": "1400",
     }
     made = make(options=options, internal=True)
-    bridge = definitions.bridge_of(made, definitions.address_pool(made))
+    bridge = definitions.bridge_of(made, subnets.address_pool(made))
     assert (bridge.name, bridge.mtu, bridge.masquerade, bridge.isolated, bridge.internal) == (
         "br7",
         1400,
@@ -100,7 +100,7 @@ def test_options_shape_the_bridge() -> None:
 
 def test_bridge_is_named_after_the_network() -> None:
     made = make()
-    assert definitions.bridge_of(made, definitions.address_pool(made)).name == "enx-ababababab"
+    assert definitions.bridge_of(made, subnets.address_pool(made)).name == "enx-ababababab"
 
 
 def test_swarm_network_takes_subnet_gateway_and_options_from_the_manager() -> None:
@@ -112,7 +112,7 @@ def test_swarm_network_takes_subnet_gateway_and_options_from_the_manager() -> No
     )
     made = definitions.of_swarm(network)
     assert (made.scope, made.driver, made.ingress, made.labels) == ("swarm", "overlay", True, {"a": "b"})
-    assert [str(gateway) for gateway in definitions.address_pool(made).gateways] == ["10.0.0.1/24"]
+    assert [str(gateway) for gateway in subnets.address_pool(made).gateways] == ["10.0.0.1/24"]
     assert made.options == {"com.docker.network.driver.overlay.vxlanid_list": "4096"}
 
 
@@ -127,7 +127,7 @@ def test_swarm_network_has_all_its_subnets() -> None:
     network = Network(id="n" * 25, spec=spec, ipam_options=IPAMOptions(configs=configs))
     made = definitions.of_swarm(network)
     assert made.ipam.config == [configs[1], configs[2], configs[0], configs[3]], "those of IPv4 first"
-    pool, pool6 = definitions.address_pool(made), definitions.address_pool6(made)
+    pool, pool6 = subnets.address_pool(made), subnets.address_pool6(made)
     bridge = definitions.bridge_of(made, pool, None, pool6)
     assert [str(address) for address in bridge.addresses] == [
         "192.168.1.100/24",

@@ -80,6 +80,8 @@ def test_other_subnets_are_on_the_link_of_those_that_have_an_address_of_their_ve
     on_link = active.on_link(IPv4Address("10.0.1.7"), IPv6Address("fd00::7"))
     assert [str(subnet) for subnet in on_link] == ["10.0.0.0/24", "fd01::/64"]
     assert [str(subnet) for subnet in active.on_link(IPv4Address("10.0.0.7"), None)] == ["10.0.1.0/24"]
+    wire = ActiveNetwork.of(replace(active.resource, driver="macvlan", options={"parent": "eth0"}))
+    assert wire.on_link(IPv4Address("10.0.1.7"), IPv6Address("fd00::7")) == ()
 
 
 @pytest.mark.parametrize(
