@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
 from enxame import API_VERSION, __version__
-from enxame.model.base import encode
 
 #: What every answer says of the daemon.
 COMMON_HEADERS: Final = {
@@ -18,12 +18,14 @@ COMMON_HEADERS: Final = {
     "Server": f"Enxame/{__version__} (linux)",
 }
 
+#: Maps are sorted by their keys, as Go writes them.
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _JSON: Final = CIMultiDict({**COMMON_HEADERS, "Content-Type": "application/json"})
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:
     """``value`` (model objects, lists, dicts) as JSON, with the newline that Docker ends its answers with."""
-    return web.Response(body=encode(value) + b"\n", status=status, headers=_JSON)
+    return web.Response(body=_encode(value) + b"\n", status=status, headers=_JSON)
 
 
 def empty_response(status: int = 200) -> web.Response:

@@ -146,7 +146,7 @@ class Routes:
 
         ``path`` has neither version prefix nor query; it is still percent-encoded, and so is the name.
         """
-        fixed = self._fixed.get((method, path))
+        fixed = self._fixed.get((method, "/networks" if path == "/networks/" else path))  # as Docker's, this one only
         if fixed is not None:
             return fixed, ""
         collection, _, rest = path[1:].partition("/")
