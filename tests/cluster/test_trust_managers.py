@@ -166,6 +166,8 @@ def test_every_manager_is_locked_with_the_same_key(swarm: Managers, docker: Dock
     assert "while-locked" in {config["Spec"]["Name"] for config in follower.api.get("/configs")}
     wait_until(lambda: len(swarm.running("web")) == 4, "the service is whole", timeout=20)
 
+    # A manager is opened by the key that it has heard of last, and a busy one hears later.
+    wait_until(lambda: all(data_keys(machine, newer) for machine in swarm.managers), "all are locked with the new key")
     # All at once: the swarm stays locked until a quorum is unlocked.
     wait_until(lambda: set(swarm.states().values()) == {"ready"}, "all nodes are back", timeout=30)
     containers = {machine.network.hostname: set(machine.task_containers()) for machine in swarm.machines}
