@@ -1,6 +1,7 @@
 """``enxame network``."""
 
 import ipaddress
+from contextlib import suppress
 from typing import Any
 
 from enxame.cli.client import quoted
@@ -90,13 +91,13 @@ def _ipam(flags: Flags) -> list[Json]:
     if len(subnets) < len(ranges) or len(subnets) < len(gateways):
         raise CliError("every ip-range or gateway must have a corresponding subnet")
     entries: dict[str, Json] = {}
+    for subnet in subnets:
+        for other in entries:
+            if _overlap(subnet, other):
+                raise CliError("multiple overlapping subnet configuration is not supported")
+        entries[subnet] = {"Subnet": subnet}
     try:
-        for subnet in subnets:
-            for other in entries:
-                if _network(subnet).overlaps(_network(other)):
-                    raise CliError("multiple overlapping subnet configuration is not supported")
-            entries[subnet] = {"Subnet": subnet}
-        for key, found, noun in (("IPRange", ranges, "range"), ("Gateway", gateways, "gateway")):
+        for key, found, noun, on in (("IPRange", ranges, "range", "on"), ("Gateway", gateways, "gateway", "for")):
             for address in found:
                 holder = _holder(entries, address)
                 if holder is None:
@@ -104,19 +105,33 @@ def _ipam(flags: Flags) -> list[Json]:
                 if key in holder:
                     raise CliError(
                         f"cannot configure multiple {noun}s ({address}, {holder[key]}) "
-                        f"on the same subnet ({holder['Subnet']})"
+                        f"{on} the same subnet ({holder['Subnet']})"
                     )
                 holder[key] = address
-        for name, address in auxiliary.items():
-            holder = _holder(entries, address)
-            if holder is None:
-                raise CliError(f"no matching subnet for aux-address {address}")
-            holder.setdefault("AuxiliaryAddresses", {})[name] = address
     except ValueError as problem:
-        raise CliError(f"invalid CIDR address: {str(problem).split()[0].strip(chr(39))}") from None
+        raise CliError(_no_cidr(problem)) from None
+    for name, address in auxiliary.items():
+        holder = None
+        with suppress(ValueError):
+            holder = _holder(entries, address)
+        if holder is None:
+            raise CliError(f"no matching subnet for aux-address {address}")
+        holder.setdefault("AuxiliaryAddresses", {})[name] = address
     return [
         {k: e[k] for k in ("Subnet", "IPRange", "Gateway", "AuxiliaryAddresses") if k in e} for e in entries.values()
     ]
+
+
+def _overlap(one: str, other: str) -> bool:
+    try:
+        first, second = _network(one), _network(other)
+    except ValueError as problem:
+        raise CliError(f"invalid subnet: {_no_cidr(problem)}") from None
+    return first.version == second.version and bool(first.overlaps(second))
+
+
+def _no_cidr(problem: ValueError) -> str:
+    return f"invalid CIDR address: {str(problem).split()[0].strip(chr(39))}"
 
 
 def _network(text_: str) -> Any:
