@@ -54,6 +54,7 @@ class DaemonConfig:
     bip: str = ""
     ipv6: bool = False
     fixed_cidr_v6: str = ""
+    mesh_shortcuts: bool = True
     swarm_default_advertise_addr: str = ""
     swarm_peer_port: int = DEFAULT_PEER_PORT
     metrics_addr: str = ""
@@ -130,6 +131,12 @@ def parser() -> argparse.ArgumentParser:
     add("--ipv6", action="store_true", default=None, help="give the default bridge IPv6 as well")
     add("--fixed-cidr-v6", metavar="CIDR", help="IPv6 subnet of the default bridge (default: one of its own)")
     add(
+        "--no-mesh-shortcuts",
+        action="store_true",
+        default=None,
+        help="lead every packet of published service ports through the packet filter",
+    )
+    add(
         "--swarm-default-advertise-addr",
         metavar="ADDR",
         help="address or interface that `swarm init` advertises by default",
@@ -196,6 +203,7 @@ def load(arguments: Sequence[str] | None = None) -> DaemonConfig:
         bip=merged.get("bip", ""),
         ipv6=bool(merged.get("ipv6")),
         fixed_cidr_v6=merged.get("fixed_cidr_v6", ""),
+        mesh_shortcuts=not merged.get("no_mesh_shortcuts"),
         swarm_default_advertise_addr=merged.get("swarm_default_advertise_addr", ""),
         swarm_peer_port=merged.get("swarm_peer_port", DEFAULT_PEER_PORT),
         metrics_addr=merged.get("metrics_addr", ""),

@@ -65,6 +65,7 @@ class Node:
                 runtime=config.default_runtime,
                 runtimes={name: RuntimeProgram(*one) for name, one in config.runtimes.items()},
                 default_bridge=DefaultBridge(config.bip, config.ipv6, config.fixed_cidr_v6),
+                mesh_shortcuts=config.mesh_shortcuts,
                 pools=_pools(config),
                 insecure_registries=config.insecure_registries,
                 registry_mirrors=config.registry_mirrors,

@@ -38,6 +38,7 @@ class EngineOptions:
     runtime: str = ""
     runtimes: Mapping[str, RuntimeProgram] = field(default_factory=dict)
     default_bridge: DefaultBridge = UNCHANGED
+    mesh_shortcuts: bool = True
     pools: Sequence[SubnetPool] = DEFAULT_POOLS
     insecure_registries: Sequence[str] = ()
     registry_mirrors: Sequence[str] = ()
@@ -66,6 +67,7 @@ class Engine:
             options.exec_root,
             publish=self.events.publish,
             default_bridge=options.default_bridge,
+            mesh_shortcuts=options.mesh_shortcuts,
             pools=options.pools,
         )
         self.builder = Builder(data_root / "build", self.images, self.networks)

@@ -43,6 +43,7 @@ from enxame.network.netlink import NetlinkSocket, Request
 from enxame.network.nftables import Nftables, NftablesError
 from enxame.network.ports import PublishedPort
 from enxame.network.rtnetlink import Address, Link, Network, Route
+from enxame.network.shortcuts.shortcuts import Shortcuts
 from enxame.network.tunnels import Tunnels
 
 __all__ = ["BRIDGE_PREFIX", "LINK_PREFIX", "TUNNEL_PREFIX", "Attachment", "DataPlane", "KernelState", "table_of"]
@@ -109,7 +110,7 @@ class _Removal:
 class DataPlane:
     """See the module. ``exec_root`` is the daemon's directory for what a reboot may forget."""
 
-    def __init__(self, exec_root: Path) -> None:
+    def __init__(self, exec_root: Path, *, mesh_shortcuts: bool = True) -> None:
         self._exec_root = exec_root
         self._pool = NamespacePool(exec_root / "netns", _POOL_SIZE)
         self._nftables = Nftables()
@@ -132,6 +133,7 @@ class DataPlane:
         #: What the bridges' tunnels know of other machines.
         self.tunnels = Tunnels(self._with_routes)
         self._docker_firewall = DockerFirewall(self._with_filter)
+        self._shortcuts = Shortcuts(self._call, allowed=mesh_shortcuts)
         #: Rules inside containers' namespaces.
         self.rules = NamespaceRules()
 
@@ -173,10 +175,12 @@ class DataPlane:
         )
         await self._pool.start(state.namespaces)
         self._docker_firewall.start()
+        await self._shortcuts.set_ports(_answered_ports(self._services))
 
     async def stop(self) -> None:
         """Stop working; what is in the kernel stays and goes on."""
         await self._docker_firewall.stop()
+        await self._shortcuts.stop()
         await self._pool.stop()
         if self._reaper is not None:
             await asyncio.gather(self._reaper, return_exceptions=True)
@@ -374,6 +378,7 @@ class DataPlane:
     async def forget(self, addresses: Sequence[Address]) -> None:
         """Forget tracked connections of addresses whose containers are gone."""
         if addresses and self._filter is not None:
+            await self._shortcuts.forget(addresses)
             await self._call(partial(conntrack.forget_addresses, self._filter, addresses))
 
     async def detach(self, links: Iterable[str], namespaces: Iterable[Path]) -> None:
@@ -407,10 +412,13 @@ class DataPlane:
             text = ingress.difference(self._services, services, start=_any_start())
             await self._nftables.run(text)
             before, self._services = self._services, dict(services)
+            await self._shortcuts.set_ports(_answered_ports(services))
         begun = {key for key in services if services[key].backends and not before.get(key, _NOBODY).backends}
         turned = ingress.lost(before, services)
+        gone = set(gone)
+        await self._shortcuts.forget(gone)
         if self._filter is not None and (begun or turned or gone):
-            await self._call(partial(_forget_ways, self._filter, begun, turned, set(gone)))
+            await self._call(partial(_forget_ways, self._filter, begun, turned, gone))
 
     async def _forget_udp(self, ports: set[int]) -> None:
         if self._filter is not None and ports:
@@ -559,6 +567,11 @@ def _forget_ways(
     conntrack.forget_refused(kernel, [(_CONNECTIONS[key[0]], key[1]) for key in begun if key[0] in _CONNECTIONS])
     conntrack.turn_away_from(kernel, turned)
     conntrack.forget_answers_from(kernel, gone)
+
+
+def _answered_ports(services: Mapping[PortKey, Published]) -> set[int]:
+    """Of TCP."""
+    return {port for (protocol, port), published in services.items() if protocol == "tcp" and published.backends}
 
 
 def _delete_links(route: NetlinkSocket, names: Sequence[str]) -> None:

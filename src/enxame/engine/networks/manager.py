@@ -68,6 +68,7 @@ class NetworkManager:
         *,
         publish: Publish,
         default_bridge: DefaultBridge = UNCHANGED,
+        mesh_shortcuts: bool = True,
         pools: Sequence[SubnetPool] = DEFAULT_POOLS,
         wall: Callable[[], datetime] = _wall,
     ) -> None:
@@ -75,7 +76,7 @@ class NetworkManager:
         self._publish_event = publish
         self._wall = wall
         self._registry = NetworkRegistry(data_root / "networks")
-        self._dataplane = DataPlane(exec_root)
+        self._dataplane = DataPlane(exec_root, mesh_shortcuts=mesh_shortcuts)
         self._held_ports = HeldPorts(self._dataplane.new_socket)
         records = exec_root / "networks"
         #: Who is on the swarm's networks; parts that need it subscribe.

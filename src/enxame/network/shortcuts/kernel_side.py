@@ -1,0 +1,170 @@
+"""The program, its maps and where it is attached; and which connections it knows. Everything blocks shortly: for one
+worker thread, which is in the machine's network namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Collection
+from itertools import islice
+from typing import Final
+
+from enxame.network import rtnetlink, xfrm
+from enxame.network.netlink import NetlinkError, NetlinkSocket, Request, parse_attributes, text
+from enxame.network.nft_messages import INET
+from enxame.network.rtnetlink import Address
+from enxame.network.shortcuts import bpf, connections, flow, program
+from enxame.network.shortcuts.flow import Flow
+
+#: Connections at a time: about 250 bytes each in the kernel. Who was first leaves when there are more.
+MOST_FLOWS: Final = 32768
+#: Seconds after which a connection goes the long way until it proves busy once more: so tracking sees that it lives.
+LONGEST: Final = 3600.0
+#: Connections looked at in one go, a tenth of a millisecond each.
+_TURN: Final = 64
+_MOST_PORTS: Final = 65536
+_RING: Final = 1 << 16
+
+_NETLINK_NETFILTER: Final = 12
+_GET_RULE: Final = 10 << 8 | 7
+_RULE_TABLE: Final = 1
+_RULE_CHAIN: Final = 2
+_XFRM_GET_SPDINFO: Final = 0x25
+_XFRM_SPD_INFO: Final = 1
+_ETHERNET_ADDRESS: Final = len("00:00:00:00:00:00")
+
+
+class KernelSide:
+    """Open from the constructor on.
+
+    Raises:
+        BpfError: the kernel cannot, or may not.
+    """
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[Flow, float] = OrderedDict()
+        self._ports: frozenset[int] = frozenset()
+        self._links: dict[int, int] = {}
+        with contextlib.ExitStack() as undo:
+
+            def keep(descriptor: int) -> int:
+                undo.callback(os.close, descriptor)
+                return descriptor
+
+            self._maps = program.Maps(
+                flows=keep(bpf.hash_map(flow.KEY.size, flow.VALUE.size, 2 * MOST_FLOWS)),
+                ports=keep(bpf.hash_map(2, 1, _MOST_PORTS)),
+                ring=keep(bpf.ring_buffer(_RING)),
+            )
+            self._program = keep(bpf.load_classifier(program.program(self._maps)))
+            self._reader = bpf.RingReader(self._maps.ring, _RING)
+            undo.callback(self._reader.close)
+            undo.callback(self._detach)
+            self._tracking = NetlinkSocket(_NETLINK_NETFILTER)
+            undo.callback(self._tracking.close)
+            self._routes = NetlinkSocket()
+            undo.callback(self._routes.close)
+            # The program is tried at a link that every namespace has.
+            os.close(bpf.attach_to_ingress(self._program, 1))
+            self._undo = undo.pop_all()
+
+    @property
+    def ring(self) -> int:
+        """A descriptor that is readable when :meth:`take` has something to do."""
+        return self._maps.ring
+
+    @property
+    def flows(self) -> Collection[Flow]:
+        """What is known; connections that have ended are among them for a while."""
+        return self._flows.keys()
+
+    def close(self) -> None:
+        """Detach: everything goes the long way again. Idempotent."""
+        self._undo.close()
+
+    def set_ports(self, ports: frozenset[int]) -> None:
+        """Where connections may become busy."""
+        for port in self._ports - ports:
+            bpf.delete(self._maps.ports, port.to_bytes(2, "big"))
+        for port in ports - self._ports:
+            bpf.update(self._maps.ports, port.to_bytes(2, "big"), b"\1")
+        self._ports = ports
+
+    def look_around(self, now: float) -> None:
+        """Attach to links that have come, forget those that are gone and flows that are old. ``now`` is monotonic."""
+        links = [rtnetlink.parse_link(body) for body in self._routes.dump(rtnetlink.list_links())]
+        # Ports of a bridge or a bond leave it to their master; what has no such address has no Ethernet header.
+        fitting = {
+            link.index
+            for link in links
+            if link.up and not link.master and link.index != 1 and len(link.mac) == _ETHERNET_ADDRESS
+        }
+        for index in self._links.keys() - fitting:
+            os.close(self._links.pop(index))
+        for index in fitting - self._links.keys():
+            with contextlib.suppress(bpf.BpfError):  # gone meanwhile, or of a kind that takes no programs
+                self._links[index] = bpf.attach_to_ingress(self._program, index)
+        if self._is_forbidden():
+            self._drop(list(self._flows))
+        self._drop([item for item, since in self._flows.items() if now - since > LONGEST])
+
+    def take(self, now: float) -> None:
+        """Make entries for some connections that have become busy."""
+        told = list(islice(self._reader.read(), _TURN))
+        if told and not self._is_forbidden():
+            for key in told:
+                self._add(key, now)
+
+    def forget(self, addresses: Collection[Address]) -> None:
+        """Before tracked connections to these are forgotten."""
+        self._drop([item for item in self._flows if item.backend.address in addresses])
+
+    def _add(self, key: bytes, now: float) -> None:
+        try:
+            found = connections.find(self._tracking, *flow.parse_key(key))
+            if found is None or not connections.be_liberal(self._tracking, found):
+                return
+            for entry_key, value in found.entries():
+                bpf.update(self._maps.flows, entry_key, value)
+        except (NetlinkError, bpf.BpfError):
+            return  # it goes the long way
+        self._flows[found] = now
+        self._flows.move_to_end(found)
+        if len(self._flows) > MOST_FLOWS:
+            self._drop([next(iter(self._flows))])
+
+    def _drop(self, flows: Collection[Flow]) -> None:
+        for item in flows:
+            for key, _ in item.entries():
+                bpf.delete(self._maps.flows, key)
+            del self._flows[item]
+
+    def _is_forbidden(self) -> bool:
+        """Users' rules for published ports are to see every packet, and nothing must get past IPsec."""
+        return self._has_rules_of_users() or _encrypts_others()
+
+    def _has_rules_of_users(self) -> bool:
+        payload = bytes((INET, 0, 0, 0)) + text(_RULE_TABLE, "enxame-user") + text(_RULE_CHAIN, "forward")
+        request = Request(_GET_RULE, 0, payload, "list the users' rules", frozenset({errno.ENOENT}))
+        return bool(self._tracking.dump(request))
+
+    def _detach(self) -> None:
+        for link in self._links.values():
+            os.close(link)
+        self._links.clear()
+
+
+def _encrypts_others() -> bool:
+    """Whether there are IPsec policies for packets that the machine forwards."""
+    try:
+        kernel = NetlinkSocket(xfrm.NETLINK_XFRM)
+    except OSError:
+        return False  # the kernel has none
+    with contextlib.closing(kernel):
+        body = kernel.get(Request(_XFRM_GET_SPDINFO, 0, bytes(4), "count IPsec's policies"))
+    counts = parse_attributes(body[4:]).get(_XFRM_SPD_INFO, b"") if body is not None else b""
+    return len(counts) >= 12 and struct.unpack_from("=3I", counts)[2] > 0
