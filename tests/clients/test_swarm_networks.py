@@ -219,6 +219,15 @@ def test_containers_join_attachable_networks_from_any_machine(cluster: Cluster, 
     assert "already exists in network tools" in there.refused("network", "connect", "tools", "late2")
     wait_until(lambda: "10.73.0." in docker.result("exec", "db", "nslookup", "l").out.rpartition("l")[2], "it is named")
     there("network", "disconnect", "tools", "late2")
+    # On a network that this machine has no part in yet; and of a container that never ran.
+    docker("network", "create", "-d", "overlay", "--attachable", "later")
+    docker("create", "--name", "new", "--network", "later", IMAGE)
+    assert re.search(
+        "container [0-9a-f]{64} is not connected to network later",
+        docker.refused("network", "disconnect", "later", "db"),
+    )
+    docker("network", "disconnect", "later", "new")
+    assert "is not connected to the network later" in docker.refused("network", "disconnect", "later", "new")
     wait_until(lambda: docker.result("exec", "db", "nslookup", "l").code != 0, "it is named no more")
     assert "is not connected to" in there.refused("network", "disconnect", "tools", "late2")
     # A stopped container has its address, and its link address, again.

@@ -51,10 +51,9 @@ class ContainerNetworks:
         self._define(container, {**asked, name: settings})
 
     async def disconnect(self, container: Container, ref: str) -> None:
-        """Take a container off a network.
+        """Take a container off a network, which need not be known here.
 
         Raises:
-            NotFound: no such network.
             EnxameError: it is not on it.
         """
         _check_mode(container)
@@ -63,11 +62,11 @@ class ContainerNetworks:
         asked = self._asked(container)
         left = self._name(ref)
         if container.running or container.created is not None:
-            self._became(
-                container, await self._around.networks.part(container.id, self._around.networks.inspect(ref).id)
-            )
+            network = self._around.networks.known(ref)
+            if network is None:
+                raise EnxameError(f"container {container.id} is not connected to network {left}")
+            self._became(container, await self._around.networks.part(container.id, network.id))
         elif left not in asked:
-            self._around.networks.inspect(ref)
             raise EnxameError(f"container {container.id} is not connected to the network {left}")
         self._define(container, {name: item for name, item in asked.items() if name != left})
         if not container.running and container.condition.sandbox is not None:

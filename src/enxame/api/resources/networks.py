@@ -210,7 +210,11 @@ async def connect_container(call: Call) -> web.StreamResponse:
 async def disconnect_container(call: Call) -> web.StreamResponse:
     """Take a container of this machine off a network."""
     request = await call.body(NetworkDisconnectRequest)
-    await call.api.engine.containers.disconnect(request.container, (await _find(call, call.name)).id)
+    network = await _find(call, call.name)
+    here = call.api.engine.networks.known(network.id)
+    # By name where this machine has no part in it: so a container that has not run yet knows it.
+    ref = network.id if here is not None else network.name
+    await call.api.engine.containers.disconnect(request.container, ref)
     return empty_response(200)
 
 
