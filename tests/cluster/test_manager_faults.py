@@ -105,7 +105,7 @@ def test_a_leader_that_hangs_does_nothing_when_it_goes_on(several: Managers, who
         another_leads(several, others[0], leader)
         ask(others[1], "POST", "/configs/create", {"Name": f"after-{whole}", "Data": "YQ=="})
         assert time.monotonic() - began <= allowed(LEADER_WITHIN if whole else HANGING_LEADER_WITHIN)
-        time.sleep(3)  # it hangs on while the others go on
+        time.sleep(3)  # that it hangs on while the others go on is the fault itself: nothing comes true by it
         several.thaw()
     ask(leader, "DELETE", f"/configs/after-{whole}")
     assert "error" not in {machine.state() for machine in several.managers}
@@ -316,7 +316,7 @@ def test_a_clock_that_is_set_moves_neither_leadership_nor_tasks(several: Manager
         for jump in ("+50m", "-50m", "+0"):
             more_writes(ledger)
             clock.write_text(jump)
-            time.sleep(3)
+            time.sleep(3)  # in which heartbeats and elections would go wrong: that nothing happens cannot be waited for
             before, leader = leader, several.leader()
             moved += leader is not before
     ledger.check()

@@ -147,6 +147,7 @@ class Server:
 
         self._socket = lab.run(namespace, listen)
         self.port = self._socket.getsockname()[1]
+        self._answering: dict[threading.Thread, socket.socket] = {}
         self._thread = threading.Thread(target=self._serve if protocol == "tcp" else self._echo, daemon=True)
         self._thread.start()
 
@@ -154,7 +155,9 @@ class Server:
         with contextlib.suppress(OSError):
             while True:
                 connection, client = self._socket.accept()
-                threading.Thread(target=self._answer, args=(connection, client[0]), daemon=True).start()
+                thread = threading.Thread(target=self._answer, args=(connection, client[0]), daemon=True)
+                self._answering[thread] = connection
+                thread.start()
 
     def _answer(self, connection: socket.socket, client: str) -> None:
         with connection, contextlib.suppress(OSError):
@@ -174,6 +177,10 @@ class Server:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join(5)
+        for thread, connection in self._answering.items():
+            with contextlib.suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
 
 
 def connect(address: str, port: int, timeout: float = 3) -> socket.socket:
