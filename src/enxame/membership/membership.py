@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,13 +14,12 @@ from msgspec.structs import replace
 
 from enxame.backup import files
 from enxame.backup.files import Secret
-from enxame.errors import Conflict, EnxameError, InvalidArgument, Unavailable
+from enxame.errors import Conflict, EnxameError, Unavailable
 from enxame.manager.leadership import LeaderLocator
 from enxame.manager.manager import Manager
 from enxame.membership import addresses, certificate_files, founding, joining, state_file
 from enxame.membership.addresses import Interface, host_of
-from enxame.membership.founding import availability_of
-from enxame.membership.joining import Wish
+from enxame.membership.join_attempt import JOIN_DEADLINE, JOIN_TIMEOUT, Invitation, JoinAttempt, Place
 from enxame.membership.lead_or_follow import within
 from enxame.membership.leave_warning import leave_warning
 from enxame.membership.manager_parts import ManagerParts
@@ -32,7 +30,6 @@ from enxame.membership.state_keys import Locked, StateKeys
 from enxame.membership.swarm_parts import WORKER, NodeRemoved, SwarmParts
 from enxame.model.backup import Restored, RestoreRequest
 from enxame.model.cluster import InitRequest, JoinRequest, PeerNode, SwarmInfo
-from enxame.security.tokens import JoinToken, parse_join_token
 from enxame.store import pointer as pointers
 
 log = logging.getLogger(__name__)
@@ -45,10 +42,6 @@ ALREADY_IN_SWARM: Final = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
 )
 LOCKED_LEAVE: Final = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message."
-JOIN_TIMEOUT: Final = (
-    "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "
-    '"docker info" command to see the current swarm status of your node.'
-)
 
 STATE_FILE: Final = "node.json"
 
@@ -58,7 +51,6 @@ LEAVE_DEADLINE: Final = 60.0
 #: How long the tasks of a node that leaves may take to stop, at most, and when it is forced to: seconds.
 STOP_PATIENCE: Final = 40.0
 FORCED_PATIENCE: Final = 2.0
-JOIN_DEADLINE: Final = 20.0
 
 
 class Membership:
@@ -98,8 +90,7 @@ class Membership:
         self._locked = False
         self._sweep = sweep
         self._rng = rng
-        self._joining: asyncio.Task[None] | None = None
-        self._joining_by: list[str] = []
+        self._joining: JoinAttempt | None = None
         self._state: NodeState | None = None
         self._parts: SwarmParts | None = None
         self._error = ""
@@ -166,7 +157,7 @@ class Membership:
             node_addr=host_of(state.advertise_addr),
             local_node_state=self._waiting_state,
             error=self._error,
-            remote_managers=[PeerNode(addr=address) for address in self._joining_by] if self._joining else None,
+            remote_managers=[PeerNode(addr=address) for address in self._joining.remotes] if self._joining else None,
         )
 
     @property
@@ -265,44 +256,28 @@ class Membership:
         parts = self._parts
         if self._in_swarm and parts is None:
             raise Unavailable(ALREADY_IN_SWARM)
-        if not request.remote_addrs:
-            raise InvalidArgument("at least 1 RemoteAddr is required to join")
-        remotes = [addresses.remote_address(text) for text in request.remote_addrs]
-        token = parse_join_token(request.join_token)
-        if parts is not None and await self._find_again(parts, token, remotes):
+        invitation = Invitation.of(request)
+        if parts is not None and await self._find_again(parts, invitation):
             return
-        availability = availability_of(request.availability)
-        interfaces = await self._interfaces()
-        listen = addresses.listen_address(request.listen_addr, interfaces)
-        advertise = addresses.given_advertise_address(request.advertise_addr, interfaces)
-        data_path = addresses.data_path_address(request.data_path_addr, interfaces)
+        place = Place.of(request, await self._interfaces())
         if self._in_swarm:
             raise Unavailable(ALREADY_IN_SWARM)
-        self._joining_by = remotes
-        attempt = asyncio.get_running_loop().create_task(
-            self._join(remotes, Wish(token, availability, advertise), str(listen), data_path), name="join"
-        )
-        self._joining = attempt
-        attempt.add_done_callback(self._joined)
-        await asyncio.wait({attempt}, timeout=JOIN_DEADLINE)
-        if not attempt.done():
-            raise Unavailable(JOIN_TIMEOUT)
-        if attempt.cancelled():
-            raise Unavailable("the node left the swarm before it had joined")
+        attempt = self._joining = JoinAttempt(invitation.remotes, self._join(invitation, place), self._joined)
+        await attempt.wait()
         self._error = ""
         attempt.result()
 
-    async def _find_again(self, node: SwarmParts, token: JoinToken, remotes: list[str]) -> bool:
+    async def _find_again(self, node: SwarmParts, invitation: Invitation) -> bool:
         """A node whose swarm's managers are elsewhere now. False: they do not know it any more, and it has left.
 
         Raises:
             Unavailable: it has a manager, or the token is of another swarm; or none of them took it up in time.
         """
-        if not node.is_of(token) or await node.in_touch():
+        if not node.is_of(invitation.token) or await node.in_touch():
             raise Unavailable(ALREADY_IN_SWARM)
         try:
             async with asyncio.timeout(JOIN_DEADLINE):
-                await node.look_at(remotes)
+                await node.look_at(invitation.remotes)
         except TimeoutError:
             raise Unavailable(JOIN_TIMEOUT) from None
         except NodeRemoved:
@@ -314,22 +289,10 @@ class Membership:
     def _in_swarm(self) -> bool:
         return self._state is not None or bool(self._error) or self._joining is not None
 
-    async def _join(self, remotes: list[str], wish: Wish, listen: str, data_path: str) -> None:
-        wish = dataclasses.replace(wish, manager_trouble=await manager_trouble())
-        admitted = await joining.join(remotes, wish, self._rng)
-        answer = admitted.certificate
-        known = [*answer.managers, admitted.remote_address]
-        state = NodeState(
-            node_id=answer.node_id,
-            cluster_id=answer.cluster_id,
-            role=answer.role,
-            listen_addr=listen,
-            advertise_addr=wish.advertise or f"{admitted.local_address}:{addresses.DEFAULT_PORT}",
-            data_path_addr=data_path,
-            managers=list(dict.fromkeys(known)),
-        )
-        interface = addresses.interface_of(host_of(state.advertise_addr), await self._interfaces())
-        state = replace(state, interface=interface)
+    async def _join(self, invitation: Invitation, place: Place) -> None:
+        wish = place.wish(invitation.token, await manager_trouble())
+        admitted = await joining.join(invitation.remotes, wish, self._rng)
+        state = place.state(admitted, await self._interfaces())
         async with self._changing:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
@@ -347,17 +310,16 @@ class Membership:
         if parts is not None:
             await parts.settled()
 
-    def _joined(self, attempt: asyncio.Task[None]) -> None:
+    def _joined(self, error: BaseException | None) -> None:
         """The attempt ended. What it failed with is kept for those who ask later."""
         self._joining = None
-        if not attempt.cancelled() and (error := attempt.exception()) is not None and self._state is None:
+        if error is not None and self._state is None:
             self._error = str(error)
             log.error("joining failed: %s", error)
 
     async def _end_joining(self) -> None:
         if self._joining is not None:
-            self._joining.cancel()
-            await asyncio.wait({self._joining})
+            await self._joining.give_up()
 
     async def unlock(self, key: str) -> None:
         """Give a locked manager its key, and take the swarm up.
