@@ -34,6 +34,8 @@ def with_network_ids(view: View, spec: ServiceSpec) -> ServiceSpec:
 
 def _resolved(view: View, attachments: Sequence[NetworkAttachmentConfig]) -> list[NetworkAttachmentConfig]:
     resolved: dict[str, NetworkAttachmentConfig] = {}
+    #: Of those that are named several times.
+    aliases: dict[str, dict[str, None]] = {}
     for attachment in attachments:
         if attachment.target in _PREDEFINED and not view.find(Network, "name", attachment.target):
             target = attachment.target
@@ -50,8 +52,11 @@ def _resolved(view: View, attachments: Sequence[NetworkAttachmentConfig]) -> lis
         if known is None:
             resolved[target] = replace(attachment, target=target)
         else:
-            resolved[target] = replace(known, aliases=list(dict.fromkeys([*known.aliases, *attachment.aliases])))
-    return list(resolved.values())
+            aliases.setdefault(target, dict.fromkeys(known.aliases)).update(dict.fromkeys(attachment.aliases))
+    return [
+        replace(attachment, aliases=list(aliases[target])) if target in aliases else attachment
+        for target, attachment in resolved.items()
+    ]
 
 
 def check_payloads(view: View, spec: ServiceSpec) -> None:

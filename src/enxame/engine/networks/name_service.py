@@ -46,13 +46,11 @@ class NameService:
         for network, endpoint in places:
             names = endpoint.dns_names or []
             silent: Sequence[str] = ()
-            if record.request.waits_to_serve and not record.serving:
-                silent = endpoint.aliases or ()
-                names = [name for name in names if name not in silent]
-            if record.request.waits_to_serve and network.has_table:
-                # What it shares with others is the service's: the manager says when it leads where.
-                shared, silent = endpoint.aliases or (), ()
+            if record.request.waits_to_serve and (network.has_table or not record.serving):
+                shared = frozenset(endpoint.aliases or ())
                 names = [name for name in names if name not in shared]
+                # What it shares with others is the service's where the manager says when it leads where.
+                silent = () if network.has_table else endpoint.aliases or ()
             self._names_of(network)
             self._table.tell(
                 network.resource.id,

@@ -66,8 +66,9 @@ class NameTable:
         """
         self.forget(network_id, key)
         network = self.network(network_id)
-        spoken = tuple(dict.fromkeys(name.lower() for name in names))
-        mute = tuple(name for name in dict.fromkeys(name.lower() for name in silent) if name not in spoken)
+        aloud = dict.fromkeys(name.lower() for name in names)
+        spoken = tuple(aloud)
+        mute = tuple(name for name in dict.fromkeys(name.lower() for name in silent) if name not in aloud)
         for name in spoken:
             network.bearers.setdefault(name, {})[key] = addresses
         for name in mute:

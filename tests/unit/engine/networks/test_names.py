@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+import pytest
+
 from enxame.engine.networks.names import NameTable, View
 
 ONE, TWO = (IPv4Address("10.0.0.2").packed, b""), (IPv4Address("10.0.0.3").packed, b"")
@@ -11,6 +13,14 @@ def view(table: NameTable, **links: str) -> View:
     made = View()
     made.add(table.network("n1", "app"), links, [IPv4Network("10.0.0.0/24"), IPv6Network("fd00::/64")])
     return made
+
+
+@pytest.mark.timeout(60)  # what is quadratic takes hours
+def test_hundreds_of_thousands_of_names_are_looked_at_once() -> None:
+    many = [f"a{number}" for number in range(300_000)]
+    table = NameTable()
+    table.tell("n1", "a", many, ONE, silent=many)
+    table.forget("n1", "a")
 
 
 def test_several_bear_one_name_and_each_takes_its_own_away() -> None:
