@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from enxame.cli.errors import UsageError
-from enxame.cli.flags import parse_flags, render_options
+from enxame.cli.flags import UNFINISHED, Value, parse_flags, render_options
 
 if TYPE_CHECKING:
     from enxame.cli.session import Session
@@ -131,11 +131,14 @@ class Command(click.Command):
         return "\n".join(lines)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Flags, or names of objects."""
+        """Flags, what a flag is to have, or names of objects."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         from enxame.cli.complete import complete_objects
 
+        unfinished = ctx.meta.get(UNFINISHED)
+        if unfinished is not None and isinstance(unfinished.type, Value):
+            return complete_objects(ctx, f"--{unfinished.type.completes}", incomplete, 0)
         return complete_objects(ctx, self.completes, incomplete, len(ctx.args))
 
 

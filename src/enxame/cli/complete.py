@@ -46,6 +46,10 @@ def _networks(client: Client) -> list[str]:
     return [n["Name"] for n in client.get("/networks") or []]
 
 
+def _configurations(client: Client) -> list[str]:
+    return [n["Name"] for n in client.get("/networks") or [] if n.get("ConfigOnly")]
+
+
 def _volumes(client: Client) -> list[str]:
     return [v["Name"] for v in (client.get("/volumes") or {}).get("Volumes") or []]
 
@@ -85,12 +89,18 @@ _KINDS: Final[dict[str, Callable[[Client], list[str]]]] = {
     "shell": lambda _: ["bash", "zsh", "fish"],
     "stopped": lambda client: _containers(client, state="stopped"),
     "volume": _volumes,
+    "--configuration": _configurations,
+    "--network": _networks,
+    "--network-driver": lambda _: ["bridge", "macvlan", "overlay"],
+    "--scope": lambda _: ["local", "swarm"],
     "any": lambda client: [*_containers(client), *_images(client), *_networks(client), *_volumes(client)],
 }
 
 
 def complete_objects(ctx: click.Context, kind: str, incomplete: str, given: int) -> list[Any]:
-    """Names that begin with what is typed; nothing when the daemon does not answer at once."""
+    """Names that begin with what is typed; nothing when the daemon does not answer at once. Kinds with ``--`` are those
+    of flags.
+    """
     ask = _KINDS.get(kind)
     if ask is None:
         return []

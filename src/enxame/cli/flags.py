@@ -3,7 +3,7 @@
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -11,14 +11,19 @@ from enxame.cli.errors import UsageError
 from enxame.cli.options.numbers import parse_bool
 
 Parse = Callable[[str], Any]
+#: Where the context keeps the flag that the last word was, when its value is still to come.
+UNFINISHED: Final = "enxame.unfinished"
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]
-    """A flag's type: its name on help pages and a function that raises ValueError with docker's words."""
+    """A flag's type: its name on help pages and a function that raises ValueError with docker's words. ``completes``
+    is the kind of object that shells complete it to, by default that of the type's name.
+    """
 
-    def __init__(self, name: str, parse: Parse) -> None:
+    def __init__(self, name: str, parse: Parse, completes: str = "") -> None:
         self.name = name
         self._parse = parse
+        self.completes = completes or name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The parsed value. Raises UsageError."""
@@ -46,9 +51,10 @@ def switch(name: str, summary: str, *, default: bool = False, hidden: bool = Fal
     return click.Option(_names(name), is_flag=True, default=default, help=summary, hidden=hidden)
 
 
-def text(name: str, summary: str, *, default: str = "", hidden: bool = False) -> click.Option:
-    """A flag with any text."""
-    return click.Option(_names(name), type=TEXT, default=default, help=summary, hidden=hidden)
+def text(name: str, summary: str, *, default: str = "", hidden: bool = False, completes: str = "") -> click.Option:
+    """A flag with any text; ``completes`` as of :class:`Value`."""
+    kind = Value("string", str, completes) if completes else TEXT
+    return click.Option(_names(name), type=kind, default=default, help=summary, hidden=hidden)
 
 
 def value(
@@ -107,7 +113,7 @@ class _Parser:
         elif option.is_flag:
             self._store(option, self._switch(option, raw) if given else True)
         else:
-            self._store(option, raw if given else self._follow(name))
+            self._store(option, raw if given else self._follow(option, name))
 
     def _short(self, word: str) -> None:
         letters = word[1:]
@@ -118,7 +124,7 @@ class _Parser:
                 self._refuse(f"unknown shorthand flag: '{letter}' in {word}")
                 return
             if not option.is_flag:
-                raw = letters.removeprefix("=") if letters else self._follow(f"'{letter}' in {word}")
+                raw = letters.removeprefix("=") if letters else self._follow(option, f"'{letter}' in {word}")
                 self._store(option, raw)
                 return
             if letters.startswith("="):
@@ -142,9 +148,10 @@ class _Parser:
                 f'invalid argument "{raw}" for "{names}" flag: {problem}', self._ctx.command_path
             ) from None
 
-    def _follow(self, missing: str) -> str:
+    def _follow(self, option: click.Option, missing: str) -> str:
         if self._pending:
             return self._pending.pop(0)
+        self._ctx.meta[UNFINISHED] = option
         self._refuse(f"flag needs an argument: {missing}")
         return ""
 

@@ -359,6 +359,30 @@ def test_completion_prints_a_script_for_each_shell(enxame):
     assert enxame("completion", "tcsh").code == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("network create --scope s", ["swarm"]),
+        ("network create --driver ", ["bridge", "macvlan", "overlay"]),
+        ("network create -d m", ["macvlan"]),
+        ("network create --config-from p", ["plan"]),
+        ("service create --network p", ["pair", "plan"]),
+        ("service update --network-add pa", ["pair"]),
+        ("run --network pa", ["pair"]),
+        ("service create --name p", []),
+    ],
+)
+def test_completion_knows_what_flags_are_about(daemon, monkeypatch, capsys, words, found):
+    from enxame.cli.main import run
+
+    daemon.answers = {"GET /networks": (200, [{"Name": "plan", "ConfigOnly": True}, {"Name": "pair"}])}
+    monkeypatch.setenv("_ENXAME_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"enxame {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(f"enxame {words}".split(" ")) - 1))
+    assert run([]) == 0
+    assert capsys.readouterr().out.split() == [f"plain,{name}" for name in found]
+
+
 def test_completion_asks_the_daemon_for_names(daemon, monkeypatch, capsys):
     from enxame.cli.main import run
 
