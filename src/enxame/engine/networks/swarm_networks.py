@@ -18,6 +18,7 @@ from enxame.engine.networks.overlays import Overlays
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
 from enxame.engine.networks.swarm_ports import SwarmPorts
 from enxame.engine.networks.tables import NetworkTables
+from enxame.engine.uncancelled import finished
 from enxame.errors import EnxameError, PermissionDenied
 from enxame.model.dispatch import DataPath
 from enxame.model.network import Network, NetworkResource
@@ -65,6 +66,9 @@ class SwarmNetworks:
 
     async def set_data_path(self, data_path: DataPath) -> None:
         """Take packets for this machine's containers there. Raises EnxameError when a network could not be led so."""
+        await finished(self._set_data_path(data_path))
+
+    async def _set_data_path(self, data_path: DataPath) -> None:
         async with self._local.changing:
             if not await self._overlays.set_data_path(data_path):
                 return

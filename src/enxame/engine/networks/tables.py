@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from enxame.engine.networks.table_files import TableFiles
+from enxame.engine.uncancelled import finished
 from enxame.errors import EnxameError
 from enxame.model.dispatch import NetworkEndpoint, NetworkPeer, NetworkService, NetworkTable
 
@@ -70,7 +71,8 @@ Observer = Callable[[Sequence[TableChange]], Awaitable[None]]
 
 class NetworkTables:
     """All tables that this node was told. Observers are called in the order of their subscription, one change after
-    the other, each with all that came together. With ``files`` the next daemon will know them, too.
+    the other, each with all that came together, also when who said it does not wait for that: nobody would tell them
+    later. With ``files`` the next daemon will know them, too.
     """
 
     def __init__(self, files: TableFiles | None = None) -> None:
@@ -101,6 +103,9 @@ class NetworkTables:
         Raises:
             EnxameError: an observer could not do its part; the others did theirs.
         """
+        await finished(self._set(tables, complete=complete))
+
+    async def _set(self, tables: Sequence[NetworkTable], *, complete: bool) -> None:
         async with self._telling:
             changes: list[TableChange] = []
             for table in tables:
@@ -114,6 +119,9 @@ class NetworkTables:
 
     async def drop(self, network_id: str) -> None:
         """This node has no more to do with a network. Idempotent."""
+        await finished(self._drop(network_id))
+
+    async def _drop(self, network_id: str) -> None:
         async with self._telling:
             if network_id in self._tables:
                 await self._tell([self._end(network_id)])
