@@ -101,7 +101,7 @@ def load_classifier(instructions: bytes) -> int:
             0,
             _NAME,
             0,
-            _TCX_INGRESS,
+            0,
         )
 
     what = "load an eBPF program"

@@ -13,15 +13,16 @@ from collections.abc import Collection
 from itertools import islice
 from typing import Final
 
+from enxame.errors import EnxameError
 from enxame.network import rtnetlink, xfrm
 from enxame.network.netlink import NetlinkError, NetlinkSocket, Request, parse_attributes, text
 from enxame.network.nft_messages import INET
 from enxame.network.rtnetlink import Address
-from enxame.network.shortcuts import bpf, connections, flow, program
+from enxame.network.shortcuts import attaching, bpf, connections, flow, program
 from enxame.network.shortcuts.flow import Flow
 
-#: Connections at a time: about 250 bytes each in the kernel. Who was first leaves when there are more.
-MOST_FLOWS: Final = 32768
+#: Connections at a time: about 250 bytes each in the kernel, 800 here. Who was first leaves when there are more.
+MOST_FLOWS: Final = 16384
 #: Seconds after which a connection goes the long way until it proves busy once more: so tracking sees that it lives.
 LONGEST: Final = 3600.0
 #: Connections looked at in one go, a tenth of a millisecond each.
@@ -42,13 +43,12 @@ class KernelSide:
     """Open from the constructor on.
 
     Raises:
-        BpfError: the kernel cannot, or may not.
+        BpfError, NetlinkError: the kernel cannot, or may not.
     """
 
     def __init__(self) -> None:
         self._flows: OrderedDict[Flow, float] = OrderedDict()
         self._ports: frozenset[int] = frozenset()
-        self._links: dict[int, int] = {}
         with contextlib.ExitStack() as undo:
 
             def keep(descriptor: int) -> int:
@@ -63,13 +63,12 @@ class KernelSide:
             self._program = keep(bpf.load_classifier(program.program(self._maps)))
             self._reader = bpf.RingReader(self._maps.ring, _RING)
             undo.callback(self._reader.close)
-            undo.callback(self._detach)
             self._tracking = NetlinkSocket(_NETLINK_NETFILTER)
             undo.callback(self._tracking.close)
             self._routes = NetlinkSocket()
             undo.callback(self._routes.close)
-            # The program is tried at a link that every namespace has.
-            os.close(bpf.attach_to_ingress(self._program, 1))
+            self._attachments = attaching.attachments(self._program, self._routes)
+            undo.callback(self._detach)
             self._undo = undo.pop_all()
 
     @property
@@ -103,11 +102,12 @@ class KernelSide:
             for link in links
             if link.up and not link.master and link.index != 1 and len(link.mac) == _ETHERNET_ADDRESS
         }
-        for index in self._links.keys() - fitting:
-            os.close(self._links.pop(index))
-        for index in fitting - self._links.keys():
-            with contextlib.suppress(bpf.BpfError):  # gone meanwhile, or of a kind that takes no programs
-                self._links[index] = bpf.attach_to_ingress(self._program, index)
+        attached = set(self._attachments.links)
+        for index in attached - fitting:
+            self._attachments.detach(index)
+        for index in fitting - attached:
+            with contextlib.suppress(EnxameError):  # gone meanwhile, or of a kind that takes no programs
+                self._attachments.attach(index)
         if self._is_forbidden():
             self._drop(list(self._flows))
         self._drop([item for item, since in self._flows.items() if now - since > LONGEST])
@@ -153,9 +153,8 @@ class KernelSide:
         return bool(self._tracking.dump(request))
 
     def _detach(self) -> None:
-        for link in self._links.values():
-            os.close(link)
-        self._links.clear()
+        for link in list(self._attachments.links):
+            self._attachments.detach(link)
 
 
 def _encrypts_others() -> bool:

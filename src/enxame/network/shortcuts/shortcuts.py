@@ -1,7 +1,8 @@
 """Keeps the program attached while this machine publishes ports, and tells it which connections are busy.
 
-The daemon alone makes entries, and the program goes with the daemon: while none runs everything passes the packet
-filter. So it does on kernels that have no ``tcx`` (before Linux 6.6) or do not let the daemon use eBPF.
+The daemon alone makes entries. From Linux 6.6 on the program goes with the daemon: while none runs everything passes
+the packet filter. On older kernels what a killed daemon leaves is removed by the next one. Where the daemon may not use
+eBPF everything always passes the filter.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from enxame.errors import EnxameError
+from enxame.network.netlink import NetlinkError, NetlinkSocket
 from enxame.network.rtnetlink import Address
+from enxame.network.shortcuts import attaching
 from enxame.network.shortcuts.kernel_side import KernelSide
 
 _log = logging.getLogger(__name__)
@@ -39,13 +42,17 @@ class Shortcuts:
     def __init__(self, in_thread: InThread, *, allowed: bool = True) -> None:
         self._in_thread = in_thread
         self._allowed = allowed
+        self._clean = False
         self._kernel: KernelSide | None = None
         self._watch: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     async def set_ports(self, ports: Collection[int]) -> None:
-        """TCP ports of services that somebody answers."""
+        """TCP ports of services that somebody answers. The first call removes what a daemon that was killed has left."""
         async with self._lock:
+            if not self._clean:
+                await self._in_thread(_remove_leftovers)
+                self._clean = True
             if ports and self._kernel is None and self._allowed:
                 await self._open()
             if self._kernel is not None:
@@ -108,3 +115,8 @@ async def _readable(descriptor: int) -> None:
         await told.wait()
     finally:
         loop.remove_reader(descriptor)
+
+
+def _remove_leftovers() -> None:
+    with contextlib.closing(NetlinkSocket()) as routes, contextlib.suppress(NetlinkError):
+        attaching.remove_leftovers(routes)
