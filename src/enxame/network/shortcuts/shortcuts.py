@@ -48,7 +48,7 @@ class Shortcuts:
         self._lock = asyncio.Lock()
 
     async def set_ports(self, ports: Collection[int]) -> None:
-        """TCP ports of services that somebody answers. The first call removes what a daemon that was killed has left."""
+        """TCP ports of services that somebody answers. The first call removes what a killed daemon has left."""
         async with self._lock:
             if not self._clean:
                 await self._in_thread(_remove_leftovers)
