@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from enxame.errors import EnxameError
+from enxame.network.attachments import Attachment
 from enxame.network.bridge import Bridge, mac_of
-from enxame.network.dataplane import Attachment, DataPlane, KernelState
+from enxame.network.dataplane import DataPlane, KernelState
 from enxame.network.encryption import Wanted
 from enxame.network.vxlan import Remote, Tunnel, node_mac
 from enxame.network.xfrm import Key
@@ -99,7 +100,7 @@ async def machines(lab: Lab, tmp_path: Path) -> AsyncIterator[TwoMachines]:
             await two.start(machine, KernelState(bridges=[bridge(machine)]))
         yield two
         for machine, plane in two.planes.items():
-            await plane.remove_bridge("enx-app")
+            await plane.bridges.remove("enx-app")
             there = lab.host if machine == HOST else lab.outside
             assert not {name for name in links(lab, there) if name.startswith("enxt-")}
     finally:
@@ -160,7 +161,7 @@ async def test_a_new_daemon_leaves_right_entries_alone_and_removes_ghosts(
 
 async def test_a_tunnel_of_another_port_or_id_replaces_the_one_before(machines: TwoMachines) -> None:
     plane = machines.planes[HOST]
-    await plane.ensure_bridge(bridge(HOST, vni=5000, port=7789))
+    await plane.bridges.ensure(bridge(HOST, vni=5000, port=7789))
     shown = machines.lab.command(machines.lab.host, "ip -d link show enxt-app")
     assert "vxlan id 5000" in shown
     assert "dstport 7789" in shown
@@ -176,7 +177,7 @@ async def test_an_id_that_another_program_uses_is_said_so(machines: TwoMachines)
         tunnel=Tunnel("enxt-taken", 6000, 4789, IPv4Address(HOST)),
     )
     with pytest.raises(EnxameError, match="VXLAN id 6000 on UDP port 4789 is used by another program"):
-        await plane.ensure_bridge(taken)
+        await plane.bridges.ensure(taken)
     assert not {"enx-taken", "enxt-taken"} & links(lab, lab.host)
 
 

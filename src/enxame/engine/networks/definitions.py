@@ -17,8 +17,8 @@ from enxame.model.natural import natural
 from enxame.model.network import IPAM, ConfigFrom, IPAMConfig, Network, NetworkCreateRequest, NetworkResource
 from enxame.network.address_pools import Addresses4, Addresses6
 from enxame.network.bridge import Bridge
-from enxame.network.dataplane import BRIDGE_PREFIX
 from enxame.network.ipam import SubnetPool
+from enxame.network.link_names import BRIDGE_PREFIX
 from enxame.network.macvlan import MODES
 from enxame.network.vxlan import OVERHEAD
 

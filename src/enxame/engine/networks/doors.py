@@ -10,7 +10,7 @@ from enxame.engine.networks.registry import ActiveNetwork
 from enxame.model.container import EndpointSettings
 from enxame.network import answer_rules, rtnetlink
 from enxame.network.answer_rules import ROUTING_MARK, Door
-from enxame.network.dataplane import Attachment, table_of
+from enxame.network.attachments import Attachment, table_of
 from enxame.network.namespace_rules import Change, transaction_of
 from enxame.network.netlink import Request
 from enxame.network.rtnetlink import Address

@@ -168,19 +168,19 @@ class LocalNetworks:
     async def add(self, network: ActiveNetwork) -> None:
         """Make it in the kernel, or bring it up to date, and keep it. Raises EnxameError; then it is not there."""
         if network.bridge is not None:
-            await self._dataplane.ensure_bridge(network.bridge)
+            await self._dataplane.bridges.ensure(network.bridge)
         try:
             await self._registry.add(network)
         except OSError as error:
             if network.bridge is not None:
-                await self._dataplane.remove_bridge(network.bridge.name)
+                await self._dataplane.bridges.remove(network.bridge.name)
             await self._registry.discard(network.resource.id)
             raise EnxameError(f"store network {network.resource.name}: {error.strerror}") from error
 
     async def drop(self, network: ActiveNetwork) -> None:
         """Take it out of the kernel, and forget it."""
         if network.bridge is not None:
-            await self._dataplane.remove_bridge(network.bridge.name)
+            await self._dataplane.bridges.remove(network.bridge.name)
         await self._registry.discard(network.resource.id)
         self._names.drop(network.resource.id)
 

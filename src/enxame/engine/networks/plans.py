@@ -18,9 +18,10 @@ from enxame.engine.networks.sandbox_records import InterfaceRecord, PublishedRec
 from enxame.engine.sandbox import SandboxRequest
 from enxame.errors import EnxameError, InvalidArgument, PermissionDenied
 from enxame.model.container import EndpointSettings, PortBinding
+from enxame.network.attachments import Attachment
 from enxame.network.bridge import Bridge, mac_of
-from enxame.network.dataplane import LINK_PREFIX, Attachment
 from enxame.network.held_ports import HeldPort, HeldPorts, PortTaken
+from enxame.network.link_names import LINK_PREFIX
 from enxame.network.ports import PublishedPort
 
 _LINK_ID_LENGTH: Final = 10

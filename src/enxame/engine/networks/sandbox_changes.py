@@ -114,7 +114,7 @@ class SandboxChanges:
                     await self._dataplane.lead_out(path, plan.attachments[0], others, version=version)
             await self._names.serve(joined)
             await self._rules.connected(joined)
-            await self._dataplane.publish([port.port() for port in ports.published])
+            await self._dataplane.ports.publish([port.port() for port in ports.published])
         except BaseException:
             await self._dataplane.detach([item.link for item in plan.attachments], [])
             self._planner.give_ports_back(ports)
@@ -161,7 +161,9 @@ class SandboxChanges:
             await self._rules.connected(parted)
             self._table.keep(parted)
             network.endpoints.pop(container_id, None)
-            await self._dataplane.forget([leaving.address.ip, *([leaving.address6.ip] if leaving.address6 else [])])
+            await self._dataplane.ports.forget(
+                [leaving.address.ip, *([leaving.address6.ip] if leaving.address6 else [])]
+            )
             # Waited for: the name of the link inside is free afterwards.
             await self._dataplane.detach([leaving.link], [])
             if network.pool is not None:
@@ -210,12 +212,12 @@ class SandboxChanges:
         target = port_target([item for _, _, item in places])
         before = [port.port() for port in record.published]
         if target is None:
-            await self._dataplane.unpublish(before)
+            await self._dataplane.ports.unpublish(before)
             self._table.give_ports_back(record.container_id)
             return replace(record, published=[], info=replace(record.info, ports={}))
         published = led_to(record.published, target)
         if published != record.published:
-            await self._dataplane.republish(before, [port.port() for port in published])
+            await self._dataplane.ports.republish(before, [port.port() for port in published])
         return replace(record, published=published)
 
     def _record_with_namespace(self, container_id: str) -> SandboxRecord:

@@ -157,8 +157,8 @@ class Sandboxes:
         self._going.add(going)
         going.add_done_callback(self._going.discard)
         try:
-            await self._dataplane.unpublish([port.port() for port in record.published])
-            await self._dataplane.forget(addresses)
+            await self._dataplane.ports.unpublish([port.port() for port in record.published])
+            await self._dataplane.ports.forget(addresses)
             await self._turns.wait()  # it has answered for many at once
         finally:
             self._table.give_up(container_id)
@@ -246,7 +246,7 @@ class Sandboxes:
                 await self._dataplane.write_settings(namespace.path, WITH_IPV6)
             await _all(
                 self._dataplane.attach(namespace, plan.attachments),
-                self._dataplane.publish([port.port() for port in plan.published]),
+                self._dataplane.ports.publish([port.port() for port in plan.published]),
                 self._names.serve(record),
             )
             await self._rules.connected(record)
@@ -287,7 +287,7 @@ class Sandboxes:
         try:
             # Only one of attach and publish may have failed; what was not done cannot be undone, and need not.
             with contextlib.suppress(EnxameError):
-                await self._dataplane.unpublish([port.port() for port in plan.published])
+                await self._dataplane.ports.unpublish([port.port() for port in plan.published])
             await self._dataplane.detach([item.link for item in plan.attachments], [namespace.path])
         finally:
             self._planner.give_back(plan, container_id)

@@ -135,7 +135,7 @@ class SwarmPorts:
             except PortTaken as error:
                 problems.append(IngressProblem(wanted[key][0], *key, error.message))
         services = {key: published for key, (_, published) in wanted.items() if key in self._reserved}
-        await self._dataplane.set_services(services, gone=gone)
+        await self._dataplane.ports.set_services(services, gone=gone)
         for key in self._reserved.keys() - services.keys():
             self._held_ports.give_back(self._reserved.pop(key))
         return problems

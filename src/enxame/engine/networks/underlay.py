@@ -7,7 +7,7 @@ from typing import Final
 
 from enxame.model.network import NetworkResource
 from enxame.network import xfrm
-from enxame.network.dataplane import TUNNEL_PREFIX
+from enxame.network.link_names import TUNNEL_PREFIX
 from enxame.network.rtnetlink import Address
 from enxame.network.vxlan import OVERHEAD, Tunnel, node_mac
 from enxame.network.xfrm import Key

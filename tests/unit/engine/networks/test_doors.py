@@ -8,8 +8,8 @@ from enxame.engine.networks.registry import ActiveNetwork
 from enxame.model.container import EndpointSettings
 from enxame.model.network import NetworkResource
 from enxame.network.answer_rules import Door, install
+from enxame.network.attachments import Attachment
 from enxame.network.bridge import Bridge
-from enxame.network.dataplane import Attachment
 from enxame.network.namespace_rules import transaction_of
 
 PATH = Path("/run/netns/a")

@@ -41,12 +41,12 @@ class Kernel:
     async def routes(self, *, without: object) -> list[object]:
         return []
 
-    async def ensure_bridge(self, bridge: Bridge) -> None:
+    async def ensure(self, bridge: Bridge) -> None:
         if self.refusal:
             raise EnxameError(self.refusal)
         self.bridges[bridge.name] = bridge
 
-    async def remove_bridge(self, name: str) -> None:
+    async def remove(self, name: str) -> None:
         del self.bridges[name]
 
 
@@ -55,7 +55,7 @@ class World:
         self.kernel = Kernel()
         self.missing: dict[str, str] = {}
         self.registry = NetworkRegistry(directory)
-        dataplane = cast("Any", self.kernel)
+        dataplane = cast("Any", SimpleNamespace(bridges=self.kernel, routes=self.kernel.routes))
         names = cast("Any", SimpleNamespace(drop=lambda _: None))
         self.local = LocalNetworks(
             self.registry, dataplane, names, default_bridge=UNCHANGED, pools=DEFAULT_POOLS, wall=lambda: NOW

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +18,7 @@ from enxame.network.held_ports import HeldPort, PortTaken
 from enxame.network.ingress import Backend, PortKey, Published
 
 
-class FakeDataPlane:
+class FakeOpenPorts:
     def __init__(self) -> None:
         self.services: dict[PortKey, Published] = {}
         self.gone: set[str] = set()
@@ -48,10 +49,11 @@ class World:
     """This machine is ``here``."""
 
     def __init__(self, tables: NetworkTables | None = None) -> None:
-        self.plane = FakeDataPlane()
+        self.plane = FakeOpenPorts()
         self.held = FakeHeldPorts()
         self.tables = tables or NetworkTables()
-        self.ports = SwarmPorts(self.held, self.plane, self.tables, lambda: "here")  # type: ignore[arg-type]
+        dataplane = SimpleNamespace(ports=self.plane)
+        self.ports = SwarmPorts(self.held, dataplane, self.tables, lambda: "here")  # type: ignore[arg-type]
 
     async def tell(self, *services: NetworkService, **table: object) -> None:
         await self.tables.set([NetworkTable(network_id="ingress", services=list(services), **table)], complete=False)  # type: ignore[arg-type]
