@@ -26,7 +26,7 @@ from enxame.model.task import Task, TaskState
 log = logging.getLogger(__name__)
 
 #: A task that is to stop waits at most so long for other nodes to send it nothing new.
-WITHDRAWAL_SECONDS: Final = 0.5
+WITHDRAWAL_SECONDS: Final = 2.5
 
 
 def _nothing() -> None:

@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Events that wait for a slow session; beyond that it gets a complete set instead.
 MOST_EVENTS: Final = 10_000
-#: A node that does not answer must not keep tasks from stopping for longer.
-WITHDRAWAL_SECONDS: Final = 0.4
+#: A node that does not answer must not keep tasks from stopping for longer. One that is only slow is waited for: whom
+#: it sent somewhere in the meantime would be refused.
+WITHDRAWAL_SECONDS: Final = 2.0
 
 
 def record_statuses(tx: Tx, node_id: str, updates: Iterable[TaskStatusUpdate]) -> None:
