@@ -195,7 +195,6 @@ async def test_prune_removes_what_does_not_run_and_matches(engine):
 async def test_sizes_are_those_of_what_was_written(engine):
     ref = await engine.run("sh", "-c", "dd if=/dev/zero of=/blob bs=1000 count=5; ln /blob /again")
     await engine.containers.wait(ref)
-    assert (await engine.containers.inspect_with_size(ref)).size_rw == 5000
     (row,) = await engine.containers.list_with_sizes(all=True, filters=Filters())
     assert row.size_rw == 5000
     assert engine.containers.inspect(ref).size_rw is None

@@ -19,7 +19,6 @@ RAW_STREAM: Final = "application/vnd.docker.raw-stream"
 MULTIPLEXED_STREAM: Final = "application/vnd.docker.multiplexed-stream"
 STDOUT: Final = 1
 STDERR: Final = 2
-SYSTEM_ERROR: Final = 3
 
 #: Bytes that wait for a client before their source is held back.
 _BATCH_BYTES: Final = 64 * 1024

@@ -55,11 +55,6 @@ class NetworkState:
         configs = network.ipam_options.configs if network.ipam_options is not None else []
         self.pools = [_pool(config) for config in configs]
 
-    @property
-    def is_allocated(self) -> bool:
-        """It has at least one subnet."""
-        return bool(self.pools)
-
     def take(self) -> list[str] | None:
         """One free address (CIDR) of each family; None when a family has none left."""
         taken: list[str] = []

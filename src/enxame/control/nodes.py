@@ -19,14 +19,10 @@ ORPHAN_AFTER: Final = 24 * 3600.0
 
 
 class NodeKeeper:
-    """Remembers since when nodes have been down."""
+    """Remembers since when nodes have been down; a new leader gives every node its full time."""
 
     def __init__(self) -> None:
         self._down_since: dict[str, float] = {}
-
-    def start(self) -> None:
-        """Forget: a new leader gives every node its full time."""
-        self._down_since.clear()
 
     def review(self, board: Board, restarts: RestartSupervisor) -> None:
         """Look at the pass's dirty nodes."""

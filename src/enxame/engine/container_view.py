@@ -89,10 +89,8 @@ def show_network_settings(container: Container) -> NetworkSettings:
     )
 
 
-def show(
-    container: Container, directory: Path, log_path: Path, *, graph: dict[str, str], sizes: tuple[int, int] | None
-) -> ContainerInspect:
-    """``GET /containers/{id}/json``; ``sizes`` are those of the writable layer and of everything."""
+def show(container: Container, directory: Path, log_path: Path, *, graph: dict[str, str]) -> ContainerInspect:
+    """``GET /containers/{id}/json``, without sizes."""
     definition = container.definition
     words = [*as_list(definition.config.entrypoint), *as_list(definition.config.cmd)]
     return ContainerInspect(
@@ -111,8 +109,6 @@ def show(
         exec_ids=[session.id for session in container.execs.values() if session.running] or None,
         host_config=definition.host,
         graph_driver=GraphDriver(data=graph),
-        size_rw=sizes[0] if sizes else None,
-        size_root_fs=sizes[1] if sizes else None,
         mounts=container.condition.mounts,
         config=definition.config,
         network_settings=show_network_settings(container),

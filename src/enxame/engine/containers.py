@@ -137,12 +137,6 @@ class ContainerManager:
         """Everything about one container."""
         return self._listing.inspect(self.find(ref))
 
-    async def inspect_with_size(self, ref: str) -> ContainerInspect:
-        """The same with what it takes on the disk."""
-        container = self.find(ref)
-        sizes = await self._listing.measure([container])
-        return self._listing.inspect(container, sizes[container.id])
-
     def list(
         self,
         *,

@@ -27,7 +27,7 @@ class Listing:
     def __init__(self, around: Surroundings, table: ContainerTable) -> None:
         self._around, self._table = around, table
 
-    def inspect(self, container: Container, sizes: tuple[int, int] | None = None) -> ContainerInspect:
+    def inspect(self, container: Container) -> ContainerInspect:
         """Everything about one container."""
         around = self._around
         return container_view.show(
@@ -35,7 +35,6 @@ class Listing:
             around.records.directory(container.id),
             around.log_path(container),
             graph=around.images.graph_driver_data(container.id),
-            sizes=sizes,
         )
 
     def choose(

@@ -245,10 +245,6 @@ class VolumeStore:
         for gone in set().union(*self._records.users.values()) - container_ids:
             await self.release(gone)
 
-    def is_anonymous(self, name: str) -> bool:
-        """Whether nobody named the volume: it goes with ``rm -v`` of its container."""
-        return self._get(name).anonymous
-
     async def populate(self, name: str, source_dir: str, *, root: str | None = None) -> bool:
         """Copy the image's files into an empty volume, with owners, times and attributes. Returns whether it did.
         ``source_dir`` is the directory; with ``root`` it is a path as the container sees it, resolved inside ``root``,

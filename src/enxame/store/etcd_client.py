@@ -170,10 +170,6 @@ class EtcdClient:
                     call.cancel()
         return answer is not END_OF_STREAM and answer.TTL > 0
 
-    async def lease_revoke(self, lease: int, *, timeout: float) -> None:
-        """End a lease: its keys are deleted."""
-        await self._channel.call(self._channel.lease.LeaseRevoke, rpc_pb2.LeaseRevokeRequest(ID=lease), timeout)
-
     # -- members
 
     async def status(self, *, timeout: float) -> Status:

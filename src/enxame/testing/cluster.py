@@ -67,13 +67,6 @@ class Cluster:
             self._stack.close()
             raise
 
-    def add_machine(self) -> Machine:
-        """One more machine with a daemon, in no swarm."""
-        machine = self._machine()
-        self._start_one(machine)
-        self.machines.append(machine)
-        return machine
-
     def _machine(self) -> Machine:
         host = self.lan.attach()
         machine = Machine(self._directory / host.hostname, host)
