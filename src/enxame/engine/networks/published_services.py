@@ -10,10 +10,12 @@ from enxame.engine.networks.virtual_addresses import AFFINITY_LABEL, first_of_ea
 from enxame.model.dispatch import NetworkEndpoint, NetworkService
 from enxame.model.service import PortConfig
 from enxame.network.ingress import Backend, PortKey, Published
+from enxame.network.rtnetlink import Address
 
 #: The service's label for whom a machine sends connections to: with ``local`` only to its own tasks.
 POLICY_LABEL: Final = "enxame.network.ingress"
 
+_Target = tuple[int, str, int]
 #: The service and who answers, by port.
 Wanted = dict[PortKey, tuple[str, Published]]
 
@@ -66,24 +68,20 @@ class PublishedServices:
         if service.labels.get(POLICY_LABEL, "").strip().lower() == "local":
             serving = [endpoint for endpoint in serving if endpoint.node_id == node_id]
         sticky = service.labels.get(AFFINITY_LABEL, "").strip().lower() == "source"
+        addresses: dict[_Target, set[Address]] = {}
+        for endpoint in serving:
+            own = first_of_each(endpoint.addresses)
+            for target in set(map(_target, endpoint.ports)):
+                addresses.setdefault(target, set()).update(own)
         found: Wanted = {}
         for port in service.ports:
-            backends = {
-                Backend(address, port.target_port)
-                for endpoint in serving
-                if any(_same_target(port, other) for other in endpoint.ports)
-                for address in first_of_each(endpoint.addresses)
-            }
+            backends = [Backend(address, port.target_port) for address in addresses.get(_target(port), ())]
             # In a fixed order, so that equal sets compare equal.
             key = port.protocol or "tcp", port.published_port
             found[key] = service.id, Published(tuple(sorted(backends, key=lambda backend: backend.order)), sticky)
         return found
 
 
-def _same_target(port: PortConfig, other: PortConfig) -> bool:
+def _target(port: PortConfig) -> _Target:
     """A task takes part with the ports that it was made with."""
-    return (port.published_port, port.protocol or "tcp", port.target_port) == (
-        other.published_port,
-        other.protocol or "tcp",
-        other.target_port,
-    )
+    return port.published_port, port.protocol or "tcp", port.target_port
