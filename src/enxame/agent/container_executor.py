@@ -14,6 +14,7 @@ from enxame.agent.container_controller import ContainerController
 from enxame.agent.container_spec import LABEL_PREFIX, container_name
 from enxame.agent.controller import Withdraw
 from enxame.agent.payloads import PayloadFiles
+from enxame.engine.drivers import drivers
 from enxame.engine.engine import Engine
 from enxame.errors import EnxameError
 from enxame.model.filters import Filters
@@ -23,9 +24,6 @@ from enxame.model.stream import LogOptions, LogRecord
 from enxame.model.task import Task
 
 log = logging.getLogger(__name__)
-
-_PLUGINS = (("Log", "json-file"), ("Log", "none"), ("Network", "bridge"), ("Network", "host"), ("Network", "macvlan"),
-            ("Network", "null"), ("Network", "overlay"), ("Volume", "local"))  # fmt: skip
 
 
 class ContainerExecutor:
@@ -53,7 +51,9 @@ class ContainerExecutor:
             engine=EngineDescription(
                 engine_version=__version__,
                 labels=dict(labels),
-                plugins=[PluginDescription(type=type_, name=name) for type_, name in _PLUGINS],
+                plugins=[
+                    PluginDescription(type=kind, name=name) for kind, names in drivers().items() for name in names
+                ],
             ),
         )
 

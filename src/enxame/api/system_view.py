@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from enxame import API_VERSION, MIN_API_VERSION, __version__
 from enxame.api.context import ApiContext, DaemonFacts
 from enxame.api.host_facts import HostFacts, program_version
-from enxame.engine.create_request import log_drivers
+from enxame.engine.drivers import drivers
 from enxame.engine.init_program import find_init_program
 from enxame.model.cluster import SwarmInfo
 from enxame.model.filters import Filters
@@ -72,83 +72,119 @@ def version_view(host: HostFacts) -> dict[str, Any]:
 
 def info_view(api: ApiContext, host: HostFacts, runtime_version: str) -> dict[str, Any]:
     """``GET /info``."""
-    facts = api.facts
-    swarm = _swarm(api)
+    facts, swarm = api.facts, _swarm(api)
+    return {
+        "ID": facts.id,
+        "Name": facts.name,
+        "Labels": facts.labels,
+        "ServerVersion": __version__,
+        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        **_contents(api),
+        **_process(api),
+        **_machine(host),
+        **_limits_offered(host),
+        **_drivers(),
+        **_runtimes(facts, runtime_version),
+        **_configuration(facts),
+        "Swarm": _without_secrets(swarm),
+        "SecurityOptions": _security(host),
+        "Warnings": warnings(facts, host, swarm),
+    }
+
+
+def _contents(api: ApiContext) -> dict[str, Any]:
     containers = api.engine.containers.list(all=True, filters=Filters())
     states = Counter(container.state for container in containers)
     running, paused = states["running"], states["paused"]
-    v1 = host.cgroup_version == "1"
     return {
-        "ID": facts.id,
         "Containers": len(containers),
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": len(containers) - running - paused,
         "Images": len(api.engine.images.list()),
-        "Driver": "overlay2",
-        "DriverStatus": [["Supports d_type", "true"], ["Native Overlay Diff", "true"]],
-        "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "macvlan", "null", "overlay"],
-            "Authorization": None,
-            "Log": log_drivers(),
-        },
-        "MemoryLimit": "memory" in host.controllers,
-        "SwapLimit": host.swap_accounting or not v1,
-        **({"KernelMemoryTCP": True} if v1 else {}),
-        "CpuCfsPeriod": "cpu" in host.controllers,
-        "CpuCfsQuota": "cpu" in host.controllers,
-        "CPUShares": "cpu" in host.controllers,
-        "CPUSet": "cpuset" in host.controllers,
-        "PidsLimit": "pids" in host.controllers,
-        "IPv4Forwarding": host.ipv4_forwarding,
-        # Newer kernels pass bridged packets by the host's firewall unless asked; containers do not depend on it.
-        "BridgeNfIptables": True,
-        "BridgeNfIp6tables": True,
-        "Debug": facts.debug,
+    }
+
+
+def _process(api: ApiContext) -> dict[str, Any]:
+    return {
+        "Debug": api.facts.debug,
         "NFd": len(list(Path("/proc/self/fd").iterdir())),
-        "OomKillDisable": v1 and "memory" in host.controllers,
         # What runs side by side here: tasks and threads.
         "NGoroutines": len(asyncio.all_tasks()) + threading.active_count(),
-        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
-        "CgroupVersion": host.cgroup_version,
         "NEventsListener": api.engine.events.listeners,
+    }
+
+
+def _machine(host: HostFacts) -> dict[str, Any]:
+    return {
         "KernelVersion": host.kernel,
         "OperatingSystem": host.operating_system,
         "OSVersion": host.os_version,
         "OSType": "linux",
         "Architecture": host.architecture,
-        "IndexServerAddress": _DOCKER_HUB,
-        "RegistryConfig": _registries(facts),
         "NCPU": host.cpus,
         "MemTotal": host.memory,
-        "GenericResources": None,
-        "DockerRootDir": facts.data_root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
-        "Name": facts.name,
-        "Labels": facts.labels,
-        "ExperimentalBuild": False,
-        "ServerVersion": __version__,
+        "IPv4Forwarding": host.ipv4_forwarding,
+        # Newer kernels pass bridged packets by the host's firewall unless asked; containers do not depend on it.
+        "BridgeNfIptables": True,
+        "BridgeNfIp6tables": True,
+        "Isolation": "",
+    }
+
+
+def _limits_offered(host: HostFacts) -> dict[str, Any]:
+    v1 = host.cgroup_version == "1"
+    return {
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": host.cgroup_version,
+        "MemoryLimit": "memory" in host.controllers,
+        "SwapLimit": host.swap_accounting or not v1,
+        **({"KernelMemoryTCP": True} if v1 else {}),
+        "OomKillDisable": v1 and "memory" in host.controllers,
+        "CpuCfsPeriod": "cpu" in host.controllers,
+        "CpuCfsQuota": "cpu" in host.controllers,
+        "CPUShares": "cpu" in host.controllers,
+        "CPUSet": "cpuset" in host.controllers,
+        "PidsLimit": "pids" in host.controllers,
+    }
+
+
+def _drivers() -> dict[str, Any]:
+    return {
+        "Driver": "overlay2",
+        "DriverStatus": [["Supports d_type", "true"], ["Native Overlay Diff", "true"]],
+        "LoggingDriver": "json-file",
+        "Plugins": {"Authorization": None, **drivers()},
+    }
+
+
+def _runtimes(facts: DaemonFacts, runtime_version: str) -> dict[str, Any]:
+    return {
         "Runtimes": {
             name: {"path": one.path, **({"runtimeArgs": list(one.arguments)} if one.arguments else {})}
             for name, one in facts.runtimes.items()
         },
         "DefaultRuntime": facts.default_runtime,
-        "Swarm": _without_secrets(swarm),
-        "LiveRestoreEnabled": True,
-        "Isolation": "",
         "InitBinary": find_init_program().rpartition("/")[2],
         "ContainerdCommit": {"ID": "", "Expected": ""},
         "RuncCommit": {"ID": runtime_version, "Expected": runtime_version},
         "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": _security(host),
+    }
+
+
+def _configuration(facts: DaemonFacts) -> dict[str, Any]:
+    return {
+        "DockerRootDir": facts.data_root,
+        "IndexServerAddress": _DOCKER_HUB,
+        "RegistryConfig": _registries(facts),
         **({"DefaultAddressPools": _pools(facts)} if facts.default_address_pools else {}),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "GenericResources": None,
         "CDISpecDirs": [],
-        "Warnings": warnings(facts, host, swarm),
+        "ExperimentalBuild": False,
+        "LiveRestoreEnabled": True,
     }
 
 
