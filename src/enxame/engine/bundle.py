@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -95,16 +96,8 @@ def write_bundle(
     """
     host = definition.host
     hostname = hostname_of(definition)
-    bound = _own_files(definition, directory, hostname, sandbox)
-    points: list[MountPoint] = []
-    for request in definition.mounts:
-        mount, point = _bind(request, definition.id, volumes, bundle.parent.parent / SUBPATHS)
-        bound = [own for own in bound if own.destination != mount.destination]
-        bound.append(mount)
-        if point is not None:
-            points.append(point)
-    if host.init:
-        bound.append(BoundMount(INIT_PATH, _init_program(), options=("bind", "ro")))
+    own = _own_files(definition, directory, hostname, sandbox)
+    bound, points = _mounts(definition, own, volumes, bundle.parent.parent / SUBPATHS)
     _make_workdir(rootfs, definition.config.working_dir)
     _mark(rootfs)
     granted = capabilities.effective(
@@ -112,12 +105,7 @@ def write_bundle(
     )
     namespaces = choose_namespaces(host, sandbox.netns_path, machine.layout.version, find)
     bundle.mkdir(parents=True, exist_ok=True, mode=0o700)
-    profile = security_options.seccomp_profile(host, granted)
-    key, annotations = "", {}
-    if profile is not None and filters is not None:
-        key = filters.key(bytes(profile) if isinstance(profile, msgspec.Raw) else _encode(profile))
-        if (known := filters.annotation(key)) is not None:
-            profile, annotations = None, {ANNOTATION: known}
+    profile, key, annotations = _seccomp(host, granted, filters)
     spec = build_spec(
         SpecInput(
             hostname=hostname,
@@ -142,6 +130,37 @@ def write_bundle(
     )
     (bundle / "config.json").write_bytes(_encode(spec))
     return Written(points, key, given=bool(annotations))
+
+
+def _mounts(
+    definition: Definition, own: list[BoundMount], volumes: dict[str, str], subpaths: Path
+) -> tuple[list[BoundMount], list[MountPoint]]:
+    """What is mounted, and how the API shows it. Where a user mounts something, the container's own file is not."""
+    points: list[MountPoint] = []
+    bound = own
+    for request in definition.mounts:
+        mount, point = _bind(request, definition.id, volumes, subpaths)
+        bound = [other for other in bound if other.destination != mount.destination]
+        bound.append(mount)
+        if point is not None:
+            points.append(point)
+    if definition.host.init:
+        bound.append(BoundMount(INIT_PATH, _init_program(), options=("bind", "ro")))
+    return bound, points
+
+
+def _seccomp(
+    host: HostConfig, granted: list[str], filters: SeccompCache | None
+) -> tuple[msgspec.Raw | dict[str, Any] | None, str, dict[str, str]]:
+    """The profile for the runtime, its key among the filters, and annotations: a filter that is compiled goes there, in
+    the profile's stead.
+    """
+    profile = security_options.seccomp_profile(host, granted)
+    if profile is None or filters is None:
+        return profile, "", {}
+    key = filters.key(bytes(profile) if isinstance(profile, msgspec.Raw) else _encode(profile))
+    known = filters.annotation(key)
+    return (profile, key, {}) if known is None else (None, key, {ANNOTATION: known})
 
 
 def _shm_source(host: HostConfig, bundle: Path, find: FindOther) -> str:
