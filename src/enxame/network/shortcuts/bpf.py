@@ -149,10 +149,12 @@ class RingReader:
             if length & _BUSY:
                 return
             size = length & ~_DISCARDED
-            if not length & _DISCARDED:
-                yield self._producer[start + 8 : start + 8 + size]
+            record = self._producer[start + 8 : start + 8 + size]
             position += 8 + size + -size % 8
+            # Before it is given away: who takes no more does not come back here.
             struct.pack_into("=Q", self._consumer, 0, position)
+            if not length & _DISCARDED:
+                yield record
 
 
 def _map(kind: int, key: int, value: int, entries: int, flags: int) -> bytes:

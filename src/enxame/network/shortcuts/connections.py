@@ -1,8 +1,10 @@
 """Which tracked connections may take a shortcut. Blocks, microseconds each.
 
-Those over TCP, established, that the packet filter leads to somewhere else and hides nobody of. They are told to the
-kernel as "liberal" (``IP_CT_TCP_FLAG_BE_LIBERAL``): tracking does not see their windows move, and must
-take their last packets for what they are.
+Those over TCP, established, that the packet filter leads to somewhere else, hides nobody of and leaves the contents
+alone. They are told to the kernel as "liberal" (``IP_CT_TCP_FLAG_BE_LIBERAL``): tracking does not see their windows
+move, and must take their last packets for what they are. Nor does it see that data is acknowledged, or that they live:
+it must not forget them after the five minutes that it waits for an acknowledgement, but when they have been idle as
+long as any connection may be.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ _CTA_TUPLE_ORIG: Final = 1
 _CTA_TUPLE_REPLY: Final = 2
 _CTA_STATUS: Final = 3
 _CTA_PROTOINFO: Final = 4
+_CTA_TIMEOUT: Final = 7
 _CTA_PROTOINFO_TCP: Final = 1
 _TCP_STATE: Final = 1
 _TCP_FLAGS_ORIGINAL: Final = 4
 _TCP_FLAGS_REPLY: Final = 5
 _TCP_ESTABLISHED: Final = 3
-_BE_LIBERAL: Final = b"\x08\x08"
+#: Of a direction: what it is to be, and of which bits: it is liberal, and waits for no acknowledgement.
+_BE_LIBERAL: Final = b"\x08\x18"
 
 _TUPLE_IP: Final = 1
 _TUPLE_PROTO: Final = 2
@@ -39,6 +43,8 @@ _PROTO_DESTINATION_PORT: Final = 3
 _FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 _ASSURED: Final = 1 << 2
+_SEQUENCES_MOVED: Final = 1 << 6
+_HELPED: Final = 1 << 13
 _SOURCE_TRANSLATED: Final = 1 << 4
 _DESTINATION_TRANSLATED: Final = 1 << 5
 _TRANSLATED: Final = _SOURCE_TRANSLATED | _DESTINATION_TRANSLATED
@@ -54,7 +60,7 @@ def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint) -> Flow | No
         return None
     found = parse_attributes(body[4:])
     (status,) = struct.unpack("!I", found[_CTA_STATUS])
-    if not status & _ASSURED or status & _TRANSLATED != _DESTINATION_TRANSLATED:
+    if not status & _ASSURED or status & (_TRANSLATED | _SEQUENCES_MOVED | _HELPED) != _DESTINATION_TRANSLATED:
         return None
     info = parse_attributes(found.get(_CTA_PROTOINFO, b""))
     tcp = parse_attributes(info.get(_CTA_PROTOINFO_TCP, b""))
@@ -64,8 +70,10 @@ def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint) -> Flow | No
     return Flow(client, asked, backend) if answered == client else None
 
 
-def be_liberal(netlink: NetlinkSocket, flow: Flow) -> bool:
-    """Before it takes its shortcut; False when it is gone."""
+def be_liberal(netlink: NetlinkSocket, flow: Flow, seconds: int) -> bool:
+    """Before it takes its shortcut, when it has and when it takes it no more; False when it is gone. ``seconds``: how
+    long it may be idle from now on.
+    """
     flags = nested(
         _CTA_PROTOINFO,
         nested(
@@ -74,7 +82,8 @@ def be_liberal(netlink: NetlinkSocket, flow: Flow) -> bool:
             attribute(_TCP_FLAGS_REPLY, _BE_LIBERAL),
         ),
     )
-    payload = _header(flow.client.address.version) + _tuple(flow.client, flow.asked) + flags
+    timeout = attribute(_CTA_TIMEOUT, struct.pack("!I", seconds))
+    payload = _header(flow.client.address.version) + _tuple(flow.client, flow.asked) + flags + timeout
     try:
         netlink.execute([Request(_CT_NEW, 0, payload, f"let {flow.client.address} take a shortcut")])
     except NetlinkError as error:

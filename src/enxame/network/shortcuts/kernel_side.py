@@ -11,6 +11,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Collection
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from enxame.errors import EnxameError
@@ -23,9 +24,12 @@ from enxame.network.shortcuts.flow import Flow
 
 #: Connections at a time: about 250 bytes each in the kernel, 800 here. Who was first leaves when there are more.
 MOST_FLOWS: Final = 16384
-#: Seconds after which a connection goes the long way until it proves busy once more: so tracking sees that it lives.
-LONGEST: Final = 3600.0
-#: Connections looked at in one go, a tenth of a millisecond each.
+#: Seconds after which a connection goes the long way until it proves busy once more: so tracking sees that it lives,
+#: and the kernel asks whether the neighbours that it sends to are still there.
+LONGEST: Final = 60.0
+#: Seconds for which who is gone is not believed to be back: tracking forgets it in the meantime.
+_MOURNING: Final = 10.0
+#: Connections looked at in one go, two tenths of a millisecond each.
 _TURN: Final = 64
 _MOST_PORTS: Final = 65536
 _RING: Final = 1 << 16
@@ -34,20 +38,40 @@ _NETLINK_NETFILTER: Final = 12
 _GET_RULE: Final = 10 << 8 | 7
 _RULE_TABLE: Final = 1
 _RULE_CHAIN: Final = 2
+_GET_ROUTING_RULE: Final = 34
+_RULE_MARK: Final = 10
+_RULE_HEADER: Final = 12
 _XFRM_GET_SPDINFO: Final = 0x25
 _XFRM_SPD_INFO: Final = 1
 _ETHERNET_ADDRESS: Final = len("00:00:00:00:00:00")
+
+_TRACKING: Final = Path("/proc/sys/net/netfilter")
+#: Seconds that tracking waits for a packet of a connection: of an idle one, and of one that seems to hang.
+_IDLE: Final = "nf_conntrack_tcp_timeout_established"
+_PATIENCE: Final = (
+    _IDLE,
+    "nf_conntrack_tcp_timeout_unacknowledged",
+    "nf_conntrack_tcp_timeout_max_retrans",
+)
 
 
 class KernelSide:
     """Open from the constructor on.
 
+    Attributes:
+        obstacle: why nothing may take a shortcut; empty when it may. As the last look around found it.
+
     Raises:
         BpfError, NetlinkError: the kernel cannot, or may not.
+        OSError: tracking cannot be told how to behave.
     """
 
     def __init__(self) -> None:
+        self.obstacle = ""
         self._flows: OrderedDict[Flow, float] = OrderedDict()
+        self._gone: dict[Address, float] = {}
+        self._idle = 0
+        self._longest = LONGEST
         self._ports: frozenset[int] = frozenset()
         with contextlib.ExitStack() as undo:
 
@@ -69,6 +93,8 @@ class KernelSide:
             undo.callback(self._routes.close)
             self._attachments = attaching.attachments(self._program, self._routes)
             undo.callback(self._detach)
+            _let_resets_pass()
+            self._learn_patience()
             self._undo = undo.pop_all()
 
     @property
@@ -83,6 +109,11 @@ class KernelSide:
 
     def close(self) -> None:
         """Detach: everything goes the long way again. Idempotent."""
+        self._detach()
+        with contextlib.suppress(NetlinkError):
+            for item in self._flows:
+                self._hand_back(item)
+        self._flows.clear()
         self._undo.close()
 
     def set_ports(self, ports: frozenset[int]) -> None:
@@ -94,7 +125,9 @@ class KernelSide:
         self._ports = ports
 
     def look_around(self, now: float) -> None:
-        """Attach to links that have come, forget those that are gone and flows that are old. ``now`` is monotonic."""
+        """Attach to links that have come, forget those that are gone, see whether shortcuts may be taken at all.
+        ``now`` is monotonic.
+        """
         links = [rtnetlink.parse_link(body) for body in self._routes.dump(rtnetlink.list_links())]
         # Ports of a bridge or a bond leave it to their master; what has no such address has no Ethernet header.
         fitting = {
@@ -108,32 +141,49 @@ class KernelSide:
         for index in fitting - attached:
             with contextlib.suppress(EnxameError):  # gone meanwhile, or of a kind that takes no programs
                 self._attachments.attach(index)
-        if self._is_forbidden():
+        self._learn_patience()
+        self.obstacle = self._find_obstacle()
+        if self.obstacle:
             self._drop(list(self._flows))
-        self._drop([item for item, since in self._flows.items() if now - since > LONGEST])
+        self._gone = {address: since for address, since in self._gone.items() if now - since < _MOURNING}
 
-    def take(self, now: float) -> None:
-        """Make entries for some connections that have become busy."""
+    def take(self, now: float) -> bool:
+        """Make entries for some connections that have become busy, drop some that are old. Whether there are more."""
         told = list(islice(self._reader.read(), _TURN))
-        if told and not self._is_forbidden():
-            for key in told:
+        if told and not self._find_obstacle():
+            for key in dict.fromkeys(told):
                 self._add(key, now)
+        old = [item for item, since in islice(self._flows.items(), _TURN) if now - since > self._longest]
+        self._drop(old)
+        for item in old:
+            self._hand_back(item)
+        return len(told) == _TURN or len(old) == _TURN
 
-    def forget(self, addresses: Collection[Address]) -> None:
+    def forget(self, addresses: Collection[Address], now: float) -> None:
         """Before tracked connections to these are forgotten."""
+        self._gone.update(dict.fromkeys(addresses, now))
         self._drop([item for item in self._flows if item.backend.address in addresses])
 
     def _add(self, key: bytes, now: float) -> None:
+        client, asked = flow.parse_key(key)
         try:
-            found = connections.find(self._tracking, *flow.parse_key(key))
-            if found is None or not connections.be_liberal(self._tracking, found):
+            found = connections.find(self._tracking, client, asked)
+            if found is None or found.backend.address in self._gone:
                 return
+            if not connections.be_liberal(self._tracking, found, self._idle):
+                return
+            self._flows[found] = now
+            self._flows.move_to_end(found)
             for entry_key, value in found.entries():
                 bpf.update(self._maps.flows, entry_key, value)
+            if connections.find(self._tracking, client, asked) == found:
+                # Packets in between have told tracking to wait for what it will not see.
+                connections.be_liberal(self._tracking, found, self._idle)
+            else:  # It has ended in between.
+                self._drop([found])
         except (NetlinkError, bpf.BpfError):
-            return  # it goes the long way
-        self._flows[found] = now
-        self._flows.move_to_end(found)
+            if found is not None and found in self._flows:
+                self._drop([found])  # it goes the long way
         if len(self._flows) > MOST_FLOWS:
             self._drop([next(iter(self._flows))])
 
@@ -143,9 +193,29 @@ class KernelSide:
                 bpf.delete(self._maps.flows, key)
             del self._flows[item]
 
-    def _is_forbidden(self) -> bool:
-        """Users' rules for published ports are to see every packet, and nothing must get past IPsec."""
-        return self._has_rules_of_users() or _encrypts_others()
+    def _hand_back(self, item: Flow) -> None:
+        """Some of its packets may have passed the filter all the same; tracking waits for answers that did not."""
+        if connections.find(self._tracking, item.client, item.asked) == item:
+            connections.be_liberal(self._tracking, item, self._idle)
+
+    def _learn_patience(self) -> None:
+        """Connections pass the filter again long before tracking could forget them."""
+        self._idle = int((_TRACKING / _IDLE).read_text())
+        self._longest = min(LONGEST, *(int((_TRACKING / name).read_text()) / 2 for name in _PATIENCE))
+
+    def _find_obstacle(self) -> str:
+        """Users' rules for published ports are to see every packet, marks for the routes are made by the packet filter,
+        and nothing must get past IPsec.
+        """
+        if self._has_rules_of_users():
+            return "the chain forward of inet enxame-user has rules"
+        if self._routes_by_marks():
+            return "a routing rule (ip rule) asks for marks of packets"
+        return "IPsec has policies for forwarded packets" if _encrypts_others() else ""
+
+    def _routes_by_marks(self) -> bool:
+        rules = self._routes.dump(Request(_GET_ROUTING_RULE, 0, bytes(_RULE_HEADER), "list the routing rules"))
+        return any(_RULE_MARK in parse_attributes(body[_RULE_HEADER:]) for body in rules)
 
     def _has_rules_of_users(self) -> bool:
         payload = bytes((INET, 0, 0, 0)) + text(_RULE_TABLE, "enxame-user") + text(_RULE_CHAIN, "forward")
@@ -155,6 +225,15 @@ class KernelSide:
     def _detach(self) -> None:
         for link in list(self._attachments.links):
             self._attachments.detach(link)
+
+
+def _let_resets_pass() -> None:
+    """Tracking does not see how far connections with shortcuts are. It would take the resets that end them for forged,
+    and leave them untranslated.
+    """
+    setting = _TRACKING / "nf_conntrack_tcp_ignore_invalid_rst"
+    if setting.read_text().strip() == "0":
+        setting.write_text("1")
 
 
 def _encrypts_others() -> bool:

@@ -58,12 +58,14 @@ _PSEUDO_HEADER: Final = 0x10
 _NEXT: Final = -1
 
 # struct __sk_buff
+_LENGTH: Final = 0
 _PACKET_TYPE: Final = 4
 _PROTOCOL: Final = 16
 _VLAN_PRESENT: Final = 20
 _INTERFACE: Final = 40
 _DATA: Final = 76
 _DATA_END: Final = 80
+_SEGMENT: Final = 176
 
 # On the stack: the connection, struct bpf_fib_lookup, a number.
 _KEY: Final = -flow.KEY.size
@@ -74,7 +76,11 @@ _KEY_DESTINATION_PORT: Final = _KEY + 34
 _KEY_VERSION: Final = _KEY + 36
 _FIB_SIZE: Final = 64
 _FIB: Final = _KEY - _FIB_SIZE
+_FIB_SOURCE_PORT: Final = _FIB + 2
+_FIB_DESTINATION_PORT: Final = _FIB + 4
+_FIB_LENGTH: Final = _FIB + 6
 _FIB_INTERFACE: Final = _FIB + 8
+_FIB_SERVICE: Final = _FIB + 12
 _FIB_SOURCE: Final = _FIB + 16
 _FIB_DESTINATION: Final = _FIB + 32
 _FIB_OWN_LINK_ADDRESS: Final = _FIB + 52
@@ -82,6 +88,7 @@ _FIB_NEXT_LINK_ADDRESS: Final = _FIB + 58
 _NUMBER: Final = _FIB - 8
 
 _ETHERNET: Final = 14
+_TCP_DATA_OFFSET: Final = 12
 _TCP_FLAGS: Final = 13
 _TCP_CHECKSUM: Final = 16
 _TCP_HEADER: Final = 20
@@ -215,7 +222,8 @@ def _with_key(code: Assembler, map_fd: int) -> None:
 
 def _ask_for_the_way(code: Assembler, header: _Header) -> None:
     """The kernel's routes and neighbours, as for a packet that it forwards: towards the destination once it is
-    translated, but as from the source that the packet has now.
+    translated, but as from the source that the packet has now. With the length of what will be on the wire, so that
+    the way's MTU is looked at.
     """
     for offset in range(0, _FIB_SIZE, 8):
         code.store(DOUBLE, R10, _FIB + offset, 0)
@@ -223,11 +231,25 @@ def _ask_for_the_way(code: Assembler, header: _Header) -> None:
     code.store(BYTE, R10, _FIB + 1, socket.IPPROTO_TCP)
     code.load(WORD, R1, R6, _INTERFACE)
     code.store(WORD, R10, _FIB_INTERFACE, Reg(R1))
+    _copy_length(code, header)
+    if header.version == 4:
+        code.load(BYTE, R1, R7, _ETHERNET + 1)
+        code.store(BYTE, R10, _FIB_SERVICE, Reg(R1))
+    else:
+        code.load(WORD, R1, R7, _ETHERNET)
+        code.compute(R1, "^", socket.htonl(6 << 28))  # without the version
+        code.store(WORD, R10, _FIB_SERVICE, Reg(R1))
+    code.load(HALF, R1, R10, _KEY_SOURCE_PORT)
+    code.store(HALF, R10, _FIB_SOURCE_PORT, Reg(R1))
+    code.load(HALF, R1, R10, _KEY_DESTINATION_PORT)
+    code.store(HALF, R10, _FIB_DESTINATION_PORT, Reg(R1))
     _copy_address(code, header, _FIB_SOURCE, R7, header.source)
     _copy_address(code, header, _FIB_DESTINATION, R7, header.destination)
     code.load(BYTE, R1, R9, flow.VALUE_SIDE)
     code.jump(f"way of version {header.version}", R1, "==", flow.SOURCE)
     _copy_address(code, header, _FIB_DESTINATION, R9, flow.VALUE_ADDRESS)
+    code.load(HALF, R1, R9, flow.VALUE_PORT)
+    code.store(HALF, R10, _FIB_DESTINATION_PORT, Reg(R1))
     code.label(f"way of version {header.version}")
     code.compute(R1, "=", Reg(R6))
     code.compute(R2, "=", Reg(R10))
@@ -236,6 +258,23 @@ def _ask_for_the_way(code: Assembler, header: _Header) -> None:
     code.compute(R4, "=", 0)
     code.call(_FIB_LOOKUP)
     code.jump("pass", R0, "!=", 0)
+
+
+def _copy_length(code: Assembler, header: _Header) -> None:
+    """Of the packet, or of each that it will be cut into."""
+    code.load(WORD, R1, R6, _SEGMENT)
+    code.jump(f"whole of version {header.version}", R1, "==", 0)
+    code.load(BYTE, R2, R7, header.tcp + _TCP_DATA_OFFSET)
+    code.compute(R2, "&", 0xF0)
+    code.compute(R2, ">>", 2)
+    code.compute(R1, "+", Reg(R2))
+    code.compute(R1, "+", header.tcp - _ETHERNET)
+    code.jump(f"length of version {header.version}")
+    code.label(f"whole of version {header.version}")
+    code.load(WORD, R1, R6, _LENGTH)
+    code.compute(R1, "-", _ETHERNET)
+    code.label(f"length of version {header.version}")
+    code.store(HALF, R10, _FIB_LENGTH, Reg(R1))
 
 
 def _translate(code: Assembler, header: _Header, address: int, port: int, old_port: int) -> None:

@@ -57,7 +57,7 @@ class Shortcuts:
                 await self._open()
             if self._kernel is not None:
                 if ports:
-                    await self._in_thread(partial(self._kernel.set_ports, frozenset(ports)))
+                    await self._tell(partial(self._kernel.set_ports, frozenset(ports)))
                 else:
                     await self._close()
 
@@ -65,7 +65,10 @@ class Shortcuts:
         """Before tracked connections that these answer are forgotten: they are to find no way at all."""
         kernel = self._kernel
         if kernel is not None and addresses:
-            await self._in_thread(partial(kernel.forget, frozenset(addresses)))
+            now = asyncio.get_running_loop().time()
+            async with self._lock:
+                if kernel is self._kernel:
+                    await self._tell(partial(kernel.forget, frozenset(addresses), now))
 
     async def stop(self) -> None:
         """Everything goes the long way again. Idempotent."""
@@ -81,6 +84,15 @@ class Shortcuts:
             return
         self._watch = asyncio.create_task(self._run(self._kernel), name="shortcuts of the mesh")
 
+    async def _tell(self, work: Callable[[], None]) -> None:
+        """What the kernel should know and refuses to be told ends all shortcuts, and nothing else."""
+        try:
+            await self._in_thread(work)
+        except EnxameError as error:
+            self._allowed = False
+            _log.warning("the routing mesh takes no shortcuts any more: %s", error)
+            await self._close()
+
     async def _close(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
@@ -93,17 +105,25 @@ class Shortcuts:
     async def _run(self, kernel: KernelSide) -> None:
         loop = asyncio.get_running_loop()
         next_look = loop.time()
+        told = obstacle = ""
         while True:
+            more = False
             try:
                 if loop.time() >= next_look:
                     next_look = loop.time() + _LOOK_AROUND
                     await self._in_thread(partial(kernel.look_around, loop.time()))
-                await self._in_thread(partial(kernel.take, loop.time()))
-            except EnxameError as error:
-                _log.warning("shortcuts of the routing mesh: %s", error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(next_look):
-                    await _readable(kernel.ring)
+                    if kernel.obstacle != obstacle:
+                        obstacle = kernel.obstacle
+                        _log.info("the routing mesh takes %s", f"no shortcuts: {obstacle}" if obstacle else "shortcuts")
+                more = await self._in_thread(partial(kernel.take, loop.time()))
+            except (EnxameError, OSError) as error:
+                if str(error) != told:
+                    told = str(error)
+                    _log.warning("shortcuts of the routing mesh: %s", error)
+            if not more:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(next_look):
+                        await _readable(kernel.ring)
             await asyncio.sleep(_PAUSE)
 
 
