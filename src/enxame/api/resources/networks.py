@@ -129,7 +129,8 @@ async def _makes_swarm_network(call: Call) -> bool:
     request = await call.body(NetworkCreateRequest)
     if not _is_swarm_network(request):
         return False
-    here = () if call.asked_by else call.api.engine.networks.list(Filters())
+    # Those that every node has are refused in words of their own.
+    here = () if call.asked_by else call.api.engine.networks.list(Filters({"type": frozenset({"custom"})}))
     if any(network.name == request.name and network.scope == "local" for network in here):
         raise Conflict(f"network with name {request.name} already exists")
     return True
