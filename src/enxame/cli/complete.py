@@ -89,10 +89,13 @@ _KINDS: Final[dict[str, Callable[[Client], list[str]]]] = {
     "shell": lambda _: ["bash", "zsh", "fish"],
     "stopped": lambda client: _containers(client, state="stopped"),
     "volume": _volumes,
+    "--config": _named("/configs"),
     "--configuration": _configurations,
+    "--endpoint-mode": lambda _: ["vip", "dnsrr"],
     "--network": _networks,
     "--network-driver": lambda _: ["bridge", "macvlan", "overlay"],
     "--scope": lambda _: ["local", "swarm"],
+    "--secret": _named("/secrets"),
     "any": lambda client: [*_containers(client), *_images(client), *_networks(client), *_volumes(client)],
 }
 

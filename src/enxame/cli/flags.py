@@ -64,9 +64,11 @@ def value(
     return click.Option(_names(name), type=Value(kind, parse), default=default, help=summary, hidden=hidden)
 
 
-def many(name: str, kind: str, summary: str, parse: Parse = str, *, hidden: bool = False) -> click.Option:
-    """A flag that may be given several times; its value is a tuple."""
-    return click.Option(_names(name), type=Value(kind, parse), multiple=True, help=summary, hidden=hidden)
+def many(
+    name: str, kind: str, summary: str, parse: Parse = str, *, hidden: bool = False, completes: str = ""
+) -> click.Option:
+    """A flag that may be given several times; its value is a tuple. ``completes`` as of :class:`Value`."""
+    return click.Option(_names(name), type=Value(kind, parse, completes), multiple=True, help=summary, hidden=hidden)
 
 
 def parse_flags(

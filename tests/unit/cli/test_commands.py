@@ -368,6 +368,10 @@ def test_completion_prints_a_script_for_each_shell(enxame):
         ("network create --config-from p", ["plan"]),
         ("service create --network p", ["pair", "plan"]),
         ("service update --network-add pa", ["pair"]),
+        ("service update --network-rm pa", ["pair"]),
+        ("service create --endpoint-mode ", ["dnsrr", "vip"]),
+        ("service create --secret k", ["key"]),
+        ("service update --secret-rm k", ["key"]),
         ("run --network pa", ["pair"]),
         ("service create --name p", []),
     ],
@@ -375,7 +379,10 @@ def test_completion_prints_a_script_for_each_shell(enxame):
 def test_completion_knows_what_flags_are_about(daemon, monkeypatch, capsys, words, found):
     from enxame.cli.main import run
 
-    daemon.answers = {"GET /networks": (200, [{"Name": "plan", "ConfigOnly": True}, {"Name": "pair"}])}
+    daemon.answers = {
+        "GET /networks": (200, [{"Name": "plan", "ConfigOnly": True}, {"Name": "pair"}]),
+        "GET /secrets": (200, [{"Spec": {"Name": "key"}}]),
+    }
     monkeypatch.setenv("_ENXAME_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", f"enxame {words}")
     monkeypatch.setenv("COMP_CWORD", str(len(f"enxame {words}".split(" ")) - 1))

@@ -143,7 +143,12 @@ def _tasks(*, creating: bool) -> list[click.Option]:
         value(
             "restart-window", "duration", parse_duration, "Window used to evaluate the restart policy (ns|us|ms|s|m|h)"
         ),
-        text("endpoint-mode", "Endpoint mode (vip or dnsrr)", default="vip" if creating else ""),
+        text(
+            "endpoint-mode",
+            "Endpoint mode (vip or dnsrr)",
+            default="vip" if creating else "",
+            completes="endpoint-mode",
+        ),
     ]
 
 
@@ -207,7 +212,7 @@ class _Listed:
         kind, parse = (self.kind, self.parse) if self.removed_whole else ("list", str)
         return [
             many(f"{self.name}-add", self.kind, self.add, self.parse),
-            many(f"{self.name}-rm", kind, self.remove, parse),
+            many(f"{self.name}-rm", kind, self.remove, parse, completes=self.kind),
         ]
 
 
