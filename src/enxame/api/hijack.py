@@ -9,43 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator
-from typing import Protocol, cast
+from typing import cast
 
 from aiohttp import web
 
 from enxame.api import detach_keys
+from enxame.api.attachment import Attachment, Typing
 from enxame.api.call import Call
-from enxame.api.detach_keys import DetachScanner
 from enxame.api.responses import AlreadyAnswered
 from enxame.api.streams import frame, output_type
-from enxame.errors import EnxameError
-
-
-class Attachment(Protocol):
-    """The streams of a process: what ``attach`` and ``exec_start`` of the container manager give."""
-
-    @property
-    def tty(self) -> bool:
-        """Output is one raw stream."""
-        ...
-
-    def frames(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Output: 1 stdout, 2 stderr; ends when the process does."""
-        ...
-
-    async def write(self, data: bytes) -> None:
-        """To its stdin."""
-        ...
-
-    async def close_stdin(self) -> None:
-        """End of its stdin."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of it; it goes on."""
-        ...
-
 
 _READ_SIZE = 64 * 1024
 
@@ -105,8 +77,7 @@ async def converse(
         await attachment.close()
         raise
     outgoing = asyncio.ensure_future(_show(attachment, writer))
-    scanner = DetachScanner(keys) if attachment.tty and stdin else None
-    incoming = asyncio.ensure_future(_feed(reader, attachment if stdin else None, scanner))
+    incoming = asyncio.ensure_future(_feed(reader, Typing(attachment, stdin=stdin, keys=keys)))
     departure = asyncio.ensure_future(_departure(writer, incoming))
     try:
         await asyncio.wait({outgoing, departure}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,22 +93,12 @@ async def converse(
     return AlreadyAnswered()
 
 
-async def _feed(reader: asyncio.StreamReader, attachment: Attachment | None, scanner: DetachScanner | None) -> bool:
-    """Client to process. Without an attachment what comes is dropped. True: the user wants to leave."""
+async def _feed(reader: asyncio.StreamReader, typing: Typing) -> bool:
+    """Client to process. True: the user wants to leave."""
     while data := await reader.read(_READ_SIZE):
-        leave = False
-        if scanner is not None:
-            data, leave = scanner.feed(data)
-        if attachment is not None and data:
-            try:
-                await attachment.write(data)
-            except (OSError, EnxameError):
-                # The process has closed its stdin or ended; the rest has nobody to read it.
-                attachment = None
-        if leave:
+        if await typing.take(data):
             return True
-    if attachment is not None:
-        await attachment.close_stdin()
+    await typing.end()
     return False
 
 

@@ -7,10 +7,9 @@ import asyncio
 from aiohttp import WSMsgType, web
 
 from enxame.api import detach_keys
+from enxame.api.attachment import Attachment, Typing
 from enxame.api.call import Call
-from enxame.api.detach_keys import DetachScanner
-from enxame.api.hijack import Attachment
-from enxame.errors import EnxameError, InvalidArgument
+from enxame.errors import InvalidArgument
 
 __all__ = ["converse_by_websocket"]
 
@@ -36,10 +35,9 @@ async def converse_by_websocket(
     except BaseException:
         await attachment.close()
         raise
-    scanner = DetachScanner(keys) if attachment.tty and stdin else None
     binary = call.version >= _BINARY_SINCE
     outgoing = asyncio.ensure_future(_show(attachment, socket, binary=binary))
-    incoming = asyncio.ensure_future(_feed(socket, attachment if stdin else None, scanner))
+    incoming = asyncio.ensure_future(_feed(socket, Typing(attachment, stdin=stdin, keys=keys)))
     try:
         await asyncio.wait({outgoing, incoming}, return_when=asyncio.FIRST_COMPLETED)
         if outgoing.done():
@@ -56,21 +54,13 @@ async def converse_by_websocket(
     return socket
 
 
-async def _feed(socket: web.WebSocketResponse, attachment: Attachment | None, scanner: DetachScanner | None) -> None:
+async def _feed(socket: web.WebSocketResponse, typing: Typing) -> None:
     """Client to process; ends when the client leaves."""
     async for message in socket:
         if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
             continue
         data = message.data.encode() if isinstance(message.data, str) else bytes(message.data)
-        leave = False
-        if scanner is not None:
-            data, leave = scanner.feed(data)
-        if attachment is not None and data:
-            try:
-                await attachment.write(data)
-            except (OSError, EnxameError):
-                attachment = None
-        if leave:
+        if await typing.take(data):
             return
 
 

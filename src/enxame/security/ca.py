@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict, Unpack
 
 from enxame.errors import InvalidArgument
 from enxame.model.cluster import TLSInfo
@@ -64,6 +64,19 @@ class NodeIdentity:
     not_after: datetime
 
 
+class Certified(TypedDict):
+    """What a node's certificate says. ``addresses`` are IP addresses that it is valid for: etcd members are checked by
+    them among each other.
+    """
+
+    node_id: str
+    role: str
+    cluster_id: str
+    expiry: timedelta
+    now: datetime
+    addresses: NotRequired[Sequence[str]]
+
+
 def create_root(now: datetime) -> KeyPair:
     """A new self-signed root: ECDSA P-256, 20 years."""
     from cryptography import x509
@@ -89,30 +102,12 @@ def create_root(now: datetime) -> KeyPair:
     return KeyPair(_cert_pem(cert), _key_pem(key))
 
 
-def issue_node_certificate(
-    root: KeyPair,
-    *,
-    node_id: str,
-    role: str,
-    cluster_id: str,
-    expiry: timedelta,
-    now: datetime,
-    addresses: Sequence[str] = (),
-) -> KeyPair:
-    """A new key with its certificate, for a node that is this process. ``addresses``: see :func:`sign_request`."""
+def issue_node_certificate(root: KeyPair, **certified: Unpack[Certified]) -> KeyPair:
+    """A new key with its certificate, for a node that is this process."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key = ec.generate_private_key(ec.SECP256R1())
-    cert = _sign(
-        root,
-        key.public_key(),
-        node_id=node_id,
-        role=role,
-        cluster_id=cluster_id,
-        expiry=expiry,
-        now=now,
-        addresses=addresses,
-    )
+    cert = _sign(root, key.public_key(), **certified)
     return KeyPair(cert, _key_pem(key))
 
 
@@ -147,34 +142,13 @@ def _read_request(request: str) -> x509.CertificateSigningRequest:
     return parsed
 
 
-def sign_request(
-    root: KeyPair,
-    request: str,
-    *,
-    node_id: str,
-    role: str,
-    cluster_id: str,
-    expiry: timedelta,
-    now: datetime,
-    addresses: Sequence[str] = (),
-) -> str:
+def sign_request(root: KeyPair, request: str, **certified: Unpack[Certified]) -> str:
     """A certificate for the key of a signing request; names in the request are ignored.
-
-    ``addresses`` are IP addresses that it is valid for: etcd members are checked by them among each other.
 
     Raises:
         InvalidArgument: the request cannot be read or is not signed by its key.
     """
-    return _sign(
-        root,
-        _read_request(request).public_key(),
-        node_id=node_id,
-        role=role,
-        cluster_id=cluster_id,
-        expiry=expiry,
-        now=now,
-        addresses=addresses,
-    )
+    return _sign(root, _read_request(request).public_key(), **certified)
 
 
 def node_identity(cert: str) -> NodeIdentity:
@@ -238,17 +212,7 @@ def tls_info(ca_cert: str) -> TLSInfo:
     )
 
 
-def _sign(
-    root: KeyPair,
-    public_key: CertificatePublicKeyTypes,
-    *,
-    node_id: str,
-    role: str,
-    cluster_id: str,
-    expiry: timedelta,
-    now: datetime,
-    addresses: Sequence[str] = (),
-) -> str:
+def _sign(root: KeyPair, public_key: CertificatePublicKeyTypes, **certified: Unpack[Certified]) -> str:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -258,16 +222,17 @@ def _sign(
     key = serialization.load_pem_private_key(root.key.encode(), password=None)
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise InvalidArgument("the root key is neither an elliptic curve nor an RSA key")
-    unit = _UNITS[role]
-    names = [unit, node_id] + ([ROOT_NAME] if role == "manager" else [])
+    unit = _UNITS[certified["role"]]
+    node_id, now = certified["node_id"], certified["now"]
+    names = [unit, node_id] + ([ROOT_NAME] if certified["role"] == "manager" else [])
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
-    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in certified.get("addresses", ())]
     cert = (
         x509.CertificateBuilder()
         .subject_name(
             x509.Name(
                 [
-                    x509.NameAttribute(NameOID.ORGANIZATION_NAME, cluster_id),
+                    x509.NameAttribute(NameOID.ORGANIZATION_NAME, certified["cluster_id"]),
                     x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
                     x509.NameAttribute(NameOID.COMMON_NAME, node_id),
                 ]
@@ -277,7 +242,7 @@ def _sign(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + expiry)
+        .not_valid_after(now + certified["expiry"])
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(sign_certificates=False), critical=True)
         .add_extension(
