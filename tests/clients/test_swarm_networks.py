@@ -1,9 +1,7 @@
 """Networks of a swarm of two machines through the stock docker command: flags, tables, refusals in Swarm's words."""
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,15 +15,9 @@ On = Callable[[Machine], Command]
 
 
 @pytest.fixture(scope="module")
-def machines(sample_archive: bytes) -> Iterator[Cluster]:
+def machines(sample_archive: bytes, short_directory: Callable[[], Path]) -> Iterator[Cluster]:
     """A manager and a worker."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: network namespaces, containers")
-    # Not pytest's own directory: the paths of sockets must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="enxn-", dir="/var/tmp") as directory,
-        Cluster(Path(directory), sample_archive, machines=2) as made,
-    ):
+    with Cluster(short_directory(), sample_archive, machines=2) as made:
         yield made
 
 
