@@ -138,8 +138,9 @@ class LocalNetworks:
 
     async def define(self, request: NetworkCreateRequest, id_: str, created: datetime) -> ActiveNetwork:
         """What a request for a network comes to here; nothing is made. Raises EnxameError as :meth:`create`."""
-        source = self._registry.by_name(request.config_from.network) if request.config_from else None
-        request = definitions.configured(request, source.resource if source is not None else None)
+        wanted = request.config_from.network if request.config_from is not None else ""
+        plans = (item.resource for item in self._registry if item.resource.config_only)
+        request = definitions.configured(request, next((plan for plan in plans if plan.name == wanted), None))
         foreign = await self._dataplane.routes(without=self.bridge_names())
         if request.driver == "macvlan":
             # It is on this machine's own wire, whose subnet it may share.

@@ -241,7 +241,9 @@ class NetworkManager:
             EnxameError: an address or a port is not to be had, or the kernel refuses.
         """
         request, attached = await self._attachments.attach_all(container_id, request)
-        await self._swarm.try_again(request.endpoints)
+        for refused in self._swarm.refused(request.endpoints):
+            with contextlib.suppress(EnxameError):  # when it fails again, the container is told why
+                await self.ensure_swarm_network(refused)
         try:
             info = await self._sandboxes.connect(container_id, request)
         except BaseException:

@@ -103,13 +103,9 @@ class SwarmNetworks:
             await self._ensure_overlay(network)
         self._refused.pop(network.id, None)
 
-    async def try_again(self, network_ids: Iterable[str]) -> None:
-        """Make those of these that could not be made. When that fails again, ``missing`` says why."""
-        for network_id in network_ids:
-            refused = self._refused.get(network_id)
-            if refused is not None:
-                with suppress(EnxameError):
-                    await self.ensure(refused)
+    def refused(self, network_ids: Iterable[str]) -> list[Network]:
+        """Those of these that were to be made and could not be: what was in the way may be gone."""
+        return [network for id_ in network_ids if (network := self._refused.get(id_)) is not None]
 
     async def _ensure_node_local(self, network: Network) -> None:
         async with self._local.changing:

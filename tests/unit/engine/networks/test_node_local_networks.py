@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from enxame.engine.networks.local_networks import UNCHANGED, LocalNetworks
 from enxame.engine.networks.registry import ActiveNetwork, NetworkRegistry
@@ -130,10 +131,10 @@ async def test_a_configuration_that_is_made_later_is_found_when_a_task_comes(wor
         with pytest.raises(NotFound, match=r'^configuration network "plan" does not exist$'):
             await world.swarm.ensure(network("bridge", "plan"))
         assert world.missing == {"1" * 25: 'configuration network "plan" does not exist'}
-        await world.swarm.try_again(["1" * 25, "unknown"])
+        assert world.swarm.refused(["1" * 25, "unknown"]) == [network("bridge", "plan")]
     await world.plan("plan", "10.9.0.0/24")
-    await world.swarm.try_again(["1" * 25])
-    assert world.missing == {}
+    await world.swarm.ensure(network("bridge", "plan"))
+    assert (world.missing, world.swarm.refused(["1" * 25])) == ({}, [])
     assert [str(item) for item in world.made("1" * 25).subnets4] == ["10.9.0.0/24"]
 
 
@@ -145,9 +146,14 @@ async def test_what_the_kernel_refuses_is_the_reason(world: World) -> None:
     assert world.missing == {"1" * 25: "invalid subinterface eth0"}
     await world.swarm.remove("1" * 25)
     assert world.missing == {}
-    world.kernel.refusal = ""
-    await world.swarm.try_again(["1" * 25])
-    assert world.registry.by_id("1" * 25) is None, "nobody wants it any more"
+    assert world.swarm.refused(["1" * 25]) == [], "nobody wants it any more"
+
+
+async def test_a_configuration_is_found_beside_a_network_of_its_name(world: World) -> None:
+    await world.plan("own", "10.9.0.0/24")
+    await world.swarm.ensure(network("bridge", "own"))
+    with pytest.raises(PermissionDenied, match="Pool overlaps with other one on this address space"):
+        await world.swarm.ensure(replace(network("bridge", "own"), id="2" * 25))
 
 
 async def test_a_configuration_stays_while_it_is_used_and_the_network_while_somebody_is_on_it(world: World) -> None:
