@@ -80,7 +80,8 @@ def test_a_network_is_made_from_the_nodes_configuration_while_it_is_used(tool: C
 def test_tasks_are_rejected_where_the_configuration_is_missing_until_it_is_there(tool: Command) -> None:
     tool("network", "create", "--scope", "swarm", "-d", "macvlan", "--config-from", "plan", "wire")
     restarts = ("--restart-delay", "200ms")
-    tool("service", "create", "-d", "--name", "web", "--network", "wire", *restarts, IMAGE)
+    port = ("--publish", "mode=host,published=8095,target=80")
+    tool("service", "create", "-d", "--name", "web", "--network", "wire", *restarts, *port, IMAGE)
 
     def rejected() -> bool:
         task = states(tool, "web")[-1]
@@ -92,6 +93,7 @@ def test_tasks_are_rejected_where_the_configuration_is_missing_until_it_is_there
     tool("network", "create", "--config-only", *link, "plan")
     runs(tool, "web")
     assert inspected(tool, "wire")["Options"] == {"parent": "eth0"}
+    assert [task["Ports"] for task in states(tool, "web")] == [""] * len(states(tool, "web")), "it is open on the wire"
     mode = ("{{json .Endpoint.VirtualIPs}}", "web")
     assert list(json.loads(tool("service", "inspect", "-f", *mode))[0]) == ["NetworkID"]
 

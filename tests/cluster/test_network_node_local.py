@@ -13,6 +13,7 @@ from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.engine_client import ApiError
 from enxame.testing.namespace import LanHost, NetworkNamespace
+from enxame.testing.sample_image import DEFAULT_TAG
 from tests.cluster.test_network_mesh import change, containers, who
 from tests.cluster.test_network_names import ONE_A_MACHINE, Asker, run
 
@@ -123,6 +124,19 @@ def test_tasks_of_several_machines_are_on_their_wire(cluster: Cluster, client: L
         for asker in (*askers.values(), stack.enter_context(Asker(worker, single))):
             named(asker, "single", [address])
             named(asker, "web", list(web.values()))
+        # One that is elsewhere joins it, and leaves it again.
+        other = cluster.workers[1]
+        settings = {"Image": DEFAULT_TAG, "Labels": {"alone": ""}}
+        second = str(other.api.post("/containers/create", settings, name="second")["Id"])
+        other.api.post(f"/containers/{second}/start")
+        other.api.post("/networks/wire/connect", {"Container": second})
+        joined = other.api.get(f"/containers/{second}/json")["NetworkSettings"]["Networks"]["wire"]["IPAddress"]
+        for asker in askers.values():
+            named(asker, "second", [joined])
+            wait_until(lambda a=asker: answers(a, joined) == second[:12], "the second answers")
+        other.api.post("/networks/wire/disconnect", {"Container": second})
+        for asker in askers.values():
+            wait_until(lambda a=asker: a.resolve("second")[1] == [], "the second is named no more")
         # While it is used it is not removed, and what it is made from neither.
         with pytest.raises(ApiError, match=f"network {wire} is in use by service"):
             cluster.manager.api.delete("/networks/wire")
@@ -161,7 +175,7 @@ def test_a_bridge_of_each_machine_is_made_where_its_configuration_is(cluster: Cl
     spec = {
         "Name": "web",
         "TaskTemplate": {
-            "ContainerSpec": {"Image": "enxame/sample:latest"},
+            "ContainerSpec": {"Image": DEFAULT_TAG},
             "Networks": [{"Target": own}],
             "Placement": {"Constraints": ["node.role==worker"]},
             "RestartPolicy": {"Delay": 100_000_000},

@@ -51,7 +51,8 @@ class World:
     async def define(self, id_: str, name: str, scope: str, driver: str = "") -> None:
         ipam = IPAM(config=[IPAMConfig(subnet="10.0.1.0/24")])
         driver = driver or ("overlay" if scope == "swarm" else "bridge")
-        resource = NetworkResource(id=id_, name=name, scope=scope, driver=driver, ipam=ipam)
+        options = {"parent": "eth0"} if driver == "macvlan" else {}
+        resource = NetworkResource(id=id_, name=name, scope=scope, driver=driver, ipam=ipam, options=options)
         await self.registry.add(ActiveNetwork.of(resource))
 
     def connected(self, container_id: str, network_id: str, *, task: bool = False) -> None:
@@ -122,6 +123,52 @@ async def test_what_one_side_does_not_know_is_found(world: World) -> None:
     gone, missing = world.attachments.differences(known)
     assert [item.container_id for item in gone] == ["there"]
     assert [(record.container_id, network) for record, network in missing] == [("here", "net-ov")]
+
+
+def of_wire(world: World) -> SandboxRecord:
+    """A container on a network where this machine gives the addresses."""
+    endpoint = EndpointSettings(
+        network_id="net-wire", ip_address="10.0.1.9", global_ipv6_address="fd00::9", aliases=["a"]
+    )
+    info = SandboxInfo(endpoints={"wire": endpoint})
+    record = SandboxRecord(container_id="c1", name="box", request=SandboxRequest(name="box"), info=info)
+    world.records.append(record)
+    return record
+
+
+async def test_addresses_that_this_machine_gave_are_told_the_manager(world: World) -> None:
+    await world.define("net-wire", "wire", "swarm", "macvlan")
+    await world.define("net-ov", "ov", "swarm")
+    world.connected("task", "net-wire", task=True)
+    world.connected("other", "net-ov")
+    for record in world.records:
+        await world.attachments.tell(record)
+    await world.attachments.tell(None)
+    assert not world.manager.attached, "tasks tell theirs, and those of overlays are the manager's"
+    await world.attachments.tell(of_wire(world))
+    (told,) = world.manager.attached
+    assert (told.network, told.container_id, told.name) == ("net-wire", "c1", "box")
+    assert (told.addresses, told.aliases) == (["10.0.1.9", "fd00::9"], ["a"])
+    assert not world.manager.detached
+
+
+async def test_one_that_leaves_while_it_is_told_of_is_taken_back(world: World) -> None:
+    await world.define("net-wire", "wire", "swarm", "macvlan")
+    record = of_wire(world)
+    world.records.clear()
+    await world.attachments.tell(record)
+    assert world.manager.detached == [("c1", "net-wire")]
+
+
+async def test_what_was_not_told_is_told_with_the_next_session(world: World) -> None:
+    await world.define("net-wire", "wire", "swarm", "macvlan")
+    record = of_wire(world)
+    world.manager.refusal = Unavailable("nobody")
+    await world.attachments.tell(record)
+    known = [Attachment(id="a", container_id="c1", network_id="net-wire")]
+    assert world.attachments.differences(known) == ([], [(record, "net-wire")])
+    known = [Attachment(id="a", container_id="c1", network_id="net-wire", addresses=["10.0.1.9"])]
+    assert world.attachments.differences(known) == ([], [])
 
 
 async def test_one_that_is_being_made_is_not_gone(world: World) -> None:
