@@ -321,11 +321,17 @@ def quoted(name: str) -> str:
     return quote(name, safe="/:@")
 
 
+def check_name(kind: str, name: str) -> None:
+    """Raises CliError for an empty one."""
+    if not name:
+        raise CliError(f"invalid {kind} name or ID: value is empty")
+
+
 def _check_names(path: str) -> None:
     """An empty name would ask for something else: ``/networks/``. Raises CliError."""
     segments = path.partition("?")[0].split("/")[1:]
     if "" in segments[1:]:
-        raise CliError(f"invalid {segments[0].removesuffix('s')} name or ID: value is empty")
+        check_name(segments[0].removesuffix("s"), "")
 
 
 def encode_query(query: Query | None) -> str:
@@ -366,10 +372,16 @@ def _decode(response: http.client.HTTPResponse, data: bytes) -> Any:
         return None
     if "json" in response.getheader("Content-Type", "json"):
         try:
-            return json.loads(data)
+            return json.loads(data, parse_float=_fraction)
         except ValueError:
             raise CliError(f"invalid answer from the daemon: {data[:80].decode('utf-8', 'replace')}") from None
     return data.decode("utf-8", "replace")
+
+
+def _fraction(text: str) -> float:
+    """Whole numbers without a fraction, as Go writes them."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
 
 
 def _message(response: http.client.HTTPResponse, data: bytes) -> str:

@@ -4,7 +4,7 @@ import ipaddress
 from contextlib import suppress
 from typing import Any
 
-from enxame.cli.client import quoted
+from enxame.cli.client import check_name, quoted
 from enxame.cli.command import Args, Flags, Group, command
 from enxame.cli.errors import CliError, DaemonError, Unreachable
 from enxame.cli.flags import many, switch, text, value
@@ -265,6 +265,7 @@ def rm(cli: Session, flags: Flags, args: Args) -> None:
 )
 def connect(cli: Session, flags: Flags, args: Args) -> None:
     """Puts a container on a network."""
+    check_name("container", args[1])
     options = _listed(flags, "driver-opt")
     if any("=" not in o for o in options):
         raise CliError("invalid key/value pair format in driver options")
@@ -291,6 +292,7 @@ def connect(cli: Session, flags: Flags, args: Args) -> None:
 )
 def disconnect(cli: Session, flags: Flags, args: Args) -> None:
     """Takes a container off a network."""
+    check_name("container", args[1])
     cli.client.post(f"/networks/{quoted(args[0])}/disconnect", {"Container": args[1], "Force": flags["force"]})
 
 

@@ -96,6 +96,8 @@ def test_other_scripts_digits_are_no_numbers(daemon, enxame, words, message):
         (["network", "inspect", ""], "network"),
         (["network", "rm", ""], "network"),
         (["network", "connect", "", "c1"], "network"),
+        (["network", "connect", "app", ""], "container"),
+        (["network", "disconnect", "app", ""], "container"),
         (["service", "rm", ""], "service"),
         (["node", "rm", ""], "node"),
         (["stop", ""], "container"),
@@ -171,6 +173,23 @@ def test_run_ends_with_125_when_the_daemon_refuses(daemon, enxame):
     outcome = enxame("run", "-d", "--name", "x", "img")
     assert outcome.code == 125
     assert outcome.err == "enxame: Error response from daemon: Conflict. The name is in use\nSee 'enxame run --help'.\n"
+
+
+def test_a_container_that_could_not_be_started_is_named_all_the_same(daemon, enxame):
+    daemon.answers = {
+        "POST /containers/create": (201, {"Id": "c1"}),
+        "POST /containers/c1/start": (403, {"message": "Could not attach to network app"}),
+    }
+    outcome = enxame("run", "-d", "img")
+    assert (outcome.code, outcome.out) == (125, "c1\n")
+    assert outcome.err == "enxame: Error response from daemon: Could not attach to network app\n"
+
+
+def test_whole_numbers_are_shown_without_a_fraction(daemon, enxame):
+    config = {"MaxFailureRatio": 0.0, "Half": 0.5, "Large": 1e300}
+    daemon.answers = {"GET /services/web": (200, {**SERVICE, "Spec": {**SERVICE["Spec"], "UpdateConfig": config}})}
+    out = enxame("service", "inspect", "--format", "{{json .Spec.UpdateConfig}}", "web").out
+    assert out == '{"MaxFailureRatio":0,"Half":0.5,"Large":1e+300}\n'
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,10 @@ def run(cli: Session, flags: Flags, args: Args) -> None:
     except CliError as problem:
         raise CliError(f"enxame: {problem.message}{_HINT}", USAGE_EXIT) from None
     if flags["detach"]:
-        _start(cli, identifier)
-        cli.say(identifier)
+        try:
+            _start(cli, identifier)
+        finally:
+            cli.say(identifier)  # it is there, started or not
         return
     code = _run_attached(cli, flags, request, identifier)
     if code:
