@@ -1,16 +1,14 @@
 """Commands as a user runs them."""
 
 import os
-import pty
-import select
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from enxame.testing.daemons import Daemon
 from enxame.testing.sample_image import DEFAULT_TAG as IMAGE
+from tests.terminal import Terminal, converse
 
 __all__ = ["IMAGE", "Command", "Result", "columns", "docker_programs"]
 
@@ -64,35 +62,13 @@ class Command:
         assert result.code != 0, f"{self.name} {' '.join(argv)} was not refused: {result}"
         return result.err.strip()
 
-    def on_terminal(self, *argv: str, typed: str = "", timeout: float = 30) -> tuple[int, str]:
+    def on_terminal(self, *argv: str, typed: str = "") -> tuple[int, str]:
         """Run it on a pseudo-terminal, type, and return the exit code and the screen's text."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.execve(self.program, [self.program, *argv], {**self.environment, "TERM": "xterm"})
-        seen = b""
-        to_type = typed.encode()
-        deadline = time.monotonic() + timeout
-        try:
-            while time.monotonic() < deadline:
-                if not select.select([terminal], [], [], 0.1)[0]:
-                    continue
-                try:
-                    chunk = os.read(terminal, 65536)
-                except OSError:  # the other side is gone: Linux says EIO
-                    break
-                if not chunk:
-                    break
-                seen += chunk
-                if to_type:  # typed as soon as there is something to answer: a prompt
-                    os.write(terminal, to_type)
-                    to_type = b""
-            else:
-                os.kill(pid, 9)
-                raise TimeoutError(f"{argv}: still running; the screen shows {seen!r}")
-        finally:
-            os.close(terminal)
-            _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")
+        return converse([self.program, *argv], self.environment, typed)
+
+    def terminal(self, *argv: str) -> Terminal:
+        """Run it on a pseudo-terminal for as long as the block lasts."""
+        return Terminal([self.program, *argv], self.environment)
 
 
 def docker_programs() -> list[str]:

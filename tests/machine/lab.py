@@ -1,19 +1,17 @@
 """A host of a test's own for machines: a network namespace, a store, and the command in it."""
 
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from enxame.machine.local.network import LocalNetwork
 from enxame.testing.namespace import HostAndOutside, mounts_below, unmount_below
+from tests.terminal import converse
 
 ENXAME = str(Path(sys.executable).with_name("enxame"))
 
@@ -78,31 +76,9 @@ class MachineLab:
         assert result.code == code, f"enxame {' '.join(argv)}: {result}"
         return result.err.strip()
 
-    def on_terminal(self, *argv: str, typed: str, timeout: float = 30) -> tuple[int, str]:
+    def on_terminal(self, *argv: str, typed: str) -> tuple[int, str]:
         """``enxame`` on a pseudo-terminal: what is typed at its first output; exit code and the screen's text."""
-        pid, terminal = pty.fork()
-        if pid == 0:
-            words = self.network.host.argv(ENXAME, *argv)
-            os.execvpe(words[0], words, {**self.environment, "TERM": "dumb"})
-        seen, waiting, deadline = b"", typed.encode(), time.monotonic() + timeout
-        try:
-            while time.monotonic() < deadline:
-                if not select.select([terminal], [], [], 0.1)[0]:
-                    continue
-                try:
-                    seen += os.read(terminal, 65536)
-                except OSError:  # the other side is gone: Linux says EIO
-                    break
-                if waiting:
-                    os.write(terminal, waiting)
-                    waiting = b""
-            else:
-                os.kill(pid, 9)
-                raise TimeoutError(f"{argv}: still running; the screen shows {seen!r}")
-        finally:
-            os.close(terminal)
-            _, status = os.waitpid(pid, 0)
-        return os.waitstatus_to_exitcode(status), seen.decode(errors="replace")
+        return converse(self.network.host.argv(ENXAME, *argv), self.environment, typed, "dumb")
 
     def environment_of(self, machine: str) -> dict[str, str]:
         """What ``machine env`` sets."""

@@ -5,23 +5,22 @@ import pty
 import select
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from typing import Self
 
-from tests.clients.command import Command
-
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "converse"]
 DEADLINE = 60.0
 
 
 class Terminal:
     """A command on a pseudo-terminal; it is killed with the block."""
 
-    def __init__(self, command: Command, *argv: str) -> None:
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], kind: str = "xterm") -> None:
         self.seen = ""
         self._code: int | None = None
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
-            os.execve(command.program, [command.program, *argv], {**command.environment, "TERM": "xterm"})
+            os.execvpe(argv[0], argv, {**environment, "TERM": kind})
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +40,10 @@ class Terminal:
         while text not in self.seen:
             if not self._read(deadline):
                 raise AssertionError(f"{text!r} is not on the screen: {self.seen!r}")
+
+    def speaks(self) -> None:
+        """Wait until there is something to answer: a prompt."""
+        assert self.seen or self._read(time.monotonic() + DEADLINE), "nothing is on the screen"
 
     def ends(self) -> int:
         """Wait for the command's end; its exit code."""
@@ -62,3 +65,12 @@ class Terminal:
                 self.seen += chunk.decode(errors="replace")
                 return bool(chunk)
         return False
+
+
+def converse(argv: Sequence[str], environment: Mapping[str, str], typed: str, kind: str = "xterm") -> tuple[int, str]:
+    """Run a command, type at its first output, and return the exit code and the screen's text."""
+    with Terminal(argv, environment, kind) as terminal:
+        if typed:
+            terminal.speaks()
+            terminal.type(typed)
+        return terminal.ends(), terminal.seen
