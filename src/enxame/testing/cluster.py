@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,6 +161,23 @@ class Cluster:
     def update(self, node_id: str, **spec: Any) -> None:
         """Change fields of a node's spec."""
         wait_until(lambda: change_node(self.manager.api, node_id, **spec), f"node {node_id} is changed")
+
+    @contextmanager
+    def patience(self, heartbeat: float = 5.0) -> Iterator[None]:
+        """Nodes send heartbeats only so often (seconds) while the block runs, and are waited for three times as long:
+        a daemon that a slow machine starts slowly is not given up.
+        """
+        self._set_heartbeat(round(heartbeat * 1e9))
+        try:
+            time.sleep(2)  # each node's next heartbeat, with whose answer it hears of it: nobody else is told
+            yield
+        finally:
+            self._set_heartbeat(0)
+
+    def _set_heartbeat(self, nanoseconds: int) -> None:
+        current = self.manager.api.get("/swarm")
+        spec = {**current["Spec"], "Dispatcher": {"HeartbeatPeriod": nanoseconds}}
+        self.manager.api.post("/swarm/update", spec, version=str(current["Version"]["Index"]))
 
     def create_service(self, name: str, replicas: int, *command: str, **spec: Any) -> str:
         """A replicated service of the sample image; returns when all of it runs."""

@@ -21,7 +21,7 @@ Held = dict[str, frozenset[str]]
 
 #: Kinds of which only the number counts, and how many more there may be: pools fill by themselves, and links to
 #: managers come and go.
-POOLED: Final[Mapping[str, int]] = {"descriptors": 8, "threads": 8, "names of namespaces": 4, "ways to services": 16}
+POOLED: Final[Mapping[str, int]] = {"descriptors": 40, "threads": 8, "names of namespaces": 4, "ways to services": 16}
 #: The chains for services of some size: a few stay when none has that size any more.
 _WAY: Final = re.compile(r"table ip6? enxame-vips \{ chain (?:any|same)-")
 #: What `ip` shows of a link and changes by itself.
