@@ -10,7 +10,9 @@ from enxame.model.network import NetworkResource, PeerInfo, ServiceEndpoint, Ser
 
 
 def with_table(resource: NetworkResource, table: KnownTable | None, *, verbose: bool) -> NetworkResource:
-    """The network with the machines that take part and, with ``verbose``, its services."""
+    """The network with the machines that take part and, with ``verbose``, its services; containers outside services are
+    as of one without a name.
+    """
     if table is None:
         return resource
     peers = sorted(table.peers.values(), key=lambda peer: (peer.name, peer.id))
@@ -22,6 +24,8 @@ def with_table(resource: NetworkResource, table: KnownTable | None, *, verbose: 
         if endpoint.serving:
             endpoints.setdefault(endpoint.service_id, []).append(endpoint)
     services = sorted(table.services.values(), key=lambda service: service.name)
+    if "" in endpoints:
+        services = [NetworkService(), *services]
     return replace(shown, services={item.name: _service(item, endpoints.get(item.id, [])) for item in services})
 
 

@@ -24,6 +24,20 @@ def test_what_is_of_ipv6_has_names_of_its_own_beside_dockers() -> None:
     assert (task["EndpointIP"], task["EndpointIPv6"]) == ("10.0.1.3", "fd00::3")
 
 
+def test_containers_outside_services_are_shown_as_those_of_no_service() -> None:
+    here = NetworkEndpoint(id="a1", addresses=["10.0.1.9"], names=["db"], data_path="192.0.2.2", serving=True)
+    found = with_table(NetworkResource(name="app", id="n"), KnownTable("n", endpoints={"a1": here}), verbose=True)
+    assert json.loads(encode(found))["Services"] == {
+        "": {
+            "VIP": "<nil>",
+            "Ports": [],
+            "LocalLBIndex": 0,
+            "Tasks": [{"Name": "db", "EndpointID": "a1", "EndpointIP": "10.0.1.9", "Info": {"Host IP": "192.0.2.2"}}],
+        }
+    }
+    assert with_table(NetworkResource(name="app", id="n"), KnownTable("n"), verbose=True).services == {}
+
+
 def test_without_ipv6_there_is_what_docker_shows() -> None:
     web = shown(NetworkService(id="s", name="web", mode="dnsrr"), "10.0.1.3")
     assert web["VIP"] == "<nil>"
