@@ -7,28 +7,35 @@ import hashlib
 import json
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
 from enxame.network.shortcuts.flow import Flow
 from enxame.network.shortcuts.kernel_side import KernelSide
-from tests.engine.network_lab import HOST, Lab, ask_on, connect, eventually
+from tests.engine.network_lab import HOST, Lab, connect, eventually
 from tests.engine.network_machine import Machine
 
+#: Who sends this, alone, is answered with a reset.
+RESET = b"reset, please"
+#: A value of SO_LINGER.
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 _PIECE = 1 << 16
 
 
 class Echo:
-    """Sends back what it gets, and ends its half when the other half has ended. ``clients``: who asked."""
+    """Sends back what it gets; when the other half has ended it says its last words and ends its half, too."""
 
-    def __init__(self, lab: Lab, namespace: int | str, port: int, *, six: bool = False) -> None:
+    def __init__(
+        self, lab: Lab, namespace: int | str, port: int, *, six: bool = False, last_words: bytes = b""
+    ) -> None:
+        self._last_words = last_words
         self.connections: list[socket.socket] = []
 
         def listen() -> socket.socket:
-            listening = socket.create_server(
+            return socket.create_server(
                 ("::" if six else "", port), family=socket.AF_INET6 if six else socket.AF_INET, backlog=1024
             )
-            return listening
 
         self._socket = lab.run(namespace, listen)
         self._threads = [threading.Thread(target=self._serve, daemon=True)]
@@ -36,6 +43,7 @@ class Echo:
 
     @property
     def clients(self) -> set[str]:
+        """Whose connections are open."""
         return {connection.getpeername()[0] for connection in self.connections}
 
     def _serve(self) -> None:
@@ -44,8 +52,19 @@ class Echo:
                 connection, _ = self._socket.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections.append(connection)
-                self._threads.append(threading.Thread(target=_echo, args=(connection,), daemon=True))
+                self._threads.append(threading.Thread(target=self._echo, args=(connection,), daemon=True))
                 self._threads[-1].start()
+
+    def _echo(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := connection.recv(_PIECE):
+                if piece == RESET:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+                    connection.close()
+                    return
+                connection.sendall(piece)
+            connection.sendall(self._last_words)
+            connection.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         for opened in (self._socket, *self.connections):
@@ -55,13 +74,6 @@ class Echo:
             thread.join(5)
         for opened in (self._socket, *self.connections):
             opened.close()
-
-
-def _echo(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while piece := connection.recv(_PIECE):
-            connection.sendall(piece)
-        connection.shutdown(socket.SHUT_WR)
 
 
 def exchange(connection: socket.socket, size: int, piece: int) -> None:
@@ -101,8 +113,11 @@ def kernel_side(machine: Machine) -> KernelSide | None:
 
 
 def flows(machine: Machine) -> list[Flow]:
-    kernel = kernel_side(machine)
-    return list(kernel.flows) if kernel is not None else []
+    """What takes a shortcut, and what has lately."""
+    while (kernel := kernel_side(machine)) is not None:
+        with contextlib.suppress(RuntimeError):  # changed by another thread meanwhile
+            return list(kernel.flows)
+    return []
 
 
 def has_shortcut(machine: Machine, connection: socket.socket) -> bool:
@@ -177,18 +192,3 @@ def tracked(machine: Machine, connection: socket.socket | int) -> str:
         for family in ("ipv4", "ipv6")
     )
     return text.strip()
-
-
-__all__ = [
-    "Echo",
-    "Seen",
-    "ask_on",
-    "exchange",
-    "flows",
-    "has_shortcut",
-    "kernel_side",
-    "make_busy",
-    "open_connection",
-    "ping",
-    "tracked",
-]

@@ -50,8 +50,10 @@ _DESTINATION_TRANSLATED: Final = 1 << 5
 _TRANSLATED: Final = _SOURCE_TRANSLATED | _DESTINATION_TRANSLATED
 
 
-def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint) -> Flow | None:
-    """The connection, where it may take a shortcut."""
+def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint, least: float) -> Flow | None:
+    """The connection, where it may take a shortcut. ``least``: seconds for which tracking keeps it still. Where they
+    are few it was reset, though tracking cannot tell whether the reset was forged and leaves it established.
+    """
     version = client.address.version
     what = f"look for the connection of {client.address} port {client.port}"
     payload = _header(version) + _tuple(client, asked)
@@ -60,7 +62,12 @@ def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint) -> Flow | No
         return None
     found = parse_attributes(body[4:])
     (status,) = struct.unpack("!I", found[_CTA_STATUS])
-    if not status & _ASSURED or status & (_TRANSLATED | _SEQUENCES_MOVED | _HELPED) != _DESTINATION_TRANSLATED:
+    (seconds,) = struct.unpack("!I", found.get(_CTA_TIMEOUT, bytes(4)))
+    if (
+        seconds < least
+        or not status & _ASSURED
+        or status & (_TRANSLATED | _SEQUENCES_MOVED | _HELPED) != _DESTINATION_TRANSLATED
+    ):
         return None
     info = parse_attributes(found.get(_CTA_PROTOINFO, b""))
     tcp = parse_attributes(info.get(_CTA_PROTOINFO_TCP, b""))

@@ -69,6 +69,7 @@ class KernelSide:
     def __init__(self) -> None:
         self.obstacle = ""
         self._flows: OrderedDict[Flow, float] = OrderedDict()
+        self._fresh: list[Flow] = []
         self._gone: dict[Address, float] = {}
         self._idle = 0
         self._longest = LONGEST
@@ -110,9 +111,8 @@ class KernelSide:
     def close(self) -> None:
         """Detach: everything goes the long way again. Idempotent."""
         self._detach()
-        with contextlib.suppress(NetlinkError):
-            for item in self._flows:
-                self._hand_back(item)
+        for item in self._flows:
+            self._reassure(item)
         self._flows.clear()
         self._undo.close()
 
@@ -148,7 +148,14 @@ class KernelSide:
         self._gone = {address: since for address, since in self._gone.items() if now - since < _MOURNING}
 
     def take(self, now: float) -> bool:
-        """Make entries for some connections that have become busy, drop some that are old. Whether there are more."""
+        """Make entries for some connections that have become busy, drop some that are old. Whether there is more to do
+        soon.
+        """
+        fresh, self._fresh = self._fresh, []
+        for item in fresh:
+            # Packets that were on their way have told tracking to wait for what it will not see.
+            if item in self._flows and not self._reassure(item):
+                self._drop([item])  # it ended while its entries were made
         told = list(islice(self._reader.read(), _TURN))
         if told and not self._find_obstacle():
             for key in dict.fromkeys(told):
@@ -156,8 +163,8 @@ class KernelSide:
         old = [item for item, since in islice(self._flows.items(), _TURN) if now - since > self._longest]
         self._drop(old)
         for item in old:
-            self._hand_back(item)
-        return len(told) == _TURN or len(old) == _TURN
+            self._reassure(item)
+        return bool(self._fresh) or len(told) == _TURN or len(old) == _TURN
 
     def forget(self, addresses: Collection[Address], now: float) -> None:
         """Before tracked connections to these are forgotten."""
@@ -165,25 +172,22 @@ class KernelSide:
         self._drop([item for item in self._flows if item.backend.address in addresses])
 
     def _add(self, key: bytes, now: float) -> None:
-        client, asked = flow.parse_key(key)
         try:
-            found = connections.find(self._tracking, client, asked)
+            found = connections.find(self._tracking, *flow.parse_key(key), self._longest)
             if found is None or found.backend.address in self._gone:
                 return
             if not connections.be_liberal(self._tracking, found, self._idle):
                 return
             self._flows[found] = now
             self._flows.move_to_end(found)
+            self._fresh.append(found)
+        except NetlinkError:
+            return  # it goes the long way
+        try:
             for entry_key, value in found.entries():
                 bpf.update(self._maps.flows, entry_key, value)
-            if connections.find(self._tracking, client, asked) == found:
-                # Packets in between have told tracking to wait for what it will not see.
-                connections.be_liberal(self._tracking, found, self._idle)
-            else:  # It has ended in between.
-                self._drop([found])
-        except (NetlinkError, bpf.BpfError):
-            if found is not None and found in self._flows:
-                self._drop([found])  # it goes the long way
+        except bpf.BpfError:
+            self._drop([found])
         if len(self._flows) > MOST_FLOWS:
             self._drop([next(iter(self._flows))])
 
@@ -193,10 +197,12 @@ class KernelSide:
                 bpf.delete(self._maps.flows, key)
             del self._flows[item]
 
-    def _hand_back(self, item: Flow) -> None:
-        """Some of its packets may have passed the filter all the same; tracking waits for answers that did not."""
-        if connections.find(self._tracking, item.client, item.asked) == item:
-            connections.be_liberal(self._tracking, item, self._idle)
+    def _reassure(self, item: Flow) -> bool:
+        """Let tracking keep a connection though it saw no answers to some packets; False when it has ended."""
+        with contextlib.suppress(NetlinkError):
+            found = connections.find(self._tracking, item.client, item.asked, self._longest)
+            return found == item and connections.be_liberal(self._tracking, item, self._idle)
+        return False
 
     def _learn_patience(self) -> None:
         """Connections pass the filter again long before tracking could forget them."""
