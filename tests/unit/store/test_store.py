@@ -1,5 +1,4 @@
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -14,52 +13,8 @@ from enxame.store.backend import Commit, CommitFailed, Corrupt, Mutation, Record
 from enxame.store.interface import Action
 from enxame.store.memory import MemoryBackend
 from enxame.store.store import Store
-from enxame.store.watch import WatchClosed, WatchLagged
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def service(id_, name=None, **fields):
-    return Service(id=id_, spec=ServiceSpec(name=name or f"name-{id_}"), **fields)
-
-
-class HeldBackend(MemoryBackend):
-    """A backend whose commits wait until the test lets them go, or fail as the test says."""
-
-    def __init__(self):
-        super().__init__()
-        self.hold = False
-        self.failure = None
-        self.commits = []
-        self.entered = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def commit(self, mutations):
-        self.commits.append(list(mutations))
-        self.entered.set()
-        if self.hold:
-            await self.go.wait()
-        if self.failure is not None:
-            raise self.failure
-        return await super().commit(mutations)
-
-
-@pytest.fixture
-async def store():
-    store = Store(MemoryBackend(), wall=lambda: NOW)
-    await store.start()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def held():
-    backend = HeldBackend()
-    store = Store(backend, wall=lambda: NOW)
-    await store.start()
-    yield store, backend
-    backend.go.set()
-    await store.close()
+from enxame.store.watch import WatchClosed
+from tests.unit.store.conftest import NOW, service
 
 
 async def test_a_created_object_gets_the_commits_version_and_times(store):
@@ -243,74 +198,6 @@ async def test_deleting_and_creating_again_is_an_update(store):
     await store.update(lambda tx: (tx.delete(Service, "1"), tx.create(service("1", "b"))))
     (event,) = watch.pending()
     assert (event.action, event.old.spec.name, event.object.spec.name) == (Action.UPDATE, "a", "b")
-
-
-async def test_events_come_in_order_with_old_and_new_and_the_commits_version(store):
-    async with store.watch(Service) as watch:
-        await store.update(lambda tx: (tx.create(service("1")), tx.create(Task(id="t")), tx.create(service("2"))))
-        one = store.view.get(Service, "1")
-        await store.update(lambda tx: tx.update(replace(one, spec=ServiceSpec(name="new"))))
-        await store.update(lambda tx: tx.delete(Service, "2"))
-        events = await watch.next()
-    assert [(e.action, e.object.id, e.version) for e in events] == [
-        (Action.CREATE, "1", 1),
-        (Action.CREATE, "2", 1),
-        (Action.UPDATE, "1", 2),
-        (Action.DELETE, "2", 3),
-    ]
-    assert events[2].old is one
-    assert events[2].object is store.view.get(Service, "1")
-    assert events[0].old is None
-
-
-async def test_a_watch_wakes_only_for_its_kinds(store):
-    async with store.watch(Task) as watch:
-        waiting = asyncio.create_task(watch.next())
-        await store.update(lambda tx: tx.create(service("1")))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        await store.update(lambda tx: tx.create(Task(id="t")))
-        assert [event.object.id for event in await waiting] == ["t"]
-
-
-async def test_a_watch_resumes_from_a_revision(store):
-    for number in range(5):
-        await store.update(lambda tx, number=number: tx.create(service(str(number))))
-    for since in range(6):
-        watch = store.watch(since=since)
-        assert [event.version for event in watch.pending()] == list(range(since + 1, 6))
-
-
-async def test_resuming_from_before_the_history_or_the_restart_lags(store):
-    backend = MemoryBackend()
-    store = Store(backend, history_events=20)
-    await store.start()
-    slow = store.watch()
-    for number in range(60):
-        await store.update(lambda tx, number=number: tx.create(service(str(number))))
-    with pytest.raises(WatchLagged):
-        await slow.next()
-    assert slow.pending() == [], "after the lag it goes on from now"
-    with pytest.raises(WatchLagged):
-        store.watch(since=30).pending()
-    assert [e.version for e in store.watch(since=40).pending()] == list(range(41, 61))
-    await store.close()
-    again = Store(backend)
-    await again.start()
-    assert again.revision == 60
-    with pytest.raises(WatchLagged):
-        again.watch(since=59).pending()
-    assert again.watch(since=60).pending() == []
-    await again.close()
-
-
-async def test_one_huge_commit_reaches_a_watcher_whatever_the_limit(store):
-    store = Store(MemoryBackend(), history_events=10)
-    await store.start()
-    watch = store.watch()
-    await store.update(lambda tx: [tx.create(Task(id=str(n))) for n in range(1000)])
-    assert len(watch.pending()) == 1000
-    await store.close()
 
 
 async def test_indexes_follow_changes(store):
