@@ -60,3 +60,22 @@ def test_what_a_page_names_is_there(page: Path) -> None:
                 missing.append(word)
     missing += [link for link, _ in _LINK.findall(text) if not (page.parent / link).exists()]
     assert missing == []
+
+
+def interfaces(page: str) -> Iterator[tuple[str, list[str]]]:
+    """The classes that a page's code shows, with their methods."""
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        for name, body in re.findall(r"^class (\w+)[^\n]*\n((?:[ #][^\n]*\n|\n)*)", block, re.MULTILINE):
+            yield name, re.findall(r"\bdef (\w+)", body)
+
+
+def test_the_interfaces_that_the_seams_show_are_those_of_the_code() -> None:
+    sources = [path.read_text() for path in (ROOT / "src").rglob("*.py")]
+    missing = []
+    shown = dict(interfaces((ROOT / "docs/design/0001-the-seams.md").read_text()))
+    assert len(shown) > 10
+    for name, methods in shown.items():
+        home = [text for text in sources if re.search(rf"^class {name}\b", text, re.MULTILINE)]
+        missing += [name] * (not home)
+        missing += [f"{name}.{one}" for one in methods if not any(f" def {one}(" in text for text in home)]
+    assert missing == []
