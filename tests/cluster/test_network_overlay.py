@@ -371,13 +371,16 @@ def test_tasks_wait_for_addresses_and_say_so_until_some_are_freed(
 ) -> None:
     stock = docker(cluster.manager)
     # Six addresses: the gateway's, the service's, four tasks'.
-    network = stock("network", "create", "-d", "overlay", "--subnet", "10.99.0.0/29", "tiny")
+    network = stock("network", "create", "-d", "overlay", "--attachable", "--subnet", "10.99.0.0/29", "tiny")
     stock("service", "create", "-d", "--name", "full", "--replicas", "5", "--network", "tiny", DEFAULT_TAG)
 
     def errors(service: str) -> list[str]:
         return stock("service", "ps", "--no-trunc", "--format", "{{.CurrentState}}|{{.Error}}", service).splitlines()
 
     wait_until(lambda: len(cluster.running("full")) == 4, "there are addresses for four")
+    tenant = cluster.workers[0]
+    with pytest.raises(ApiError, match=rf"could not find an available IP on network tiny \({network}\)"):
+        run_alone(tenant, "tenant", "tiny")
     stock("service", "create", "-d", "--name", "late", "--network", "tiny", DEFAULT_TAG)
     (waiting,) = [line for line in errors("full") if not line.startswith("Running")]
     assert re.fullmatch(rf'New .*\|"could not find an available IP on network tiny \({network}\)"', waiting)
@@ -388,4 +391,13 @@ def test_tasks_wait_for_addresses_and_say_so_until_some_are_freed(
     wait_until(lambda: len(cluster.running("late")) == 1, "it has got addresses")
     assert re.fullmatch(r"Running .*\|", errors("late")[0])
     stock("service", "rm", "full", "late")
+    wait_until(lambda: starts(tenant, "tenant"), "the container has got an address")
+    tenant.api.delete("/containers/tenant", force="1")
     wait_until(lambda: removed(cluster, network), "the network can be removed")
+
+
+def starts(machine: Machine, name: str) -> bool:
+    with suppress(ApiError):
+        machine.api.post(f"/containers/{name}/start")
+        return True
+    return False

@@ -163,9 +163,9 @@ class Cluster:
         wait_until(lambda: change_node(self.manager.api, node_id, **spec), f"node {node_id} is changed")
 
     @contextmanager
-    def patience(self, heartbeat: float = 5.0) -> Iterator[None]:
-        """Nodes send heartbeats only so often (seconds) while the block runs, and are waited for three times as long:
-        a daemon that a slow machine starts slowly is not given up.
+    def patience(self, heartbeat: float = 6.0) -> Iterator[None]:
+        """Nodes send heartbeats only so often (seconds; 5 would be the default, which is one) while the block runs, and
+        are waited for three times as long: a daemon that a slow machine starts slowly is not given up.
         """
         self._set_heartbeat(round(heartbeat * 1e9))
         try:

@@ -67,28 +67,39 @@ def _namespaces(machine: Machine, containers: Sequence[str]) -> Iterator[tuple[s
         yield state["Name"], ["nsenter", "-t", str(state["State"]["Pid"]), "-n", "--"]
 
 
-def _of_namespace(argv: list[str]) -> dict[str, list[str]]:
-    def shown(*command: str) -> Any:
-        return json.loads(run(*argv, *command) or "[]")
+#: What is asked of a namespace, all in one process: what it is, and the command.
+_QUESTIONS: Final = {
+    "links": "ip -j -d addr",
+    "routes": "ip -j -4 route show table all",
+    "routes of IPv6": "ip -j -6 route show table all",
+    "routing rules": "ip -j -4 rule",
+    "routing rules of IPv6": "ip -j -6 rule",
+    "neighbours": "ip -j neigh show nud permanent",
+    "proxies": "ip -j neigh show proxy",
+    "FDB": "bridge -j fdb show",
+    "IPsec": "ip xfrm state; ip xfrm policy",
+    "rules": "nft -s list ruleset",
+    "listening": "ss -Htuln",
+}
+_END: Final = "--end--\n"
 
-    rules = _rules(run(*argv, "nft", "-s", "list", "ruleset"))
-    return {
-        "links": [_plain(link) for link in shown("ip", "-j", "-d", "addr")],
-        "routes": [
-            _plain(route)
-            for version in "46"
-            for route in shown("ip", "-j", f"-{version}", "route", "show", "table", "all")
-        ],
-        "routing rules": [_plain(rule) for version in "46" for rule in shown("ip", "-j", f"-{version}", "rule")],
-        "neighbours": [_plain(entry) for entry in shown("ip", "-j", "neigh", "show", "nud", "permanent")],
-        "proxies": [_plain(entry) for entry in shown("ip", "-j", "neigh", "show", "proxy")],
-        # What bridges have seen of their own machine's containers ages by itself.
-        "FDB": [_plain(entry) for entry in shown("bridge", "-j", "fdb", "show") if entry["state"] or "dst" in entry],
-        "IPsec": run(*argv, "ip", "xfrm", "state").splitlines() + run(*argv, "ip", "xfrm", "policy").splitlines(),
-        "rules": [rule for rule in rules if not _WAY.match(rule)],
-        "ways to services": [rule for rule in rules if _WAY.match(rule)],
-        "listening": run(*argv, "ss", "-Htuln").splitlines(),
+
+def _of_namespace(argv: list[str]) -> dict[str, list[str]]:
+    script = "".join(f"{command} && echo {_END.strip()} || exit 1\n" for command in _QUESTIONS.values())
+    answers = run(*argv, "sh", "-c", script, timeout=60).split(_END)
+    shown = dict(zip(_QUESTIONS, answers, strict=False))
+    found = {
+        kind: [_plain(entry) for entry in json.loads(answer or "[]")]
+        for kind, answer in shown.items()
+        if " -j " in _QUESTIONS[kind]
     }
+    rules = _rules(shown["rules"])
+    found["rules"] = [rule for rule in rules if not _WAY.match(rule)]
+    found["ways to services"] = [rule for rule in rules if _WAY.match(rule)]
+    # What bridges have seen of their own machine's containers ages by itself.
+    learnt = '"state": ""}'
+    found["FDB"] = [entry for entry in found["FDB"] if not entry.endswith(learnt) or '"dst"' in entry]
+    return {**found, "IPsec": shown["IPsec"].splitlines(), "listening": shown["listening"].splitlines()}
 
 
 def _plain(shown: dict[str, Any]) -> str:
