@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -12,7 +13,7 @@ from enxame.testing.cluster import Cluster, Machine
 from enxame.testing.daemons import wait_until
 from enxame.testing.namespace import LanHost, run
 from tests.clients.command import IMAGE, Command
-from tests.cluster.test_network_ipv6 import names_at, virtual_addresses, who
+from tests.cluster.test_network_ipv6 import address_of, names_at, virtual_addresses, who
 from tests.cluster.test_network_mesh import PORT, containers
 from tests.cluster.test_network_names import Asker
 from tests.engine.name_questions import AAAA, PTR, A
@@ -28,8 +29,11 @@ Docker = Callable[[Machine], Command]
 
 @pytest.fixture(scope="module")
 def client(machines: Cluster) -> LanHost:
-    """A machine beside the swarm's."""
-    return machines.lan.attach()
+    """A machine beside the swarm's; all of them have IPv6 addresses on their switch."""
+    made = machines.lan.attach()
+    for host in machines.lan.hosts:
+        host.host.ip("address", "add", f"{address_of(host)}/64", "dev", "eth0", "nodad")
+    return made
 
 
 def made(cluster: Cluster, name: str, configs: list[dict[str, Any]], **fields: object) -> str:
@@ -100,16 +104,16 @@ def way(asker: Asker, address: str) -> str:
     return asker._inside.submit(run, "ip", "route", "get", address).result(30)
 
 
-def seen_by(client: LanHost, machine: Machine, container: str) -> str:
-    """The address that somebody outside sees of a container."""
-    with client.host.open_socket() as server:
-        server.bind((client.host_address, 0))
+def seen_by(client: LanHost, address: str, machine: Machine, container: str) -> str:
+    """The address of a container that somebody outside sees who is asked at one of his own."""
+    with client.host.open_socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
+        server.bind((address, 0))
         server.listen()
         server.settimeout(30)
-        with Asker(machine, container) as asker, asker.connect(client.host_address, server.getsockname()[1], 30):
-            accepted, (address, _) = server.accept()
+        with Asker(machine, container) as asker, asker.connect(address, server.getsockname()[1], 30):
+            accepted, (seen, *_) = server.accept()
             accepted.close()
-            return str(address)
+            return str(seen)
 
 
 def answered_directly(asker: Asker, mine: set[str], address: str, names: set[str]) -> None:
@@ -151,7 +155,9 @@ def test_containers_of_different_subnets_are_on_one_network(
     _containers_of_their_own(cluster, docker, {"web": web, "db": db})
     for name in ("web", "db"):
         place, machine = next(iter(containers(cluster, name).items()))
-        assert seen_by(client, machine, place) == machine.network.host_address, "whatever subnet it comes from"
+        places = {host: (host.host_address, address_of(host)) for host in (client, machine.network)}
+        for there, here in zip(places[client], places[machine.network], strict=True):
+            assert seen_by(client, there, machine, place) == here, "whatever subnet it comes from"
 
     # The next daemon finds all as it was; where it came too late for that tasks have other addresses.
     worker = cluster.workers[0]
@@ -238,15 +244,21 @@ def test_the_meshs_network_may_have_several_subnets(cluster: Cluster, client: La
     # The first one has room for the service's address and one task's.
     small = {"Subnet": "10.93.0.0/29", "IPRange": "10.93.0.2/31", "Gateway": "10.93.0.6"}
     try:
-        network = made(cluster, "ingress", [small, {"Subnet": "10.94.0.0/24"}], Ingress=True)
+        small6 = {"Subnet": "fd00:93::/125", "IPRange": "fd00:93::2/127"}
+        configs = [small, {"Subnet": "10.94.0.0/24"}, small6, {"Subnet": "fd00:94::/64"}]
+        network = made(cluster, "ingress", configs, Ingress=True, EnableIPv6=True)
         one_a_machine(command, "web", "-p", f"{PORT}:80")
         found = tasks_addresses(cluster, "web", network)
-        assert {address.partition(".0.")[0] for address in found} == {"10.93", "10.94"}
+        subnets = {str(ipaddress.ip_interface(address).network) for address in found}
+        assert subnets == {config["Subnet"] for config in configs}
         names = set(containers(cluster, "web"))
         for machine in cluster.machines:
-            place = machine.network.host_address
-            wait_until(lambda p=place: names_at(client.host, p) == names, f"{place} leads to all tasks")
-            assert {who(client.host, place)[1] for _ in range(6)} == {client.host_address}
+            for place, mine in (
+                (machine.network.host_address, client.host_address),
+                (address_of(machine.network), address_of(client)),
+            ):
+                wait_until(lambda p=place: names_at(client.host, p) == names, f"{place} leads to all tasks")
+                assert {who(client.host, place)[1] for _ in range(6)} == {mine}
             assert names_at(machine.network.host, "127.0.0.1") == names
         command("service", "rm", "web")
         wait_until(lambda: not any(machine.task_containers() for machine in cluster.machines), "it is gone")
