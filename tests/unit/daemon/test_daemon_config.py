@@ -56,3 +56,10 @@ def test_the_default_bridge_is_described_as_dockerd_has_it(tmp_path: Path) -> No
     assert (config.bip, config.ipv6, config.fixed_cidr_v6) == ("10.9.0.1/16", True, "2001:db8:1::/64")
     assert loaded(tmp_path, {}, "--ipv6").ipv6
     assert not loaded(tmp_path, {}).ipv6
+
+
+def test_shortcuts_of_the_mesh_can_be_switched_off(tmp_path: Path) -> None:
+    assert loaded(tmp_path, {}).mesh_shortcuts
+    assert not loaded(tmp_path, {}, "--no-mesh-shortcuts").mesh_shortcuts
+    assert not loaded(tmp_path, {"no-mesh-shortcuts": True}).mesh_shortcuts
+    assert loaded(tmp_path, {"no-mesh-shortcuts": False}).mesh_shortcuts

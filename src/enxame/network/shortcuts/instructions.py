@@ -29,6 +29,7 @@ _CALL: Final = 0x85
 _EXIT: Final = 0x95
 _LOAD_DOUBLE: Final = 0x18
 _MAP_FD: Final = 1
+_FARTHEST: Final = 1 << 15
 
 _OPERATIONS: Final = {"+": 0x00, "-": 0x10, "&": 0x50, ">>": 0x70, "^": 0xA0, "=": 0xB0}
 _CONDITIONS: Final = {"": 0x00, "==": 0x10, ">": 0x20, "&": 0x40, "!=": 0x50, "<=": 0xB0}
@@ -82,10 +83,18 @@ class Assembler:
         self._add(_EXIT)
 
     def encode(self) -> bytes:
-        """The program."""
+        """The program.
+
+        Raises:
+            ValueError: a label is nowhere, or too far from its jump.
+        """
         parts: list[bytes] = []
         for position, (code, to, source, offset, immediate, label) in enumerate(self._code):
+            if label and label not in self._labels:
+                raise ValueError(f"no instruction has the label {label!r}")
             distance = self._labels[label] - position - 1 if label else offset
+            if not -_FARTHEST <= distance < _FARTHEST:
+                raise ValueError(f"{label!r} is {distance} instructions away: too far to jump")
             parts.append(_INSTRUCTION.pack(code, to | source << 4, distance, immediate))
         return b"".join(parts)
 
