@@ -25,7 +25,7 @@ from tests.unit.network.shortcuts.test_flow import checksum, same
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-ACK, PUSH = 0x10, 0x18
+ACK, PUSH, RESET = 0x10, 0x18, 0x04
 _OUTGOING = 4
 
 
@@ -273,6 +273,15 @@ async def test_options_and_fragments_take_the_long_way(wire: Wire) -> None:
     arrived = (await to_thread(wire.hear, whole))[-1]
     assert arrived.port == 7, "whole or in parts"
     assert seen.packets > before + 1
+
+
+async def test_resets_arrive_wherever_tracking_believes_the_connection_to_be(wire: Wire) -> None:
+    """It would take half of them for forged: gigabytes may have passed that it did not see."""
+    for _ in range(20):
+        reset = wire.packet(flags=RESET)
+        wire.send(reset)
+        arrived = (await to_thread(wire.hear, reset))[-1]
+        assert (arrived.port, arrived.error) == (7, 0)
 
 
 async def test_packets_of_no_connection_change_nothing(wire: Wire) -> None:
