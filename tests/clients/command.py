@@ -6,11 +6,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from enxame.testing.daemons import Daemon
+from enxame.testing.daemons import Daemon, wait_until
 from enxame.testing.sample_image import DEFAULT_TAG as IMAGE
 from tests.terminal import Terminal, converse
 
-__all__ = ["IMAGE", "Command", "Result", "columns", "docker_programs"]
+__all__ = ["IMAGE", "Command", "Result", "columns", "docker_programs", "started"]
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,12 @@ def columns(table: str) -> list[dict[str, str]]:
         ends = [start for _, start in titles[1:]] + [None]
         rows.append({title: line[start:end].strip() for (title, start), end in zip(titles, ends, strict=True)})
     return rows
+
+
+def started(docker: Command, *options: str) -> str:
+    """A container of the sample image that listens; its id."""
+    container = docker("run", "-d", *options, IMAGE)
+    # It says that it listens a moment before it does.
+    asked = ("exec", container, "sh", "-c", "wget -qO- http://127.0.0.1:${PORT:-80}/")
+    wait_until(lambda: docker.result(*asked).code == 0, "the container listens")
+    return container

@@ -1,12 +1,14 @@
 """The commands that the tests of clients run."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from enxame.testing.daemons import Daemon
 from tests.clients.command import Command, docker_programs
+from tests.conftest import remove_containers
 
 ENXAME = str(Path(sys.executable).with_name("enxame"))
 
@@ -26,3 +28,10 @@ def enxame(daemon: Daemon, tmp_path: Path) -> Command:
 def tool(request: pytest.FixtureRequest, daemon: Daemon, tmp_path: Path) -> Command:
     """docker and enxame alike: what both must do."""
     return Command(request.param, daemon, tmp_path)
+
+
+@pytest.fixture
+def tidy(daemon: Daemon) -> Iterator[None]:
+    """No containers are left after the test."""
+    yield
+    remove_containers(daemon)

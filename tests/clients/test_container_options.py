@@ -2,20 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import aiohttp
 import pytest
 
 from enxame.testing.daemons import Daemon
 from tests.clients.command import IMAGE, Command
-from tests.conftest import remove_containers
 
-
-@pytest.fixture(autouse=True)
-def tidy(daemon: Daemon) -> Iterator[None]:
-    yield
-    remove_containers(daemon)
+pytestmark = pytest.mark.usefixtures("tidy")
 
 
 def test_a_fresh_container_shows_no_changes_but_its_own(docker: Command) -> None:

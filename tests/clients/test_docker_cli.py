@@ -1,30 +1,16 @@
-"""The stock docker command, unmodified: containers, images, volumes, networks."""
+"""The stock docker command, unmodified: containers."""
 
 import json
 import re
-import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from enxame.testing.daemons import Daemon, wait_until
+from enxame.testing.daemons import wait_until
 from enxame.testing.promises import allowed
-from tests.clients.command import IMAGE, Command, columns
-from tests.conftest import remove_containers
+from tests.clients.command import IMAGE, Command, columns, started
 
-
-@pytest.fixture(autouse=True)
-def tidy(daemon: Daemon) -> Iterator[None]:
-    yield
-    remove_containers(daemon)
-
-
-def start(docker: Command, *options: str) -> str:
-    """A container of the sample image that listens; its id."""
-    container = docker("run", "-d", *options, IMAGE)
-    wait_until(lambda: "listens" in docker("logs", container), "the container listens")
-    return container
+pytestmark = pytest.mark.usefixtures("tidy")
 
 
 def test_version_names_client_and_server(docker: Command) -> None:
@@ -79,7 +65,7 @@ def test_environment_user_directory_and_hostname_are_the_containers(docker: Comm
 
 
 def test_exec_runs_beside_the_container_with_its_own_streams_and_code(docker: Command) -> None:
-    container = start(docker)
+    container = started(docker)
     assert docker("exec", container, "hostname") == container[:12]
     result = docker.result("exec", "-e", "X=1", container, "sh", "-c", "echo $X; echo bad >&2; exit 5")
     assert (result.code, result.out, result.err) == (5, "1\n", "bad\n")
@@ -87,7 +73,7 @@ def test_exec_runs_beside_the_container_with_its_own_streams_and_code(docker: Co
 
 
 def test_exec_on_a_terminal(docker: Command) -> None:
-    container = start(docker)
+    container = started(docker)
     code, screen = docker.on_terminal(
         "exec", "-it", container, "sh", "-c", "tty; echo -n '? '; read x; exit $x", typed="9\n"
     )
@@ -117,7 +103,7 @@ def test_logs_follow_until_the_container_ends(docker: Command) -> None:
 
 
 def test_ps_shows_filters_and_formats(docker: Command) -> None:
-    start(docker, "--name", "web", "--label", "tier=front", "-p", "8090:80")
+    started(docker, "--name", "web", "--label", "tier=front", "-p", "8090:80")
     docker("run", "--name", "done", IMAGE, "true")
     (row,) = columns(docker("ps"))
     assert (row["NAMES"], row["IMAGE"], row["COMMAND"]) == ("web", IMAGE, '"/bin/serve"')
@@ -131,7 +117,7 @@ def test_ps_shows_filters_and_formats(docker: Command) -> None:
 
 
 def test_stop_lets_the_container_end_by_itself(docker: Command) -> None:
-    container = start(docker)
+    container = started(docker)
     began = time.monotonic()
     assert docker("stop", container) == container
     assert time.monotonic() - began < allowed(5)
@@ -147,7 +133,7 @@ def test_stop_kills_what_does_not_listen_after_its_grace(docker: Command) -> Non
 
 
 def test_kill_with_a_signal(docker: Command) -> None:
-    container = start(docker)
+    container = started(docker)
     docker("kill", "-s", "TERM", container)
     assert docker("wait", container) == "0"
     assert f"Container {container} is not running" in docker.refused("kill", container)
@@ -159,7 +145,7 @@ def test_wait_prints_the_exit_code(docker: Command) -> None:
 
 
 def test_restart_gives_a_new_process_in_the_same_container(docker: Command) -> None:
-    container = start(docker)
+    container = started(docker)
     docker("exec", container, "touch", "/kept")
     before = docker("inspect", "-f", "{{.State.Pid}}", container)
     docker("restart", container)
@@ -182,7 +168,7 @@ def test_restart_policy_brings_a_failed_container_back(docker: Command) -> None:
 
 
 def test_a_running_container_is_only_removed_by_force(docker: Command) -> None:
-    container = start(docker)
+    container = started(docker)
     assert re.search(
         rf"You cannot remove a running container {container}\. "
         r"Stop the container before attempting removal or force remove"
@@ -227,7 +213,7 @@ def test_a_volume_in_use_is_not_removed(docker: Command) -> None:
 
 def test_memory_processor_and_process_limits_hold(docker: Command) -> None:
     limits = ("--memory", "32m", "--cpus", "0.5", "--pids-limit", "20")
-    container = start(docker, *limits)
+    container = started(docker, *limits)
     shown = docker(
         "inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}", container
     )
@@ -251,84 +237,6 @@ def test_privileges_are_few_by_default(docker: Command) -> None:
     assert docker.result("run", "--rm", IMAGE, "mount", "-t", "tmpfs", "x", "/tmp").code != 0
 
 
-def test_a_published_port_answers_outside_on_the_host_and_in_containers(docker: Command, daemon: Daemon) -> None:
-    container = start(docker, "-p", "8091:80")
-    network = daemon.network
-    assert network.outside.http_get(network.host_address, 8091).strip() == container[:12]
-    assert network.host.http_get("127.0.0.1", 8091).strip() == container[:12]
-    assert network.host.http_get(network.host_address, 8091).strip() == container[:12]
-    assert docker("run", "--rm", IMAGE, "wget", "-qO-", f"http://{network.host_address}:8091/") == container[:12]
-    assert docker("port", container).splitlines()[0] == "80/tcp -> 0.0.0.0:8091"
-    docker("rm", "-f", container)
-    with pytest.raises((ConnectionError, TimeoutError)):
-        network.outside.http_get(network.host_address, 8091, timeout=2)
-
-
-def test_a_port_is_published_once(docker: Command) -> None:
-    start(docker, "-p", "8092:80")
-    result = docker.result("run", "-d", "--name", "late", "-p", "8092:80", IMAGE)
-    assert result.code == 125
-    assert "Bind for 0.0.0.0:8092 failed: port is already allocated" in result.err
-
-
-def test_a_port_that_a_program_of_the_host_holds_is_refused(docker: Command, daemon: Daemon) -> None:
-    with daemon.network.host.open_socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("0.0.0.0", 8093))
-        taken.listen()
-        result = docker.result("run", "-d", "-p", "8093:80", IMAGE)
-    assert result.code == 125
-    assert "address already in use" in result.err
-
-
-def test_all_exposed_ports_can_be_published_on_free_ones(docker: Command, daemon: Daemon) -> None:
-    container = start(docker, "-P")
-    port = int(docker("inspect", "-f", '{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}', container))
-    assert port > 1023
-    assert daemon.network.outside.http_get(daemon.network.host_address, port).strip() == container[:12]
-
-
-def test_containers_on_the_bridge_reach_each_other(docker: Command) -> None:
-    server = start(docker)
-    address = docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", server)
-    assert docker("run", "--rm", IMAGE, "wget", "-qO-", f"http://{address}/") == server[:12]
-
-
-def test_host_and_none_networks(docker: Command, daemon: Daemon) -> None:
-    assert {"bridge", "host", "none"} <= {row["NAME"] for row in columns(docker("network", "ls"))}
-    assert f"inet {daemon.network.host_address}/" in docker("run", "--rm", "--network", "host", IMAGE, "ip", "address")
-    alone = docker("run", "--rm", "--network", "none", IMAGE, "ip", "-o", "link")
-    assert re.findall(r"^\d+: (\w+)", alone, re.M) == ["lo"]
-
-
-def test_images_are_listed_tagged_and_removed(docker: Command) -> None:
-    docker("tag", IMAGE, "other/name:v1")
-    rows = {(row["REPOSITORY"], row["TAG"]): row["IMAGE ID"] for row in columns(docker("images"))}
-    assert rows["enxame/sample", "latest"] == rows["other/name", "v1"]
-    assert docker("rmi", "other/name:v1") == "Untagged: other/name:v1"
-    assert docker("images", "-q", "other/name") == ""
-    assert "/bin/serve" in docker("image", "inspect", "-f", "{{.Config.Cmd}}", IMAGE)
-    assert "No such image: no/such" in docker.refused("rmi", "no/such")
-
-
-def test_an_image_in_use_is_not_removed(docker: Command) -> None:
-    container = docker("create", IMAGE)
-    assert re.search(
-        rf"unable to remove repository reference .* container {container[:12]} is using", docker.refused("rmi", IMAGE)
-    )
-
-
-def test_a_directory_can_be_imported_as_an_image(docker: Command, tmp_path) -> None:
-    import tarfile
-
-    with tarfile.open(tmp_path / "root.tar", "w") as archive:
-        archive.add("/bin/busybox", "bin/sh")
-    imported = docker("import", "-c", 'CMD ["/bin/sh", "-c", "echo imported"]', str(tmp_path / "root.tar"), "imp:1")
-    assert re.fullmatch(r"sha256:[0-9a-f]{64}", imported)
-    assert docker("run", "--rm", "imp:1") == "imported"
-    docker("rmi", "imp:1")
-
-
 def test_events_tell_what_happened(docker: Command) -> None:
     began = f"{time.time():.6f}"
     docker("run", "--name", "seen", IMAGE, "true")
@@ -340,7 +248,7 @@ def test_events_tell_what_happened(docker: Command) -> None:
 
 
 def test_stats_and_top_show_a_running_container(docker: Command) -> None:
-    container = start(docker, "--name", "busy")
+    container = started(docker, "--name", "busy")
     (row,) = columns(docker("stats", "--no-stream", container))
     assert row["NAME"] == "busy"
     assert not row["MEM USAGE / LIMIT"].startswith("0B")
@@ -389,39 +297,6 @@ def test_errors_have_dockers_words(docker: Command, argv: tuple[str, ...], messa
     assert message in docker.refused(*argv)
 
 
-def test_system_df_counts_layers_once_and_shows_everything(docker: Command) -> None:
-    start(docker, "-v", "kept:/kept", "--name", "writer")
-    docker("exec", "writer", "sh", "-c", "head -c 100000 /dev/zero > /file; head -c 50000 /dev/zero > /kept/file")
-    docker("tag", IMAGE, "other:tag")
-    images, containers, volumes, cache = columns(docker("system", "df"))
-    assert (images["TOTAL"], images["ACTIVE"]) == ("1", "1")
-    assert (containers["TOTAL"], containers["ACTIVE"]) == ("1", "1")
-    assert containers["SIZE"].startswith("100")
-    assert (volumes["TOTAL"], volumes["SIZE"]) == ("1", "50kB")
-    assert cache["TYPE"] == "Build Cache"
-    verbose = docker("system", "df", "-v")
-    assert re.search(r"kept +1 +50kB", verbose)
-    assert "writer" in verbose
-    docker("rmi", "other:tag")
-    docker("rm", "-f", "writer")
-    docker("volume", "rm", "kept")
-
-
-def test_system_prune_takes_what_nobody_uses(docker: Command) -> None:
-    docker("run", "--name", "done", IMAGE, "true")
-    running = start(docker)
-    docker("network", "create", "unused")
-    docker("volume", "create", "kept")
-    said = docker("system", "prune", "-f")
-    assert "Total reclaimed space" in said
-    assert "unused" in said
-    assert docker("ps", "-aq", "--no-trunc") == running
-    assert "unused" not in docker("network", "ls")
-    assert "kept" in docker("volume", "ls", "-q")
-    docker("volume", "rm", "kept")
-    docker("image", "inspect", IMAGE)
-
-
 def test_inspection_tells_what_a_container_has_not_what_was_said(docker: Command) -> None:
     docker(
         "create", "--name", "plain", "--tmpfs", "/scratch", "--mount", "type=tmpfs,dst=/work", "-v", "kept:/kept", IMAGE
@@ -436,16 +311,6 @@ def test_inspection_tells_what_a_container_has_not_what_was_said(docker: Command
     assert {mount["Destination"]: mount["Type"] for mount in shown["Mounts"]} == {"/work": "tmpfs", "/kept": "volume"}
     docker("create", "--name", "open", "--privileged", IMAGE)
     assert docker("inspect", "-f", "{{.HostConfig.MaskedPaths}} {{.HostConfig.ReadonlyPaths}}", "open") == "[] []"
-
-
-def test_images_of_a_name_are_shown_with_that_name_alone(docker: Command) -> None:
-    docker("tag", IMAGE, "shop/web:1")
-    docker("tag", IMAGE, "shop/web:2")
-    row = "{{.Repository}}:{{.Tag}}"
-    assert set(docker("images", "--format", row, "shop/web").split()) == {"shop/web:1", "shop/web:2"}
-    assert docker("images", "--format", row, "shop/web:2") == "shop/web:2"
-    assert docker("images", "-q", "--filter", "reference=*/nothing") == ""
-    docker("rmi", "shop/web:1", "shop/web:2")
 
 
 def test_clients_before_api_1_45_find_a_containers_own_names_among_its_aliases(docker: Command) -> None:
@@ -480,7 +345,7 @@ def test_small_mistakes_get_dockers_words(docker: Command) -> None:
 
 def test_a_restart_is_told_as_a_stop_and_a_start(docker: Command) -> None:
     began = int(time.time())
-    ref = start(docker)
+    ref = started(docker)
     docker("restart", "-t", "5", ref)
     told = docker(
         "events",
@@ -500,19 +365,3 @@ def test_a_restart_is_told_as_a_stop_and_a_start(docker: Command) -> None:
         "restart",
     ]
     docker("rm", "-f", ref)
-
-
-def test_containers_are_found_by_what_their_image_is_made_from_and_lose_a_name_that_is_gone(docker: Command) -> None:
-    ref = start(docker)
-    docker("exec", ref, "touch", "/changed")
-    docker("commit", ref, "derived:1")
-    child = docker("create", "--expose", "99", "derived:1")
-    docker("tag", "derived:1", "derived:2")
-    docker("rmi", "derived:1")
-    found = docker("ps", "-aq", "--no-trunc", "--filter", f"ancestor={IMAGE}").split()
-    assert set(found) == {ref, child}
-    assert docker("ps", "-aq", "--no-trunc", "--filter", "ancestor=derived:2") == child
-    assert docker("ps", "-a", "--format", "{{.Image}}", "--filter", f"id={child}") in docker("images", "-q")
-    assert docker("ps", "-aq", "--no-trunc", "--filter", "expose=80") == ref
-    docker("rm", "-f", ref, child)
-    docker("rmi", "derived:2")
