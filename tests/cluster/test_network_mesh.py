@@ -208,6 +208,119 @@ def test_one_client_port_at_three_machines_is_three_connections(cluster: Cluster
             assert client.host_address in answer
 
 
+@contextmanager
+def tcp_echo(container: str, machine: Machine, port: int) -> Iterator[None]:
+    """In a container somebody who sends back what he gets, on any number of connections."""
+    opened: list[socket.socket] = []
+    listening = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while data := connection.recv(1 << 16):
+                connection.sendall(data)
+
+    def listen() -> None:
+        enter_network_namespace(f"/proc/{pid(machine, container)}/ns/net")
+        opened.append(socket.create_server(("", port)))
+        listening.set()
+        with suppress(OSError):
+            while True:
+                connection, _ = opened[0].accept()
+                opened.append(connection)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    assert listening.wait(allowed(5))
+    try:
+        yield
+    finally:
+        for one in opened:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def ping(connection: socket.socket, word: bytes, times: int) -> None:
+    for _ in range(times):
+        connection.sendall(word)
+        assert connection.recv(100) == word
+
+
+def forwarded(machine: Machine) -> int:
+    """Packets that the machine's filter let through."""
+    shown = machine.network.host.run("nft", "list", "chain", "inet", "probe", "forward")
+    found = re.search(r"packets (\d+)", shown)
+    assert found is not None
+    return int(found[1])
+
+
+def test_busy_connections_of_one_client_port_at_all_machines_stay_apart_and_outlive_killed_daemons(
+    cluster: Cluster, client: LanHost
+) -> None:
+    cluster.create_service("echo", 1, EndpointSpec=published(target=5301))
+    ((container, place),) = containers(cluster, "echo").items()
+    probe = "add table inet probe; add chain inet probe forward { type filter hook forward priority 10; }; "
+    probe += "add rule inet probe forward counter"
+
+    def takes_a_shortcut(machine: Machine, connection: socket.socket, word: bytes) -> bool:
+        before = forwarded(machine)
+        ping(connection, word, 300)
+        return forwarded(machine) - before < 100
+
+    with ExitStack() as stack:
+        stack.enter_context(tcp_echo(container, place, 5301))
+        connections: dict[bytes, tuple[Machine, socket.socket]] = {}
+        for number, machine in enumerate(cluster.machines):
+            machine.network.host.run("nft", probe)
+            made = connect_from(client, 41_500, machine)
+            connections[b"%d" % number * 50] = machine, stack.enter_context(made)
+
+        def all_take_shortcuts() -> None:
+            for word, (machine, connection) in connections.items():
+                wait_until(
+                    lambda m=machine, c=connection, w=word: takes_a_shortcut(m, c, w),
+                    f"{machine.network.hostname} lets a busy connection pass",
+                    timeout=30,
+                )
+
+        all_take_shortcuts()
+        for word, (_, connection) in connections.items():
+            ping(connection, word, 500)
+        killed = next(machine for machine in cluster.workers if machine is not place)
+        killed.kill()
+        before = forwarded(killed)
+        for word, (_, connection) in connections.items():
+            ping(connection, word, 300)
+        assert forwarded(killed) - before >= 600, "without a daemon everything passes the filter"
+        killed.start()
+        wait_until(lambda: set(cluster.states().values()) == {"ready"}, "it is back")
+        all_take_shortcuts()
+        for machine in cluster.machines:
+            machine.network.host.run("nft", "delete table inet probe")
+
+
+def connect_from(client: LanHost, port: int, machine: Machine) -> socket.socket:
+    """To the published port, from a port of one's own choice."""
+
+    def answered() -> bool:
+        nonlocal made
+        made = client.host.open_socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.settimeout(5)
+        made.bind(("", port))
+        try:
+            made.connect((machine.network.host_address, PORT))
+        except OSError:
+            made.close()
+            return False
+        return True
+
+    made = socket.socket()
+    made.close()
+    wait_until(answered, f"{machine.network.hostname} answers")
+    return made
+
+
 def test_datagrams_reach_tasks_on_several_networks_and_come_back(cluster: Cluster, client: LanHost) -> None:
     cluster.manager.api.post("/networks/create", {"Name": "side", "Driver": "overlay"})
     cluster.create_service(
