@@ -10,7 +10,7 @@ from enxame.testing.daemons import Daemon, wait_until
 from enxame.testing.sample_image import DEFAULT_TAG as IMAGE
 from tests.terminal import Terminal, converse
 
-__all__ = ["IMAGE", "Command", "Result", "columns", "docker_programs", "started"]
+__all__ = ["IMAGE", "Command", "Result", "columns", "docker_programs", "started", "until_it_listens"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,11 @@ def columns(table: str) -> list[dict[str, str]]:
 def started(docker: Command, *options: str) -> str:
     """A container of the sample image that listens; its id."""
     container = docker("run", "-d", *options, IMAGE)
-    # It says that it listens a moment before it does.
+    until_it_listens(docker, container)
+    return container
+
+
+def until_it_listens(docker: Command, container: str) -> None:
+    """Wait for the server of the sample image; it says that it listens a moment before it does."""
     asked = ("exec", container, "sh", "-c", "wget -qO- http://127.0.0.1:${PORT:-80}/")
     wait_until(lambda: docker.result(*asked).code == 0, "the container listens")
-    return container

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from enxame.testing.daemons import Daemon, wait_until
+from enxame.testing.daemons import Daemon
 from enxame.testing.namespace import HostAndOutside
-from tests.clients.command import IMAGE, Command, columns
+from tests.clients.command import IMAGE, Command, columns, started
 from tests.conftest import remove_containers
 
 
@@ -41,8 +41,7 @@ def test_a_network_on_the_wire(docker: Command, daemon: Daemon) -> None:
     if made.code and "has no macvlan" in made.err:
         pytest.skip(made.err)
     daemon.network.outside.ip("address", "replace", "203.0.113.9/24", "dev", "eth0")
-    docker("run", "-d", "--name", "web", "--network", "wire", "--ip", "203.0.113.80", IMAGE)
-    wait_until(lambda: "listens" in docker("logs", "web"), "the container listens")
+    started(docker, "--name", "web", "--network", "wire", "--ip", "203.0.113.80")
     assert "203.0.113.9" in daemon.network.outside.http_get("203.0.113.80", 80, "/cgi-bin/whoami")
     assert "parent=LINK" in docker.refused("network", "create", "-d", "macvlan", "nowhere")
     assert "ipvlan networks are not supported" in docker.refused("network", "create", "-d", "ipvlan", "other")

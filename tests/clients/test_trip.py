@@ -5,7 +5,7 @@ import re
 import pytest
 
 from enxame.testing.daemons import Daemon, wait_until
-from tests.clients.command import IMAGE, Command, columns
+from tests.clients.command import IMAGE, Command, columns, until_it_listens
 from tests.conftest import remove_containers
 
 
@@ -97,7 +97,7 @@ def test_the_trip_of_the_notes(tool: Command, outside_swarm: Daemon) -> None:
 
     container = tool("container", "run", "-p", "8080:3000", "-d", "-e", "PORT=3000", IMAGE)
     assert re.fullmatch(r"[0-9a-f]{64}", container)
-    wait_until(lambda: "listens" in tool("logs", container), "the container listens")
+    until_it_listens(tool, container)
     assert outside.http_get(address, 8080).strip() == container[:12]
     assert host.http_get("127.0.0.1", 8080).strip() == container[:12]
 
