@@ -4,7 +4,9 @@ notices.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 from asyncio import to_thread
 from collections.abc import AsyncIterator, Callable
@@ -15,8 +17,9 @@ import pytest
 from enxame.engine.sandbox import SandboxInfo
 from enxame.model.container import EndpointIPAMConfig, EndpointSettings
 from enxame.model.network import IPAMConfig, IPAMOptions, Network, NetworkSpec
+from enxame.network.shortcuts import attaching, shortcuts
 from enxame.network.shortcuts import kernel_side as kernel_sides
-from enxame.network.shortcuts import shortcuts
+from enxame.network.shortcuts.bpf import BpfError
 from tests.engine.busy_connections import (
     RESET,
     RESET_AT_CLOSE,
@@ -446,3 +449,44 @@ async def test_many_connections_that_become_busy_at_once_all_take_theirs(machine
     finally:
         for connection in connections:
             connection.close()
+
+
+def filters(machine: Machine) -> list[str]:
+    """Numbers of our programs at a link."""
+    shown = machine.lab.command(machine.lab.host, "tc filter show dev up0 ingress")
+    return re.findall(r"enxame-mesh direct-action .* id (\d+)", shown)
+
+
+async def test_older_kernels_have_filters_of_which_a_killed_daemon_leaves_none_for_long(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_old(_: object, link: int) -> None:
+        raise BpfError(f"attach to {link}", errno.EINVAL)
+
+    monkeypatch.setattr(attaching.TcxLinks, "attach", too_old)
+    ((_, info),) = await tasks(machine, 1)
+    seen = Seen(machine)
+    server = Echo(machine.lab, info.netns_path, 7)
+    try:
+        await published(machine, server, count=1)
+        with await connected(machine) as connection:
+            with seen.at_most(20):
+                await to_thread(ping, connection, 1000)
+            assert len(filters(machine)) == 1
+            with monkeypatch.context() as killed:
+                killed.setattr(attaching.Filters, "detach", lambda *_: None)
+                await machine.stop()
+            (left,) = filters(machine)
+            await to_thread(exchange, connection, 1_000_000, 1 << 16)
+            await machine.start()
+            await published(machine, server, count=1)
+            await to_thread(make_busy, machine, connection)
+            (ours,) = filters(machine)
+            assert ours != left
+            await machine.stop()
+            assert filters(machine) == []
+            assert "clsact" not in machine.lab.command(machine.lab.host, "tc qdisc show dev up0")
+            await to_thread(exchange, connection, 1_000_000, 1 << 16)
+            await machine.start()
+    finally:
+        await to_thread(server.close)
