@@ -189,6 +189,8 @@ class SwarmNetworks:
                     raise EnxameError(
                         f"the subnet {clash} of network {name} overlaps with network {other.resource.name}"
                     )
+        for other in self._ended(network):  # not by its subnets: those were looked at
+            raise EnxameError(f"the VXLAN id of network {name} is still used by network {other.resource.name}")
         without = self._local.bridge_names()
         reached: list[_Subnet] = [
             route.destination for route in await self._dataplane.routes(without=without) if route.direct
