@@ -96,7 +96,7 @@ async def test_a_busy_connection_passes_without_the_filter_and_arrives_byte_for_
 ) -> None:
     seen = Seen(machine)
     with await connected(machine) as connection:
-        with seen.at_most(20):
+        with seen.at_most(400):
             await to_thread(ping, connection, 2000)
             for piece in (1 << 20, 1000):
                 await to_thread(exchange, connection, 10_000_000, piece)
@@ -130,7 +130,7 @@ async def test_a_busy_connection_over_ipv6_passes_without_the_filter(machine: Ma
     try:
         await set_ingress(machine, ingress(8080, "10.0.0.3", "fd00:5::3", target=7))
         with await connected(machine, address=HOST6) as connection:
-            with seen.at_most(20):
+            with seen.at_most(400):
                 await to_thread(ping, connection, 2000)
                 for piece in (1 << 20, 1000):
                     await to_thread(exchange, connection, 10_000_000, piece)
@@ -296,7 +296,7 @@ async def test_tracking_waits_for_an_idle_connection_as_long_as_ever(machine: Ma
 async def test_connections_outlive_the_daemon_on_the_way_through_the_filter(machine: Machine, echo: Echo) -> None:
     seen = Seen(machine)
     with await connected(machine) as connection:
-        with seen.at_most(50):
+        with seen.at_most(400):
             await to_thread(exchange, connection, 60_000_000, 1 << 20)
         await machine.stop()
         before = seen.packets
@@ -349,7 +349,7 @@ async def test_a_link_that_comes_later_gets_the_program_and_gives_it_back(machin
     second_link(machine)
     await until(lambda: len(ebpf(machine)) == len(before) + 1, "the program is attached to the link")
     with await connected(machine, address="198.51.100.1") as connection:
-        with seen.at_most(20):
+        with seen.at_most(400):
             await to_thread(ping, connection, 1000)
         assert echo.clients == {"198.51.100.9"}
         lab.command(lab.host, "ip link del up1")
@@ -470,7 +470,7 @@ async def test_older_kernels_have_filters_of_which_a_killed_daemon_leaves_none_f
     try:
         await published(machine, server, count=1)
         with await connected(machine) as connection:
-            with seen.at_most(20):
+            with seen.at_most(400):
                 await to_thread(ping, connection, 1000)
             assert len(filters(machine)) == 1
             with monkeypatch.context() as killed:
