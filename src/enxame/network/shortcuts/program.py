@@ -278,8 +278,11 @@ def _copy_length(code: Assembler, header: _Header) -> None:
 
 
 def _translate(code: Assembler, header: _Header, address: int, port: int, old_port: int) -> None:
-    """Replace an address and a port, and send."""
+    """Replace an address and a port, and send. The kernel's helpers write: programs that do so themselves make the
+    kernel copy every frame that somebody else has, too, whether they write to it or not.
+    """
     checksum = header.tcp + _TCP_CHECKSUM
+    _count_hop(code, header)
     code.compute(R1, "=", Reg(R6))
     code.compute(R2, "=", checksum)
     code.compute(R3, "=", 0)
@@ -293,36 +296,34 @@ def _translate(code: Assembler, header: _Header, address: int, port: int, old_po
     code.compute(R5, "=", 2)
     code.call(_REPLACE_L4_CHECKSUM)
     if header.version == 6:
-        _count_hop6(code, header)
-    _load_data(code)
-    code.compute(R1, "=", Reg(R7))
-    code.compute(R1, "+", header.tcp + _TCP_HEADER)
-    code.jump("pass", R1, ">", Reg(R8))
+        # A sum over the whole packet, as some cards tell it: the helper above takes it for granted that the address is
+        # in a header with a checksum of its own.
+        code.compute(R1, "=", Reg(R6))
+        code.load(WORD, R2, R9, flow.VALUE_DIFFERENCE)
+        code.call(_CHECKSUM_UPDATE)
+    _write(code, address, (R9, flow.VALUE_ADDRESS), 4 * header.words)
+    _write(code, port, (R9, flow.VALUE_PORT), 2)
+    # Both link addresses as they are in a frame: the own one behind the other.
     for half in range(0, 6, 2):
-        code.load(HALF, R1, R10, _FIB_NEXT_LINK_ADDRESS + half)
-        code.store(HALF, R7, half, Reg(R1))
         code.load(HALF, R1, R10, _FIB_OWN_LINK_ADDRESS + half)
-        code.store(HALF, R7, 6 + half, Reg(R1))
-    for word in range(header.words):
-        code.load(WORD, R1, R9, flow.VALUE_ADDRESS + 4 * word)
-        code.store(WORD, R7, address + 4 * word, Reg(R1))
-    code.load(HALF, R1, R9, flow.VALUE_PORT)
-    code.store(HALF, R7, port, Reg(R1))
-    if header.version == 4:
-        _count_hop4(code, header)
+        code.store(HALF, R10, _FIB_NEXT_LINK_ADDRESS + 6 + half, Reg(R1))
+    _write(code, 0, (R10, _FIB_NEXT_LINK_ADDRESS), 12)
     code.load(WORD, R1, R10, _FIB_INTERFACE)
     code.compute(R2, "=", 0)
     code.call(_REDIRECT)
     code.leave()
 
 
-def _count_hop4(code: Assembler, header: _Header) -> None:
-    """One hop less, and the header's checksum for that and the address."""
+def _count_hop(code: Assembler, header: _Header) -> None:
+    """One hop less; of version 4 with the header's checksum, which is for the new address, too."""
     code.load(BYTE, R1, R7, header.hops)
     code.compute(R1, "-", 1)
-    code.store(BYTE, R7, header.hops, Reg(R1))
-    check = _ETHERNET + 10
-    code.load(HALF, R1, R7, check)
+    code.store(BYTE, R10, _NUMBER, Reg(R1))
+    if header.version == 6:
+        _write(code, header.hops, (R10, _NUMBER), 1, _RECOMPUTE_CHECKSUM)
+        return
+    code.store(BYTE, R10, _NUMBER + 1, socket.IPPROTO_TCP)
+    code.load(HALF, R1, R7, header.hops + 2)
     code.compute(R1, "^", 0xFFFF)
     code.load(HALF, R2, R9, flow.VALUE_HEADER_DIFFERENCE)
     code.compute(R1, "+", Reg(R2))
@@ -331,29 +332,19 @@ def _count_hop4(code: Assembler, header: _Header) -> None:
     code.compute(R1, "&", 0xFFFF)
     code.compute(R1, "+", Reg(R2))
     code.compute(R1, "^", 0xFFFF)
-    code.store(HALF, R7, check, Reg(R1))
+    code.store(HALF, R10, _NUMBER + 2, Reg(R1))
+    _write(code, header.hops, (R10, _NUMBER), 4)
 
 
-def _count_hop6(code: Assembler, header: _Header) -> None:
-    """One hop less. A sum over the whole packet, as some cards tell it, stays right: the helper for the transport's
-    checksum takes it for granted that the address is in a header with a checksum of its own.
-    """
+def _write(code: Assembler, to: int, source: tuple[int, int], size: int, flags: int = 0) -> None:
+    """Bytes of the packet, from a register's address and so many bytes further."""
+    base, offset = source
     code.compute(R1, "=", Reg(R6))
-    code.load(WORD, R2, R9, flow.VALUE_DIFFERENCE)
-    code.call(_CHECKSUM_UPDATE)
-    _load_data(code)
-    code.compute(R1, "=", Reg(R7))
-    code.compute(R1, "+", header.tcp + _TCP_HEADER)
-    code.jump("pass", R1, ">", Reg(R8))
-    code.load(BYTE, R1, R7, header.hops)
-    code.compute(R1, "-", 1)
-    code.store(BYTE, R10, _NUMBER, Reg(R1))
-    code.compute(R1, "=", Reg(R6))
-    code.compute(R2, "=", header.hops)
-    code.compute(R3, "=", Reg(R10))
-    code.compute(R3, "+", _NUMBER)
-    code.compute(R4, "=", 1)
-    code.compute(R5, "=", _RECOMPUTE_CHECKSUM)
+    code.compute(R2, "=", to)
+    code.compute(R3, "=", Reg(base))
+    code.compute(R3, "+", offset)
+    code.compute(R4, "=", size)
+    code.compute(R5, "=", flags)
     code.call(_STORE_BYTES)
 
 
