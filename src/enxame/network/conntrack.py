@@ -13,24 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from enxame.network import conntrack_messages as ct
 from enxame.network.netlink import NetlinkSocket, Request, attribute, nested, u8, u32
 from enxame.network.rtnetlink import Address
 
-_CT_DELETE: Final = (1 << 8) | 2
-_CTA_TUPLE_ORIG: Final = 1
-_CTA_TUPLE_REPLY: Final = 2
-_CTA_STATUS: Final = 3
-_CTA_FILTER: Final = 25
-_CTA_STATUS_MASK: Final = 26
-_SEEN_REPLY: Final = 1 << 1
-_DESTINATION_TRANSLATED: Final = 1 << 5
-_CTA_TUPLE_IP: Final = 1
-_CTA_TUPLE_PROTO: Final = 2
-#: The source's attribute, by version of IP.
-_CTA_IP_SRC: Final = {4: 1, 6: 3}
-_FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-_CTA_PROTO_NUM: Final = 1
-_CTA_PROTO_DST_PORT: Final = 3
 _CTA_FILTER_ORIG_FLAGS: Final = 1
 _CTA_FILTER_REPLY_FLAGS: Final = 2
 _BY_SOURCE: Final = 1 << 0
@@ -47,7 +33,7 @@ def forget_addresses(netlink: NetlinkSocket, addresses: Iterable[Address]) -> No
         [
             _delete(side, _source(address), _BY_SOURCE, f"forget connections of {address}", version=address.version)
             for address in addresses
-            for side in (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
+            for side in (ct.ORIGINAL, ct.REPLY)
         ]
     )
 
@@ -62,9 +48,9 @@ def turn_away_from(netlink: NetlinkSocket, addresses: Iterable[Address]) -> None
     answer yet, which would be tried there again and again. Blocks.
     """
     addresses = list(addresses)
-    udp = nested(_CTA_TUPLE_PROTO, u8(_CTA_PROTO_NUM, socket.IPPROTO_UDP))
+    udp = nested(ct.TUPLE_PROTOCOL, u8(ct.PROTOCOL_NUMBER, socket.IPPROTO_UDP))
     _forget_to(netlink, addresses, udp, _BY_SOURCE | _BY_PROTOCOL)
-    _forget_to(netlink, addresses, b"", _BY_SOURCE, *_without(_SEEN_REPLY))
+    _forget_to(netlink, addresses, b"", _BY_SOURCE, *_without(ct.SEEN_REPLY))
 
 
 def _forget_to(netlink: NetlinkSocket, addresses: Iterable[Address], content: bytes, by: int, *only: bytes) -> None:
@@ -74,7 +60,7 @@ def _forget_to(netlink: NetlinkSocket, addresses: Iterable[Address], content: by
     netlink.execute(
         [
             _delete(
-                _CTA_TUPLE_REPLY,
+                ct.REPLY,
                 _source(address) + content,
                 by,
                 f"forget connections to {address}",
@@ -87,12 +73,12 @@ def _forget_to(netlink: NetlinkSocket, addresses: Iterable[Address], content: by
 
 
 def _source(address: Address) -> bytes:
-    return nested(_CTA_TUPLE_IP, attribute(_CTA_IP_SRC[address.version], address.packed))
+    return nested(ct.TUPLE_IP, attribute(ct.ADDRESSES[address.version][0], address.packed))
 
 
 def _without(status: int) -> tuple[bytes, bytes]:
     """Only entries that have not that bit of their status."""
-    return attribute(_CTA_STATUS, struct.pack("!I", 0)), attribute(_CTA_STATUS_MASK, struct.pack("!I", status))
+    return attribute(ct.STATUS, struct.pack("!I", 0)), attribute(ct.STATUS_MASK, struct.pack("!I", status))
 
 
 def forget_udp_ports(netlink: NetlinkSocket, ports: Iterable[int]) -> None:
@@ -108,17 +94,17 @@ def forget_refused(netlink: NetlinkSocket, ports: Iterable[tuple[int, int]]) -> 
     """
     if _none_tracked():
         return
-    only = _without(_DESTINATION_TRANSLATED)
+    only = _without(ct.DESTINATION_TRANSLATED)
     netlink.execute([request for protocol, port in ports for request in _delete_port(protocol, port, *only)])
 
 
 def _delete_port(protocol: int, port: int, *only: bytes) -> list[Request]:
     """Of both versions of IP."""
-    number = u8(_CTA_PROTO_NUM, protocol)
-    destination = nested(_CTA_TUPLE_PROTO, number, attribute(_CTA_PROTO_DST_PORT, struct.pack("!H", port)))
+    number = u8(ct.PROTOCOL_NUMBER, protocol)
+    destination = nested(ct.TUPLE_PROTOCOL, number, attribute(ct.DESTINATION_PORT, struct.pack("!H", port)))
     by = _BY_PROTOCOL | _BY_DESTINATION_PORT
     what = f"forget conversations with port {port}"
-    return [_delete(_CTA_TUPLE_ORIG, destination, by, what, *only, version=version) for version in _FAMILY]
+    return [_delete(ct.ORIGINAL, destination, by, what, *only, version=version) for version in ct.VERSIONS]
 
 
 def _none_tracked() -> bool:
@@ -129,11 +115,11 @@ def _none_tracked() -> bool:
 
 
 def _delete(side: int, content: bytes, by: int, what: str, *only: bytes, version: int) -> Request:
-    original, reply = (by, 0) if side == _CTA_TUPLE_ORIG else (0, by)
+    original, reply = (by, 0) if side == ct.ORIGINAL else (0, by)
     payload = (
-        bytes([_FAMILY[version], 0, 0, 0])
+        ct.header(version)
         + nested(side, content)
-        + nested(_CTA_FILTER, u32(_CTA_FILTER_ORIG_FLAGS, original), u32(_CTA_FILTER_REPLY_FLAGS, reply))
+        + nested(ct.FILTER, u32(_CTA_FILTER_ORIG_FLAGS, original), u32(_CTA_FILTER_REPLY_FLAGS, reply))
         + b"".join(only)
     )
-    return Request(_CT_DELETE, 0, payload, what, frozenset({errno.ENOENT}))
+    return Request(ct.DELETE, 0, payload, what, frozenset({errno.ENOENT}))

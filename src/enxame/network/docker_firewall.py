@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import shutil
 import subprocess
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from enxame.errors import EnxameError
-from enxame.network.netlink import NetlinkSocket, Request, text
+from enxame.network import nft_messages
+from enxame.network.netlink import NetlinkSocket
 from enxame.network.nft_messages import IPV4, IPV6
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ _FAMILIES: Final = ((IPV4, "iptables"), (IPV6, "ip6tables"))
 _LEGACY_TABLES: Final = {IPV4: "/proc/thread-self/net/ip_tables_names", IPV6: "/proc/thread-self/net/ip6_tables_names"}
 #: Interfaces, in iptables' words: all that begin with that, and the default bridge.
 OURS: Final = ("enx-+", "enxame0")
-_GET_RULE: Final = 10 << 8 | 7
 #: Bytes that a rule of ours contains.
 _TRACE: Final = b"enx-"
 _SECONDS: Final = 2.0
@@ -85,9 +84,8 @@ class DockerFirewall:
 
 def _is_missing(family: int, kernel: NetlinkSocket) -> bool:
     """Whether the chain exists and our rules do not."""
-    payload = bytes((family, 0, 0, 0)) + text(1, "filter") + text(2, CHAIN)
     try:
-        rules = kernel.dump(Request(_GET_RULE, 0, payload, f"list the rules of {CHAIN}", frozenset({errno.ENOENT})))
+        rules = kernel.dump(nft_messages.list_rules(family, "filter", CHAIN))
     except EnxameError:
         return False  # no such table
     # The chain that dockerd makes is never empty: it ends with RETURN.

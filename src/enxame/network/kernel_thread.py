@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from enxame.errors import EnxameError
 from enxame.network import xfrm
-from enxame.network.netlink import NetlinkSocket
+from enxame.network.netlink import NETFILTER, NetlinkSocket
 
 T = TypeVar("T")
-
-_NETLINK_NETFILTER: Final = 12
 
 
 class KernelThread:
@@ -66,7 +64,7 @@ class KernelThread:
 
     def _open(self) -> None:
         self._route = NetlinkSocket()
-        self._filter = NetlinkSocket(_NETLINK_NETFILTER)
+        self._filter = NetlinkSocket(NETFILTER)
 
     def _close(self) -> None:
         for connection in (self._route, self._filter, self._xfrm):

@@ -20,14 +20,13 @@ from typing import Final, Protocol, TypeVar
 from enxame.errors import EnxameError
 from enxame.network import conntrack, nft_messages
 from enxame.network.namespaces import entered, is_namespace
-from enxame.network.netlink import NetlinkError, NetlinkSocket, Request
+from enxame.network.netlink import NETFILTER, NetlinkError, NetlinkSocket, Request
 from enxame.network.nft_messages import Message
 from enxame.network.rtnetlink import Address
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_NETLINK_NETFILTER: Final = 12
 _SO_SNDBUFFORCE: Final = 32
 _NLMSG_ERROR: Final = 2
 _ANSWER_TIMEOUT: Final = 10.0
@@ -137,7 +136,7 @@ def _apply(change: Change, used: list[_Closable]) -> None:
         with contextlib.suppress(OSError):
             _LIBERAL.write_text("1")
     if change.transaction:
-        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER)
         used.append(kernel)
         kernel.bind((0, 0))
         kernel.settimeout(_ANSWER_TIMEOUT)
@@ -149,7 +148,7 @@ def _apply(change: Change, used: list[_Closable]) -> None:
         finally:
             route.close()
     if change.turned or change.gone:
-        tracked = NetlinkSocket(_NETLINK_NETFILTER)
+        tracked = NetlinkSocket(NETFILTER)
         used.append(tracked)
         conntrack.turn_away_from(tracked, change.turned)
         conntrack.forget_answers_from(tracked, change.gone)

@@ -17,6 +17,9 @@ from typing import Final
 
 from enxame.errors import EnxameError
 
+#: The protocol of the packet filter and of tracked connections.
+NETFILTER: Final = 12
+
 NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
 NLM_F_DUMP: Final = 0x300

@@ -8,6 +8,7 @@ Within a rule, registers are 32 bits wide: ``R0`` is the first; values wider tha
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from enxame.network.netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_REQUEST,
+    Request,
     attribute,
     nested,
     text,
@@ -37,6 +39,7 @@ _DELETE_TABLE: Final = 2
 _NEW_CHAIN: Final = 3
 _DELETE_CHAIN: Final = 5
 _NEW_RULE: Final = 6
+_GET_RULE: Final = 7
 _DELETE_RULE: Final = 8
 _NEW_SET: Final = 9
 _NEW_ELEMENTS: Final = 12
@@ -99,6 +102,12 @@ def transaction(messages: Sequence[Message]) -> bytes:
 
 
 # Tables, chains, sets
+
+
+def list_rules(family: int, table: str, chain: str) -> Request:
+    """For a dump of a chain's rules; of one that does not exist there are none."""
+    payload = bytes((family, 0, 0, 0)) + text(1, table) + text(2, chain)
+    return Request(_SUBSYSTEM << 8 | _GET_RULE, 0, payload, f"list the rules of {chain}", frozenset({errno.ENOENT}))
 
 
 def add_table(family: int, table: str) -> Message:

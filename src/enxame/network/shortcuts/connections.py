@@ -15,16 +15,10 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from enxame.network import conntrack_messages as ct
 from enxame.network.netlink import NetlinkError, NetlinkSocket, Request, attribute, nested, parse_attributes, u8
 from enxame.network.shortcuts.flow import Endpoint, Flow
 
-_CT_NEW: Final = 1 << 8
-_CT_GET: Final = (1 << 8) | 1
-_CTA_TUPLE_ORIG: Final = 1
-_CTA_TUPLE_REPLY: Final = 2
-_CTA_STATUS: Final = 3
-_CTA_PROTOINFO: Final = 4
-_CTA_TIMEOUT: Final = 7
 _CTA_PROTOINFO_TCP: Final = 1
 _TCP_STATE: Final = 1
 _TCP_FLAGS_ORIGINAL: Final = 4
@@ -33,21 +27,8 @@ _TCP_ESTABLISHED: Final = 3
 #: Of a direction: what it is to be, and of which bits: it is liberal, and waits for no acknowledgement.
 _BE_LIBERAL: Final = b"\x08\x18"
 
-_TUPLE_IP: Final = 1
-_TUPLE_PROTO: Final = 2
-#: Source and destination, by version of IP.
-_ADDRESSES: Final = {4: (1, 2), 6: (3, 4)}
-_PROTO_NUMBER: Final = 1
-_PROTO_SOURCE_PORT: Final = 2
-_PROTO_DESTINATION_PORT: Final = 3
-_FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
-_ASSURED: Final = 1 << 2
-_SEQUENCES_MOVED: Final = 1 << 6
-_HELPED: Final = 1 << 13
-_SOURCE_TRANSLATED: Final = 1 << 4
-_DESTINATION_TRANSLATED: Final = 1 << 5
-_TRANSLATED: Final = _SOURCE_TRANSLATED | _DESTINATION_TRANSLATED
+_TRANSLATED: Final = ct.SOURCE_TRANSLATED | ct.DESTINATION_TRANSLATED
 
 
 def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint, least: float) -> Flow | None:
@@ -56,24 +37,24 @@ def find(netlink: NetlinkSocket, client: Endpoint, asked: Endpoint, least: float
     """
     version = client.address.version
     what = f"look for the connection of {client.address} port {client.port}"
-    payload = _header(version) + _tuple(client, asked)
-    body = netlink.get(Request(_CT_GET, 0, payload, what, frozenset({errno.ENOENT})))
+    payload = ct.header(version) + _tuple(client, asked)
+    body = netlink.get(Request(ct.GET, 0, payload, what, frozenset({errno.ENOENT})))
     if body is None:
         return None
     found = parse_attributes(body[4:])
-    (status,) = struct.unpack("!I", found[_CTA_STATUS])
-    (seconds,) = struct.unpack("!I", found.get(_CTA_TIMEOUT, bytes(4)))
+    (status,) = struct.unpack("!I", found[ct.STATUS])
+    (seconds,) = struct.unpack("!I", found.get(ct.TIMEOUT, bytes(4)))
     if (
         seconds < least
-        or not status & _ASSURED
-        or status & (_TRANSLATED | _SEQUENCES_MOVED | _HELPED) != _DESTINATION_TRANSLATED
+        or not status & ct.ASSURED
+        or status & (_TRANSLATED | ct.SEQUENCES_MOVED | ct.HELPED) != ct.DESTINATION_TRANSLATED
     ):
         return None
-    info = parse_attributes(found.get(_CTA_PROTOINFO, b""))
+    info = parse_attributes(found.get(ct.PROTOCOL_STATE, b""))
     tcp = parse_attributes(info.get(_CTA_PROTOINFO_TCP, b""))
     if tcp.get(_TCP_STATE, b"\0")[0] != _TCP_ESTABLISHED:
         return None
-    backend, answered = _parse_tuple(found[_CTA_TUPLE_REPLY], version)
+    backend, answered = _parse_tuple(found[ct.REPLY], version)
     return Flow(client, asked, backend) if answered == client else None
 
 
@@ -82,17 +63,17 @@ def be_liberal(netlink: NetlinkSocket, flow: Flow, seconds: int) -> bool:
     long it may be idle from now on.
     """
     flags = nested(
-        _CTA_PROTOINFO,
+        ct.PROTOCOL_STATE,
         nested(
             _CTA_PROTOINFO_TCP,
             attribute(_TCP_FLAGS_ORIGINAL, _BE_LIBERAL),
             attribute(_TCP_FLAGS_REPLY, _BE_LIBERAL),
         ),
     )
-    timeout = attribute(_CTA_TIMEOUT, struct.pack("!I", seconds))
-    payload = _header(flow.client.address.version) + _tuple(flow.client, flow.asked) + flags + timeout
+    timeout = attribute(ct.TIMEOUT, struct.pack("!I", seconds))
+    payload = ct.header(flow.client.address.version) + _tuple(flow.client, flow.asked) + flags + timeout
     try:
-        netlink.execute([Request(_CT_NEW, 0, payload, f"let {flow.client.address} take a shortcut")])
+        netlink.execute([Request(ct.NEW, 0, payload, f"let {flow.client.address} take a shortcut")])
     except NetlinkError as error:
         if error.errno == errno.ENOENT:
             return False
@@ -100,34 +81,30 @@ def be_liberal(netlink: NetlinkSocket, flow: Flow, seconds: int) -> bool:
     return True
 
 
-def _header(version: int) -> bytes:
-    return bytes([_FAMILY[version], 0, 0, 0])
-
-
 def _tuple(source: Endpoint, destination: Endpoint) -> bytes:
-    source_kind, destination_kind = _ADDRESSES[source.address.version]
+    source_kind, destination_kind = ct.ADDRESSES[source.address.version]
     return nested(
-        _CTA_TUPLE_ORIG,
+        ct.ORIGINAL,
         nested(
-            _TUPLE_IP,
+            ct.TUPLE_IP,
             attribute(source_kind, source.address.packed),
             attribute(destination_kind, destination.address.packed),
         ),
         nested(
-            _TUPLE_PROTO,
-            u8(_PROTO_NUMBER, socket.IPPROTO_TCP),
-            attribute(_PROTO_SOURCE_PORT, source.port.to_bytes(2, "big")),
-            attribute(_PROTO_DESTINATION_PORT, destination.port.to_bytes(2, "big")),
+            ct.TUPLE_PROTOCOL,
+            u8(ct.PROTOCOL_NUMBER, socket.IPPROTO_TCP),
+            attribute(ct.SOURCE_PORT, source.port.to_bytes(2, "big")),
+            attribute(ct.DESTINATION_PORT, destination.port.to_bytes(2, "big")),
         ),
     )
 
 
 def _parse_tuple(data: bytes, version: int) -> tuple[Endpoint, Endpoint]:
     parts = parse_attributes(data)
-    addresses, ports = parse_attributes(parts[_TUPLE_IP]), parse_attributes(parts[_TUPLE_PROTO])
+    addresses, ports = parse_attributes(parts[ct.TUPLE_IP]), parse_attributes(parts[ct.TUPLE_PROTOCOL])
     parse = IPv4Address if version == 4 else IPv6Address
-    source, destination = (parse(addresses[kind]) for kind in _ADDRESSES[version])
+    source, destination = (parse(addresses[kind]) for kind in ct.ADDRESSES[version])
     return (
-        Endpoint(source, int.from_bytes(ports[_PROTO_SOURCE_PORT], "big")),
-        Endpoint(destination, int.from_bytes(ports[_PROTO_DESTINATION_PORT], "big")),
+        Endpoint(source, int.from_bytes(ports[ct.SOURCE_PORT], "big")),
+        Endpoint(destination, int.from_bytes(ports[ct.DESTINATION_PORT], "big")),
     )

@@ -21,7 +21,6 @@ _INSTRUCTION = struct.Struct("=BBhi")
 _LOAD: Final = 0x61
 _STORE_IMMEDIATE: Final = 0x62
 _STORE: Final = 0x63
-_IMMEDIATE: Final = 0x00
 _REGISTER: Final = 0x08
 _ALU: Final = 0x07
 _JUMP: Final = 0x05
@@ -102,7 +101,7 @@ class Assembler:
         if isinstance(value, Reg):
             self._add(code | _REGISTER, register, value, label=label)
         else:
-            self._add(code | _IMMEDIATE, register, immediate=value, label=label)
+            self._add(code, register, immediate=value, label=label)
 
     def _add(
         self, code: int, to: int = 0, source: int = 0, offset: int = 0, *, immediate: int = 0, label: str = ""

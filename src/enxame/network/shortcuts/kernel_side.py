@@ -5,7 +5,6 @@ worker thread, which is in the machine's network namespace.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 from collections import OrderedDict
@@ -15,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from enxame.errors import EnxameError
-from enxame.network import rtnetlink, xfrm
-from enxame.network.netlink import NetlinkError, NetlinkSocket, Request, parse_attributes, text
-from enxame.network.nft_messages import INET
+from enxame.network import nft_messages, rtnetlink, xfrm
+from enxame.network.netlink import NETFILTER, NetlinkError, NetlinkSocket, Request, parse_attributes
 from enxame.network.rtnetlink import Address
 from enxame.network.shortcuts import attaching, bpf, connections, flow, program
 from enxame.network.shortcuts.flow import Flow
@@ -34,10 +32,6 @@ _TURN: Final = 64
 _MOST_PORTS: Final = 65536
 _RING: Final = 1 << 16
 
-_NETLINK_NETFILTER: Final = 12
-_GET_RULE: Final = 10 << 8 | 7
-_RULE_TABLE: Final = 1
-_RULE_CHAIN: Final = 2
 _GET_ROUTING_RULE: Final = 34
 _RULE_MARK: Final = 10
 _RULE_HEADER: Final = 12
@@ -88,7 +82,7 @@ class KernelSide:
             self._program = keep(bpf.load_classifier(program.program(self._maps)))
             self._reader = bpf.RingReader(self._maps.ring, _RING)
             undo.callback(self._reader.close)
-            self._tracking = NetlinkSocket(_NETLINK_NETFILTER)
+            self._tracking = NetlinkSocket(NETFILTER)
             undo.callback(self._tracking.close)
             self._routes = NetlinkSocket()
             undo.callback(self._routes.close)
@@ -224,9 +218,7 @@ class KernelSide:
         return any(_RULE_MARK in parse_attributes(body[_RULE_HEADER:]) for body in rules)
 
     def _has_rules_of_users(self) -> bool:
-        payload = bytes((INET, 0, 0, 0)) + text(_RULE_TABLE, "enxame-user") + text(_RULE_CHAIN, "forward")
-        request = Request(_GET_RULE, 0, payload, "list the users' rules", frozenset({errno.ENOENT}))
-        return bool(self._tracking.dump(request))
+        return bool(self._tracking.dump(nft_messages.list_rules(nft_messages.INET, "enxame-user", "forward")))
 
     def _detach(self) -> None:
         for link in list(self._attachments.links):

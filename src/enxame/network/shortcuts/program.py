@@ -183,7 +183,7 @@ def _known(code: Assembler, header: _Header, maps: Maps) -> None:
 
 
 def _find_headers(code: Assembler, header: _Header) -> None:
-    """R7 is the frame, of which so much can be read and written that all headers are in it."""
+    """R7 is the frame, of which so much can be read that all headers are in it."""
     whole = header.tcp + _TCP_HEADER
     for last in (False, True):
         _load_data(code)
