@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from os import uname
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -14,6 +15,8 @@ from enxame.network.address_pool import AddressPool, AddressPool6, N
 from enxame.network.address_pools import Addresses4, Addresses6, AddressPools
 from enxame.network.ipam import SubnetPool, free_subnet, parse_address, parse_subnet
 from enxame.network.ipam6 import free_subnet6, parse_address6, parse_subnet6
+
+P = TypeVar("P", AddressPool, AddressPool6)
 
 #: On the wire somebody else leads from one subnet to the other.
 _SEVERAL = frozenset({"macvlan"})
@@ -97,17 +100,8 @@ def address_pool(resource: NetworkResource) -> Addresses4:
     Raises:
         InvalidArgument: an address is not of its subnet, or malformed.
     """
-    pools = [
-        AddressPool(
-            parse_subnet(config.subnet),
-            ip_range=parse_subnet(config.ip_range) if config.ip_range else None,
-            gateway=parse_address(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
-            reserved=[parse_address(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
-            name=f"{resource.name} ({resource.id[:12]})",
-        )
-        for config in of_four(resource) or [IPAMConfig()]
-    ]
-    return AddressPools(pools)
+    configs = of_four(resource) or [IPAMConfig()]
+    return AddressPools([_pool(AddressPool, resource, config, parse_subnet, parse_address) for config in configs])
 
 
 def address_pool6(resource: NetworkResource) -> Addresses6 | None:
@@ -119,14 +113,21 @@ def address_pool6(resource: NetworkResource) -> Addresses6 | None:
     configs = [item for item in resource.ipam.config if ":" in item.subnet]
     if not configs or not resource.enable_ipv6:
         return None
-    pools = [
-        AddressPool6(
-            parse_subnet6(config.subnet),
-            ip_range=parse_subnet6(config.ip_range) if config.ip_range else None,
-            gateway=parse_address6(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
-            reserved=[parse_address6(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
-            name=f"{resource.name} ({resource.id[:12]})",
-        )
-        for config in configs
-    ]
-    return AddressPools(pools)
+    return AddressPools([_pool(AddressPool6, resource, config, parse_subnet6, parse_address6) for config in configs])
+
+
+def _pool(
+    pool: Callable[..., P],
+    resource: NetworkResource,
+    config: IPAMConfig,
+    subnet: Callable[[str], IPv4Network | IPv6Network],
+    address: Callable[[str, str], IPv4Address | IPv6Address],
+) -> P:
+    """Of one subnet, with what reads subnets and addresses of its version."""
+    return pool(
+        subnet(config.subnet),
+        ip_range=subnet(config.ip_range) if config.ip_range else None,
+        gateway=address(config.gateway.partition("/")[0], "gateway") if config.gateway else None,
+        reserved=[address(text, "auxiliary address") for text in config.auxiliary_addresses.values()],
+        name=f"{resource.name} ({resource.id[:12]})",
+    )
